@@ -1,0 +1,32 @@
+"""Towline: a trained model goes in; a measured, versioned, monitored service comes out."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from towline.app.importing import import_model as import_model
+    from towline.app.load import load as load
+    from towline.app.serve import serve as serve
+    from towline.client.http import Client as Client
+    from towline.core.errors import TowlineError as TowlineError
+
+# Reached lazily: `import towline` costs nothing until a name is used.
+_PUBLIC = {
+    "import_model": "towline.app.importing",
+    "load": "towline.app.load",
+    "serve": "towline.app.serve",
+    "Client": "towline.client.http",
+    "TowlineError": "towline.core.errors",
+}
+
+__all__ = ["Client", "TowlineError", "__version__", "import_model", "load", "serve"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'towline' has no attribute {name!r}")

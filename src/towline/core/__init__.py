@@ -1,0 +1,1 @@
+"""The nouns every room talks in. Importing this package imports nothing heavy."""

@@ -1,0 +1,31 @@
+"""Request and Response: named arrays in, named arrays out. What every protocol decodes to and encodes from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """One inference request, already checked against the signature (serve/codecs/check.py).
+
+    `inputs` are C-contiguous, little-endian arrays in the signature's order; strings are object arrays of bytes.
+    `rows` is the size of the leading batch dim, 1 when the version has none. `deadline` is on the monotonic clock.
+    `outputs` names the outputs wanted, in order; empty means all.
+    """
+
+    inputs: dict[str, Any]
+    rows: int = 1
+    deadline: float | None = None
+    id: str = ""
+    priority: int = 0
+    outputs: tuple[str, ...] = ()
+
+
+class Response(msgspec.Struct, frozen=True, gc=False):
+    """The answer to one request. Arrays are views that are valid only until the callback that received them returns."""
+
+    outputs: dict[str, Any]
+    name: str
+    number: int

@@ -1,0 +1,121 @@
+"""What a version says of itself: `manifest.json`. Its JSON schema is published in docs/reference/manifest.schema.json."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from towline.core.errors import VersionError
+
+FORMAT = 1
+DEFAULT_SIGNATURE = "serving_default"
+
+
+class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One named input or output. A dim is a size, or a symbol that stands for the same size wherever it appears.
+
+    `shape` is None when the model does not even tell the rank. `dtype` is a name from core/dtypes.py.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...] | None
+
+
+class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class Bound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far an answer of the same version may lie from the golden one: |got - golden| <= absolute + relative * |golden|."""
+
+    absolute: float
+    relative: float
+
+
+class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One request and this version's own answer, as frames (core/frames.py) in the version's folder."""
+
+    request: str
+    response: str
+    bounds: dict[str, Bound]
+
+
+class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What import measured, and on what kind of CPU. Memory in bytes, rounded up, of the whole worker beyond an empty one."""
+
+    cpu: str
+    deterministic: bool
+    memory_loaded_bytes: int
+    memory_peak_bytes: int
+    max_batch: int
+
+
+class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the version came from. Who, when and why are in the import event, so that the same bytes give the same digest."""
+
+    format: str
+    source_digest: str
+    tools: dict[str, str] = {}
+    training: dict[str, str | int | float | bool] | None = None
+    packages: tuple[str, ...] | None = None
+
+
+class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One declared step of processing around the graph."""
+
+    kind: str
+    settings: dict[str, str | int | float | bool | list[float]] = {}
+
+
+class Processing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    before: tuple[Step, ...] = ()
+    after: tuple[Step, ...] = ()
+
+
+class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Read from the graph, for people: number of parameters, operator counts, opset per domain."""
+
+    parameters: int
+    operators: dict[str, int]
+    opset: dict[str, int]
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: Literal[1]
+    engine: str
+    model_file: str
+    signatures: dict[str, Signature]
+    batchable: bool
+    origin: Origin
+    facts: Facts
+    measured: Measured
+    golden: tuple[Golden, ...] = ()
+    labels: str | None = None
+    processing: Processing = Processing()
+    parents: tuple[str, ...] = ()
+    # Why a model is never merged with another request, when it is not; for `towline show`.
+    unbatchable_because: str = ""
+
+    @property
+    def signature(self) -> Signature:
+        """The signature used when a request names none: `serving_default`, else the only one."""
+        return self.signatures.get(DEFAULT_SIGNATURE) or next(iter(self.signatures.values()))
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Canonical bytes: equal manifests give equal bytes, hence equal digests."""
+    return msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=2) + b"\n"
+
+
+def decode_manifest(raw: bytes) -> Manifest:
+    try:
+        return msgspec.json.decode(raw, type=Manifest)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise VersionError(
+            f"manifest.json is not a manifest this Towline reads: {error}.",
+            code="BAD_MANIFEST",
+            hint="It was written by another release, or changed by hand. Import the model again.",
+        ) from error

@@ -1,0 +1,1 @@
+"""Faces of the data plane: each turns a wire format into `DataPlane.infer` calls and back."""

@@ -1,0 +1,1 @@
+"""The processes in which models run, as the front sees them."""

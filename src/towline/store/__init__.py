@@ -1,0 +1,1 @@
+"""Members of the store contract (core/store.py)."""

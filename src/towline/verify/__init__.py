@@ -1,0 +1,1 @@
+"""Version and data become evidence."""

@@ -1,1 +1,89 @@
-SHELL := /bin/bash
+# Every task sets up what it needs. Python 3.11 or newer, pip and make are enough for demo, test, check and docs.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BENCH_VENV := .venv-bench
+RUN := $(VENV)/bin
+PIP = $(RUN)/python -m pip --disable-pip-version-check
+# The pip of a fresh environment may be older than dependency groups (25.1).
+PIP_FLOOR := pip>=25.1
+CODE := src tests bench scripts
+PYTEST := $(RUN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-frameworks test-services check fix bench docs digits clean
+
+help: ## list the tasks
+	@echo "Towline: make TASK"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+demo: $(VENV)/.package ## serve a small model, send it 200 digits, kill its worker (ONCE=1: then end)
+	@$(RUN)/towline demo $(if $(filter-out 0 no false,$(ONCE)),--once)
+
+test: $(VENV)/.test ## the tests that need nothing but this checkout; under 10 minutes
+	$(PYTEST) -m "not services and not frameworks" $(ARGS)
+
+test-frameworks: $(VENV)/.test ## the tests that load deep-learning frameworks; hours are allowed
+	@$(PYTEST) -m frameworks $(ARGS); code=$$?; \
+	if [ $$code -eq 5 ]; then echo "test-frameworks: no test is marked 'frameworks' yet, so there was nothing to run."; exit 0; fi; exit $$code
+
+test-services: $(VENV)/.test ## the tests that need root and Debian packages (strace, wrk): installs those
+	@for tool in strace wrk; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -n "$$missing" ]; then \
+	  [ "$$(id -u)" = 0 ] || { echo "test-services: missing$$missing. Run as root, or: apt-get install$$missing" >&2; exit 1; }; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing; \
+	fi
+	@$(PYTEST) -m services $(ARGS); code=$$?; \
+	if [ $$code -eq 5 ]; then echo "test-services: no test is marked 'services' yet, so there was nothing to run."; exit 0; fi; exit $$code
+
+check: $(VENV)/.test $(VENV)/.check ## formatting, lint, types (strict), the import table
+	$(RUN)/ruff format --check $(CODE)
+	$(RUN)/ruff check $(CODE)
+	$(RUN)/mypy
+	$(PYTEST) tests/test_architecture.py
+
+fix: $(VENV)/.check ## format, and mend what lint can mend
+	$(RUN)/ruff format $(CODE)
+	$(RUN)/ruff check --fix $(CODE)
+
+bench: $(VENV)/.package $(BENCH_VENV)/.ready ## measure against the floor and the peers; fails beyond twice a goal (needs wrk)
+	$(RUN)/python bench/run.py --peers $(BENCH_VENV) $(ARGS)
+
+docs: $(VENV)/.package ## check that every link in the Markdown files leads somewhere
+	$(RUN)/python scripts/check_links.py
+
+digits: ## train the demo's model again (downloads torch into an environment of its own)
+	test -x .venv-digits/bin/python || $(PYTHON) -m venv .venv-digits
+	.venv-digits/bin/python -m pip install --quiet -r scripts/train_digits.requirements.txt
+	.venv-digits/bin/python scripts/train_digits.py
+
+clean: ## remove the environments and caches that these tasks made
+	rm -rf $(VENV) $(BENCH_VENV) .venv-digits .mypy_cache .ruff_cache .hypothesis
+
+# A file per set-up step, so that the second run starts at once; a changed pyproject.toml repeats it.
+$(VENV)/.pip:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, as python3.11 or python3." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@# Debian splits ensurepip off; the system's pip can fill an environment that has none.
+	@$(RUN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) 2>/dev/null || \
+	  { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(RUN)/python install --quiet "$(PIP_FLOOR)"; }
+	$(PIP) install --quiet --upgrade "$(PIP_FLOOR)"
+	@touch $@
+
+$(VENV)/.package: pyproject.toml | $(VENV)/.pip
+	$(PIP) install --quiet --editable .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml $(VENV)/.package
+	$(PIP) install --quiet --group test
+	@touch $@
+
+$(VENV)/.check: pyproject.toml | $(VENV)/.pip
+	$(PIP) install --quiet --group check
+	@touch $@
+
+$(BENCH_VENV)/.ready: pyproject.toml | $(VENV)/.pip
+	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV) || $(PYTHON) -m venv --clear --without-pip $(BENCH_VENV)
+	$(PIP) --python $(BENCH_VENV)/bin/python install --quiet . --group bench
+	@touch $@

@@ -1,0 +1,205 @@
+"""Tiny ONNX models for tests: each as bytes, each with one property worth testing. onnx is imported on first use only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+OPSET = 17
+IR_VERSION = 8
+INT64_MAX = 2**63 - 1
+
+
+def write(folder: Path, model: bytes, name: str = "model.onnx") -> Path:
+    """Put a model into `folder` and return its path."""
+    path = folder / name
+    path.write_bytes(model)
+    return path
+
+
+def mlp(*, width: int = 64, seed: int = 0) -> bytes:
+    """10-`width`-10: x float32 [N, 10] -> y float32 [N, 10], rows are softmax probabilities."""
+    rng = np.random.default_rng(seed)
+    weights = {
+        "w1": rng.normal(0, 0.5, (10, width)).astype(np.float32),
+        "b1": rng.normal(0, 0.1, width).astype(np.float32),
+        "w2": rng.normal(0, 0.5, (width, 10)).astype(np.float32),
+        "b2": rng.normal(0, 0.1, 10).astype(np.float32),
+    }
+    nodes = [
+        _node("Gemm", ["x", "w1", "b1"], ["h"], name="hidden"),
+        _node("Relu", ["h"], ["a"], name="relu"),
+        _node("Gemm", ["a", "w2", "b2"], ["z"], name="logits"),
+        _node("Softmax", ["z"], ["y"], name="probabilities", axis=-1),
+    ]
+    return _model(nodes, [("x", "float32", ("N", 10))], [("y", "float32", ("N", 10))], weights)
+
+
+def softmax_over_rows() -> bytes:
+    """Softmax over axis 0: x [N, 3] -> y [N, 3]. A row alone is all ones, in a batch it is not: must never be merged."""
+    return _model([_node("Softmax", ["x"], ["y"], axis=0)], [("x", "float32", ("N", 3))], [("y", "float32", ("N", 3))])
+
+
+def dynamic_int8(*, seed: int = 0) -> bytes:
+    """x [N, 16] -> y [N, 4] through DynamicQuantizeLinear: the scale, hence each row's answer, depends on its batch-mates."""
+    rng = np.random.default_rng(seed)
+    weights: dict[str, np.ndarray] = {
+        "w": rng.integers(-127, 127, (16, 4)).astype(np.int8),
+        "w_zero": np.array(0, np.int8),
+        "w_scale": np.array(0.01, np.float32),
+    }
+    nodes = [
+        _node("DynamicQuantizeLinear", ["x"], ["q", "scale", "zero"]),
+        _node("MatMulInteger", ["q", "w", "zero", "w_zero"], ["i"]),
+        _node("Cast", ["i"], ["f"], to=1),
+        _node("Mul", ["scale", "w_scale"], ["s"]),
+        _node("Mul", ["f", "s"], ["y"]),
+    ]
+    return _model(nodes, [("x", "float32", ("N", 16))], [("y", "float32", ("N", 4))], weights)
+
+
+def integer_division(dtype: str = "int32") -> bytes:
+    """a / b -> y, all [N]. The lowest integer divided by -1 kills ONNX Runtime with SIGFPE: the standing engine-crash fixture."""
+    return _model([_node("Div", ["a", "b"], ["y"])], [("a", dtype, ("N",)), ("b", dtype, ("N",))], [("y", dtype, ("N",))])
+
+
+def counted_loop(rounds: int | None = None) -> bytes:
+    """rounds int64 [1] -> y float32 [1], how often the Loop went round. Send INT64_MAX for a run that never ends.
+
+    With `rounds` given the count is in the model and the input is x float32 [1], added to y.
+    """
+    from onnx import helper
+
+    body = helper.make_graph(
+        [_node("Identity", ["on"], ["still_on"]), _node("Add", ["sum", "one"], ["next"])],
+        "body",
+        [_value("i", "int64", ()), _value("on", "bool", ()), _value("sum", "float32", (1,))],
+        [_value("still_on", "bool", ()), _value("next", "float32", (1,))],
+    )
+    weights: dict[str, np.ndarray] = {"always": np.array(True), "zero": np.zeros(1, np.float32), "one": np.ones(1, np.float32)}
+    if rounds is None:
+        nodes = [_node("Squeeze", ["rounds"], ["count"]), _node("Loop", ["count", "always", "zero"], ["y"], name="loop", body=body)]
+        return _model(nodes, [("rounds", "int64", (1,))], [("y", "float32", (1,))], weights)
+    weights["count"] = np.array(rounds, np.int64)
+    nodes = [_node("Loop", ["count", "always", "x"], ["y"], name="loop", body=body)]
+    return _model(nodes, [("x", "float32", (1,))], [("y", "float32", (1,))], weights)
+
+
+def slow(*, rounds: int = 100, width: int = 64) -> bytes:
+    """x [N, width] -> y [N, width]: `rounds` times y = tanh(y @ W). 100 rounds of width 64 are well under a millisecond a row."""
+    from onnx import helper
+
+    body = helper.make_graph(
+        [_node("Identity", ["on"], ["still_on"]), _node("MatMul", ["state", "w"], ["m"]), _node("Tanh", ["m"], ["next"])],
+        "body",
+        [_value("i", "int64", ()), _value("on", "bool", ()), _value("state", "float32", None)],
+        [_value("still_on", "bool", ()), _value("next", "float32", None)],
+    )
+    weights: dict[str, np.ndarray] = {
+        "w": np.random.default_rng(0).normal(0, 0.1, (width, width)).astype(np.float32),
+        "count": np.array(rounds, np.int64),
+        "always": np.array(True),
+    }
+    nodes = [_node("Loop", ["count", "always", "x"], ["y"], name="loop", body=body)]
+    return _model(nodes, [("x", "float32", ("N", width))], [("y", "float32", ("N", width))], weights)
+
+
+def memory_bomb() -> bytes:
+    """shape int64 [2] -> y float32 of that shape: sixteen bytes ask for any amount of memory."""
+    return _model([_node("ConstantOfShape", ["shape"], ["y"], name="bomb")], [("shape", "int64", (2,))], [("y", "float32", ("A", "B"))])
+
+
+def add_two() -> bytes:
+    """a + b -> y, all float32 [N, 2] with one symbol N. ONNX Runtime would broadcast sizes 2 and 1 without a word."""
+    return _model([_node("Add", ["a", "b"], ["y"])], [("a", "float32", ("N", 2)), ("b", "float32", ("N", 2))], [("y", "float32", ("N", 2))])
+
+
+def identity(dtype: str = "float32", shape: Sequence[int | str] | None = ("N", 2)) -> bytes:
+    """x -> y unchanged, for any dtype of core/dtypes.py, `string` included."""
+    return _model([_node("Identity", ["x"], ["y"])], [("x", dtype, shape)], [("y", dtype, shape)])
+
+
+def fixed_shape() -> bytes:
+    """x float32 [1, 4] -> y [1, 4] = 2x: no symbolic dim, so never batchable."""
+    weights = {"two": np.array(2, np.float32)}
+    return _model([_node("Mul", ["x", "two"], ["y"])], [("x", "float32", (1, 4))], [("y", "float32", (1, 4))], weights)
+
+
+def logarithm() -> bytes:
+    """x float32 [N, 2] -> y = log(x): NaN for negative values."""
+    return _model([_node("Log", ["x"], ["y"])], [("x", "float32", ("N", 2))], [("y", "float32", ("N", 2))])
+
+
+def embedding(*, rows: int = 2) -> bytes:
+    """ids int64 [N] -> y float32 [N, 3] from a table of `rows` rows: an id out of range is refused by the engine."""
+    table = np.arange(rows * 3, dtype=np.float32).reshape(rows, 3)
+    return _model([_node("Gather", ["table", "ids"], ["y"])], [("ids", "int64", ("N",))], [("y", "float32", ("N", 3))], {"table": table})
+
+
+def random_noise() -> bytes:
+    """x float32 [N, 2] -> y = x + noise, different at each run."""
+    nodes = [_node("RandomNormalLike", ["x"], ["noise"]), _node("Add", ["x", "noise"], ["y"])]
+    return _model(nodes, [("x", "float32", ("N", 2))], [("y", "float32", ("N", 2))])
+
+
+def external(
+    folder: Path, *, location: str = "weights.bin", name: str = "model.onnx", payload: bytes | None = None, **entries: str
+) -> Path:
+    """Write a model whose [4, 4] float32 weight lies in `location` beside it (x [N, 4] -> y = x @ w); return the model's path.
+
+    `location` goes into the model as it is. The weights are written only where it is a plain name; `payload` replaces them.
+    """
+    import onnx
+
+    weights = np.arange(16, dtype=np.float32).reshape(4, 4)
+    model = onnx.load_from_string(
+        _model([_node("MatMul", ["x", "w"], ["y"])], [("x", "float32", ("N", 4))], [("y", "float32", ("N", 4))], {"w": weights})
+    )
+    refer_outside(model.graph.initializer[0], location, **entries)
+    if location == Path(location).name:
+        (folder / location).write_bytes(weights.tobytes() if payload is None else payload)
+    return write(folder, model.SerializeToString(), name)
+
+
+def refer_outside(tensor: Any, location: str, **entries: str) -> None:
+    """Make a TensorProto take its data from `location`; `entries` are further keys, as offset and length."""
+    tensor.ClearField("raw_data")
+    tensor.data_location = 1
+    del tensor.external_data[:]
+    for key, value in {"location": location, **entries}.items():
+        tensor.external_data.add(key=key, value=value)
+
+
+def _node(kind: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> Any:
+    from onnx import helper
+
+    return helper.make_node(kind, inputs, outputs, **attributes)
+
+
+def _value(name: str, dtype: str, shape: Sequence[int | str] | None) -> Any:
+    from onnx import helper
+
+    element = np.dtype(object) if dtype == "string" else np.dtype(dtype)
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(element), shape)
+
+
+def _model(
+    nodes: Sequence[Any],
+    inputs: Sequence[tuple[str, str, Sequence[int | str] | None]],
+    outputs: Sequence[tuple[str, str, Sequence[int | str] | None]],
+    weights: Mapping[str, np.ndarray] | None = None,
+) -> bytes:
+    from onnx import helper, numpy_helper
+
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [_value(*spec) for spec in inputs],
+        [_value(*spec) for spec in outputs],
+        [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="towline-tiny")
+    return bytes(model.SerializeToString())

@@ -1,0 +1,51 @@
+"""`towline serve`: answer requests for model files or versions."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from towline.app.home import find_settings
+from towline.app.options import ServeOptions
+from towline.cli.params import home_option
+from towline.core.config import home_folder
+from towline.core.errors import UsageError
+
+
+@click.command("serve")
+@click.argument("refs", nargs=-1, metavar="[FILE|REF]...")
+@click.option("--host", metavar="ADDRESS", help="Address to listen on. Default: 127.0.0.1, this machine only.")
+@click.option("--port", metavar="N", help="HTTP port. Default: 8000; 0 takes a free one.")
+@click.option("--grpc-port", metavar="N", help="gRPC port. Default: 8001; 0 takes a free one.")
+@home_option
+@click.option("--drain-timeout", "drain_timeout_s", metavar="S", help="Seconds that requests in flight get to finish at the end.")
+@click.option("--isolation", metavar="process|none", help="Where a model runs: a process of its own (default), or this one.")
+@click.option("--device", metavar="NAME", help="Device to load on: cpu (default), cuda:0, ….")
+@click.option("--watch", multiple=True, metavar="DIR", help="Serve the numbered versions in DIR as they appear. May be repeated.")
+@click.option("--insecure", is_flag=True, default=None, help="Allow listening beyond this machine without keys and TLS.")
+@click.option("--force", is_flag=True, help="Load a version even when its measured memory does not fit.")
+def command(refs: tuple[str, ...], watch: tuple[str, ...], force: bool, **flags: Any) -> int | None:
+    """Answer requests for model files (imported first), for versions such as digits:3, or for what the store deploys."""
+    loaded = find_settings(flags)
+    options = ServeOptions(
+        home=home_folder(loaded.settings, os.environ),
+        settings=loaded.settings,
+        refs=refs,
+        watch=tuple(_watched(folder) for folder in watch),
+        force=force,
+        origin=loaded.origin,
+    )
+    # By name: the rooms behind it are only loaded when something is to be served.
+    code: int | None = importlib.import_module("towline.app.serve").serve_command(options)
+    return code
+
+
+def _watched(folder: str) -> Path:
+    path = Path(folder)
+    if not path.is_dir():
+        raise UsageError(f"--watch {folder} is not a folder.", hint="Name a folder that holds numbered versions: DIR/1/model.onnx.")
+    return path.absolute()

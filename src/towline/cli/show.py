@@ -1,0 +1,86 @@
+"""`towline show`: what is known of a version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from towline.app.listing import Shown, show
+from towline.cli.output import emit, emit_json, moment_words, printable, size_words
+from towline.cli.params import RefParam, home_option, json_option
+from towline.core.refs import Ref
+
+if TYPE_CHECKING:
+    from towline.core.manifest import Manifest, TensorSpec
+
+
+@click.command("show")
+@click.argument("ref", type=RefParam())
+@home_option
+@json_option
+def command(ref: Ref, home: str | None, as_json: bool) -> None:
+    """Show what is known of a version: REF is digits, digits:3, digits@champion or sha256:1b77…."""
+    shown = show(ref, home=home)
+    if as_json:
+        emit_json("towline.show/1", _shown_json(shown))
+        return
+    facts = [("version", str(shown.version)), *_facts(shown)]
+    margin = max(len(name) for name, _ in facts) + 2
+    for name, value in facts:
+        emit(f"{name:<{margin}}{printable(value)}")
+
+
+def _facts(shown: Shown) -> list[tuple[str, str]]:
+    version, manifest = shown.version, shown.manifest
+    measured = manifest.measured
+    facts = [
+        ("digest", version.digest),
+        ("aliases", ", ".join(shown.aliases) or "-"),
+        ("created", moment_words(version.created_s)),
+        ("files", f"{version.path} ({size_words(version.size_bytes)})"),
+        ("engine", f"{manifest.engine}, from {manifest.origin.format}"),
+    ]
+    for name, signature in sorted(manifest.signatures.items()):
+        facts.append(("signature", name))
+        facts += [("  input", tensor_words(spec)) for spec in signature.inputs]
+        facts += [("  output", tensor_words(spec)) for spec in signature.outputs]
+    facts += [
+        ("parameters", f"{manifest.facts.parameters:,}"),
+        ("opset", ", ".join(f"{domain or 'ai.onnx'} {number}" for domain, number in sorted(manifest.facts.opset.items())) or "-"),
+        ("operators", ", ".join(f"{name} {count}" for name, count in sorted(manifest.facts.operators.items())) or "-"),
+        ("labels", manifest.labels or "-"),
+        ("batchable", f"yes, up to {measured.max_batch} rows" if manifest.batchable else f"no: {_why_alone(manifest)}"),
+        ("repeatable", "yes" if measured.deterministic else "no: equal inputs gave different answers"),
+        ("memory", f"{size_words(measured.memory_loaded_bytes)} loaded, {size_words(measured.memory_peak_bytes)} at most"),
+        ("measured on", measured.cpu),
+        ("golden", f"{len(manifest.golden)} requests"),
+        ("source", manifest.origin.source_digest),
+    ]
+    return facts
+
+
+def _why_alone(manifest: Manifest) -> str:
+    return manifest.unbatchable_because or "import could not prove that rows do not change one another's answers"
+
+
+def tensor_words(spec: TensorSpec) -> str:
+    """`image float32[N,1,8,8]`; `[…]` when the rank is unknown."""
+    shape = "…" if spec.shape is None else ",".join(str(dim) for dim in spec.shape)
+    return f"{spec.name} {spec.dtype}[{shape}]"
+
+
+def _shown_json(shown: Shown) -> dict[str, object]:
+    import msgspec
+
+    version = shown.version
+    return {
+        "name": version.name,
+        "version": version.number,
+        "digest": version.digest,
+        "aliases": list(shown.aliases),
+        "size_bytes": version.size_bytes,
+        "created_s": version.created_s,
+        "path": str(version.path),
+        "manifest": msgspec.to_builtins(shown.manifest),
+    }

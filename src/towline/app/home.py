@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from towline.core.config import FILE_NAME, Loaded, home_folder, load_settings
 from towline.core.errors import UsageError
-from towline.core.store import Store
+
+if TYPE_CHECKING:
+    from towline.core.store import Store
 
 
 def settings_file(environ: Mapping[str, str], folder: Path) -> Path:

@@ -168,6 +168,8 @@ class Connections:
                 connection.sock.settimeout(left_s)
         if response.length:
             raise http.client.IncompleteRead(b"", response.length)
+        # read1 leaves it open at its end, and the connection could not be used again.
+        response.close()
         return bytes(body)
 
     def _left_s(self, deadline_s: float) -> float:

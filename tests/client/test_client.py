@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import struct
 import threading
@@ -99,6 +100,17 @@ def test_threads_share_a_client_and_not_a_connection(client: Client, server: V2S
     assert len(server.connections) == 4
 
 
+def test_a_forked_child_does_not_speak_on_its_parents_connection(client: Client, server: V2Server) -> None:
+    client.models()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if client.models() else 1)
+
+    assert os.waitpid(child, 0)[1] == 0
+    assert client.models() == ("double", "sum", "shout")
+    assert len(server.connections) == 2
+
+
 def test_metadata_models_and_readiness_are_told(client: Client) -> None:
     metadata = client.metadata("double")
 
@@ -172,12 +184,13 @@ def test_503_for_ever_is_unavailable_after_four_tries(client: Client, server: V2
 
 
 def test_a_pause_longer_than_ours_is_told_and_not_waited_for(client: Client, server: V2Server) -> None:
-    server.script = [(503, {"Retry-After": "3600"}, b'{"error": "later"}')]
+    server.script = [(503, {"Retry-After": "7"}, b'{"error": "later"}')]
 
     with pytest.raises(Unavailable) as caught:
         client.models()
 
-    assert caught.value.retry_after_s == 3600
+    assert caught.value.retry_after_s == 7
+    assert len(server.seen) == 1
 
 
 def test_a_silent_server_is_given_up_at_the_deadline(server: V2Server) -> None:

@@ -1,0 +1,185 @@
+"""Check this machine and the store, in words that can be pasted into a report."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import towline
+from towline.app.home import find_settings, opened_store
+from towline.app.listing import DATABASE
+from towline.app.machine import free_bytes, memory, open_file_limit, processor
+from towline.app.running import ps
+from towline.core.config import home_folder
+from towline.core.errors import TowlineError, UsageError
+
+REQUIRED = ("click", "httptools", "msgspec", "numpy", "onnx", "onnxruntime", "orjson", "starlette", "uvicorn", "uvloop")
+OPTIONAL = ("onnxruntime-gpu", "rich", "torch", "tensorflow")
+ENOUGH_MEMORY_BYTES = 512 << 20
+ENOUGH_DISK_BYTES = 1 << 30
+ENOUGH_OPEN_FILES = 4096
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at. `broken` keeps Towline from working, `warn` may."""
+
+    name: str
+    state: Literal["ok", "warn", "broken"]
+    found: str
+    hint: str = ""
+
+
+def doctor(*, home: str | Path | None = None, deep: bool = False) -> tuple[Check, ...]:
+    """Look at Python, packages, processor, memory, limits, settings, home, store and port. `deep` reads every stored file."""
+    return tuple(_checks(home, deep))
+
+
+def _checks(home: str | Path | None, deep: bool) -> Iterator[Check]:
+    yield Check("towline", "ok", towline.__version__)
+    yield _python()
+    yield from _packages()
+    yield _processor()
+    yield _memory()
+    yield _open_files()
+    yield _shared_memory()
+    try:
+        loaded = find_settings({"home": str(home) if home else None})
+    except UsageError as error:
+        yield Check("settings", "broken", error.message, error.hint)
+        return
+    changed = sorted({where for where in loaded.origin.values() if where not in ("default", "flag")})
+    yield Check("settings", "ok", f"from {', '.join(changed)}" if changed else "defaults")
+    folder = home_folder(loaded.settings, os.environ)
+    yield from _home(folder)
+    yield _store(folder, deep)
+    yield _port(loaded.settings.host, loaded.settings.port, folder)
+
+
+def _python() -> Check:
+    found = (
+        f"{platform.python_implementation()} {platform.python_version()} on {platform.system()} {platform.release()} {platform.machine()}"
+    )
+    if sys.platform != "linux":
+        return Check("python", "broken", found, "Towline needs Linux: it uses memfd, SOCK_SEQPACKET and fork.")
+    return Check("python", "ok", found)
+
+
+def _packages() -> Iterator[Check]:
+    versions = {name: _installed(name) for name in (*REQUIRED, *OPTIONAL)}
+    missing = [name for name in REQUIRED if versions[name] is None]
+    found = ", ".join(f"{name} {versions[name]}" for name in REQUIRED if versions[name])
+    if missing:
+        yield Check("packages", "broken", f"missing: {', '.join(missing)}", "Run 'pip install --force-reinstall towline'.")
+    else:
+        yield Check("packages", "ok", found)
+    yield Check("extras", "ok", ", ".join(f"{name} {versions[name]}" for name in OPTIONAL if versions[name]) or "none")
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> Check:
+    found = processor()
+    share = f", limited to {found.share:g}" if found.share is not None else ""
+    words = f"{found.model}, {found.cores} cores{share}, {' '.join(found.flags) or 'no vector flags'}"
+    if platform.machine() == "x86_64" and "avx2" not in found.flags:
+        return Check("processor", "warn", words, "Without AVX2 models run several times slower.")
+    return Check("processor", "ok", words)
+
+
+def _memory() -> Check:
+    found = memory()
+    if found.available_bytes is None or found.limit_bytes is None:
+        return Check("memory", "warn", "unknown", "/proc/meminfo cannot be read; measured memory cannot be compared with it.")
+    words = f"{_gib(found.available_bytes)} free of {_gib(found.limit_bytes)}"
+    if found.available_bytes < ENOUGH_MEMORY_BYTES:
+        return Check("memory", "warn", words, "A server with one small model takes about 300 MiB.")
+    return Check("memory", "ok", words)
+
+
+def _open_files() -> Check:
+    soft, hard = open_file_limit()
+    words = f"{soft} (at most {hard})"
+    if soft < ENOUGH_OPEN_FILES:
+        return Check("open files", "warn", words, f"Each connection takes one. Try: ulimit -n {min(hard, 65536)}")
+    return Check("open files", "ok", words)
+
+
+def _shared_memory() -> Check:
+    try:
+        os.close(os.memfd_create("towline-doctor", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
+    except OSError as error:
+        return Check("shared memory", "broken", f"memfd: {error.strerror}", "The sandbox must allow memfd_create.")
+    return Check("shared memory", "ok", "memfd")
+
+
+def _home(folder: Path) -> Iterator[Check]:
+    place = folder
+    while not place.exists():
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        yield Check("home", "broken", f"{_tilde(folder)}: {error.strerror}", "Give another with --home or TOWLINE_HOME.")
+        return
+    yield Check("home", "ok", _tilde(folder) + ("" if folder.exists() else " (not made yet)"))
+    free = free_bytes(folder)
+    if free < ENOUGH_DISK_BYTES:
+        yield Check("disk", "warn", f"{_gib(free)} free", "An import needs room for a copy of the model.")
+    else:
+        yield Check("disk", "ok", f"{_gib(free)} free")
+
+
+def _store(folder: Path, deep: bool) -> Check:
+    if not (folder / DATABASE).exists():
+        return Check("store", "ok", "empty")
+    try:
+        with opened_store(folder, read_only=True) as store:
+            faults = [*store.check(deep=deep), *store.verify_events()]
+    except TowlineError as error:
+        return Check("store", "broken", error.message, error.hint)
+    if faults:
+        more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
+        return Check("store", "broken", " ".join(faults[:3]) + more, "Import what is damaged again, or restore the folder from a backup.")
+    return Check("store", "ok", "every file is what its digest says" if deep else "whole (--deep reads every file)")
+
+
+def _port(host: str, port: int, folder: Path) -> Check:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # As a server does: a port that only has old connections closing is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        ours = next((server for server in ps(home=folder) if server.url.endswith(f":{port}")), None)
+        if ours is not None:
+            return Check("port", "ok", f"{host}:{port} is used by our own server, pid {ours.pid}")
+        return Check("port", "warn", f"{host}:{port}: {error.strerror}", "Serve elsewhere: towline serve --port 0 takes a free one.")
+    return Check("port", "ok", f"{host}:{port} is free")
+
+
+def _tilde(folder: Path) -> str:
+    """Without the user's name, so that the report can be pasted anywhere."""
+    try:
+        return str(Path("~") / folder.relative_to(Path.home()))
+    except ValueError:
+        return str(folder)
+
+
+def _gib(size_bytes: int) -> str:
+    return f"{size_bytes / (1 << 30):.1f} GiB"

@@ -1,0 +1,138 @@
+"""JSON quickly: msgspec decoders typed by a signature, and orjson for answers. What these refuse goes to exact.py. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import orjson
+from msgspec import Meta
+
+from towline.core import dtypes
+from towline.core.errors import InvalidRequest
+from towline.core.manifest import Signature, TensorSpec
+from towline.serve.codecs.check import MAX_RANK
+from towline.serve.codecs.nested import FLOAT_BOUNDS
+
+# What a typed decoder or numpy raises for a body that is not in the plain form.
+NOT_PLAIN = (ValueError, TypeError, OverflowError, RecursionError)
+_NUMPY = orjson.OPT_SERIALIZE_NUMPY
+_dumps = orjson.dumps
+
+
+def element_type(dtype: str) -> Any:
+    """The type of one element with its bounds, checked in C while parsing: no bool for a float, no 1.9 for an int."""
+    if dtype == "bool":
+        return bool
+    if dtype == "float64":
+        return float
+    if dtype in FLOAT_BOUNDS:
+        return Annotated[float, Meta(gt=-FLOAT_BOUNDS[dtype], lt=FLOAT_BOUNDS[dtype])]
+    info = np.iinfo(dtype)
+    if dtype == "uint64":
+        # msgspec's bounds end at int64; numpy refuses what is above uint64.
+        return Annotated[int, Meta(ge=0)]
+    return Annotated[int, Meta(ge=int(info.min), le=int(info.max))]
+
+
+def nested_type(spec: TensorSpec, dropped: int = 0) -> Any | None:
+    """`list[list[…]]` as deep as the spec's rank less `dropped`; None when no typed decoder fits (strings, unknown rank)."""
+    if spec.shape is None or spec.dtype == "string" or not 0 <= len(spec.shape) - dropped <= MAX_RANK:
+        return None
+    kind = element_type(spec.dtype)
+    for _ in range(len(spec.shape) - dropped):
+        kind = list[kind]  # type: ignore[valid-type]
+    return kind
+
+
+def record_type(signature: Signature, dropped: int = 0) -> type[msgspec.Struct] | None:
+    """A struct with a field `f0`, `f1`, … per input, each as nested as its spec less `dropped`; None when one has no typed decoder."""
+    kinds = [nested_type(spec, dropped) for spec in signature.inputs]
+    if any(kind is None for kind in kinds):
+        return None
+    fields = [(f"f{index}", kind) for index, kind in enumerate(kinds)]
+    names = {f"f{index}": spec.name for index, spec in enumerate(signature.inputs)}
+    try:
+        return msgspec.defstruct("Record", fields, rename=names, gc=False)
+    except ValueError:
+        # A name with a quote or backslash in it: left to the exact path.
+        return None
+
+
+def decoder(kind: Any | None) -> Callable[[bytes], Any] | None:
+    return None if kind is None else msgspec.json.Decoder(kind).decode
+
+
+def values_of(record: msgspec.Struct) -> list[Any]:
+    return list(msgspec.structs.astuple(record))
+
+
+def has_strings(body: bytes, count: int) -> bool:
+    """Whether the body holds exactly `count` strings, keys included, and no escaped quote.
+
+    msgspec keeps the last of duplicate keys in silence. When every string in the body is one that was asked for,
+    there is no room for a second.
+    """
+    return body.count(b'"') == 2 * count
+
+
+def array_of(value: Any, spec: TensorSpec) -> np.ndarray:
+    """A typed decoder's lists as an array. Raises one of NOT_PLAIN when they are ragged."""
+    return np.array(value, dtypes.BY_NAME[spec.dtype].numpy)
+
+
+def dumps(value: Any) -> bytes:
+    """Compact JSON; arrays must come from `jsonable`. NaN and infinity become null."""
+    return _dumps(value, None, _NUMPY)
+
+
+def jsonable(array: np.ndarray, text: Callable[[Any], Any]) -> Any:
+    """What `dumps` can write for an array of any rank. `text` turns one element of a string array into JSON."""
+    if array.dtype.kind in "OSU":
+        return _nest([text(element) for element in array.reshape(-1)], array.shape)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if array.ndim == 0:
+        return array[()]
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+
+
+def _nest(flat: list[Any], shape: tuple[int, ...]) -> Any:
+    if not shape:
+        return flat[0]
+    if len(shape) == 1:
+        return flat
+    step = len(flat) // shape[0] if shape[0] else 0
+    return [_nest(flat[start * step : (start + 1) * step], shape[1:]) for start in range(shape[0])]
+
+
+def plain_text(element: Any) -> str:
+    """One string element as JSON text. Raises InvalidRequest when its bytes are no UTF-8."""
+    if isinstance(element, str):
+        return element
+    try:
+        return bytes(element).decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest(
+            "An output holds bytes that are no UTF-8 text and cannot be written in JSON.",
+            code="NOT_TEXT",
+            hint="Ask for binary data: the Open Inference Protocol's binary_data_output.",
+        ) from None
+
+
+def is_non_finite(array: np.ndarray) -> bool:
+    return array.dtype.kind == "f" and not np.isfinite(array).all()
+
+
+def with_tokens(array: np.ndarray) -> orjson.Fragment:
+    """A float array as JSON in which NaN, Infinity and -Infinity are bare words, as TF Serving writes them."""
+    array = np.asarray(array)
+    pieces = dumps(jsonable(array, plain_text)).split(b"null")
+    flat = array.reshape(-1)
+    written = bytearray(pieces[0])
+    for value, piece in zip(flat[~np.isfinite(flat)].tolist(), pieces[1:], strict=True):
+        written += b"NaN" if value != value else b"Infinity" if value > 0 else b"-Infinity"
+        written += piece
+    return orjson.Fragment(bytes(written))

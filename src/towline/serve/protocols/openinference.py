@@ -1,0 +1,161 @@
+"""The Open Inference Protocol's REST API (v2): health, metadata, readiness and infer, as KServe, Triton and MLServer speak it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from typing import Any
+
+from towline.core import dtypes
+from towline.core.errors import InvalidRequest, Kind, NotFound, TowlineError, Unavailable
+from towline.core.inference import Response
+from towline.core.manifest import TensorSpec
+from towline.serve.codecs import json
+from towline.serve.codecs.check import Limits
+from towline.serve.contract import DataPlane, Handler, HttpRequest, HttpResponse, Reply, Route, Served
+from towline.serve.protocols import incoming, openinference_request, openinference_response
+from towline.serve.protocols.errors import allowing, open_inference_error, printable, wrong_method
+
+PROTOCOL = "openinference-rest"
+EXTENSIONS = ("binary_tensor_data", "classification", "schedule_policy")
+_MODEL = r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?"
+_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
+Handle = Callable[[HttpRequest, Mapping[str, str]], HttpResponse]
+
+
+def routes(plane: DataPlane, limits: Limits) -> tuple[Route, ...]:
+    """The table, to be tried in order; a method of "*" takes every verb. Nothing under /v2 is left to others."""
+    api = _Api(plane, limits)
+    answers = (
+        ("/v2/?", api.server),
+        ("/v2/health/live", api.live),
+        ("/v2/health/ready", api.ready),
+        ("/v2/models/?", api.models),
+        # Reserved for the statistics extension: no model's metadata may be found under it.
+        ("/v2/models/stats", api.not_yet),
+        (f"{_MODEL}/ready", api.model_ready),
+        (_MODEL, api.model),
+    )
+    return (
+        Route("POST", f"{_MODEL}/infer", api.infer, infers=True),
+        *(Route("GET", pattern, _answering(handle)) for pattern, handle in answers),
+        Route("*", f"{_MODEL}/infer", _answering(_refusing("POST"))),
+        *(Route("*", pattern, _answering(_refusing("GET"))) for pattern, _ in answers),
+        Route("*", "/v2/.*", _answering(_no_such_path)),
+    )
+
+
+def _answering(handle: Handle) -> Handler:
+    """A handler that answers at once."""
+
+    def handler(request: HttpRequest, names: Mapping[str, str], reply: Reply) -> None:
+        try:
+            response = handle(request, names)
+        except TowlineError as error:
+            response = open_inference_error(error)
+        reply(response)
+
+    return handler
+
+
+def _refusing(*allowed: str) -> Handle:
+    def handle(request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
+        return allowing(open_inference_error(wrong_method(request.method, allowed)), allowed)
+
+    return handle
+
+
+def _no_such_path(request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
+    raise NotFound(f"There is nothing at {printable(request.path)}.", field="path")
+
+
+class _Api:
+    def __init__(self, plane: DataPlane, limits: Limits) -> None:
+        self._plane, self._limits = plane, limits
+
+    def infer(self, request: HttpRequest, names: Mapping[str, str], reply: Reply) -> Callable[[], None] | None:
+        try:
+            served = self._find(names)
+            body, deadline = incoming.read(request, self._limits)
+            header_length = request.header(b"inference-header-content-length")
+            asked = openinference_request.codec_for(served, self._limits).decode(body, header_length, deadline, request.received_s)
+        except TowlineError as error:
+            reply(open_inference_error(error))
+            return None
+        accept_encoding = request.header(b"accept-encoding")
+        labels, has_batch = served.labels, asked.has_batch
+
+        def done(result: Response | TowlineError) -> None:
+            try:
+                if isinstance(result, TowlineError):
+                    raise result
+                response = openinference_response.encode(result, asked, labels, has_batch=has_batch, accept_encoding=accept_encoding)
+            except TowlineError as error:
+                response = open_inference_error(error)
+            reply(response)
+
+        return self._plane.infer(served, asked.request, done, protocol=PROTOCOL)
+
+    def _find(self, names: Mapping[str, str]) -> Served:
+        name, version = names["model"], names.get("version")
+        if version is not None and not _NUMBER.fullmatch(version):
+            raise InvalidRequest(
+                f"'{printable(version, 32)}' is not a version: expected a number from 1.", code="BAD_VERSION", field="version"
+            )
+        try:
+            return self._plane.find(name, number=int(version) if version else None)
+        except NotFound:
+            which = f"version {version} of " if version else ""
+            raise NotFound(f"Request for unknown model: {which}'{printable(name)}' is not found", field="model") from None
+
+    def server(self, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
+        return _json(200, {"name": "towline", "version": metadata.version("towline"), "extensions": list(EXTENSIONS)})
+
+    def live(self, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
+        return _json(200, {"live": True})
+
+    def ready(self, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
+        # The status is the contract: 200 or, as Triton has it, 400.
+        is_ready = self._plane.is_ready()
+        return _json(200 if is_ready else 400, {"ready": is_ready})
+
+    def models(self, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
+        return _json(200, {"models": sorted(self._plane.names())})
+
+    def model_ready(self, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
+        try:
+            served = self._find(names)
+        except Unavailable:
+            return _json(400, {"name": names["model"], "ready": False})
+        return _json(200, {"name": served.name, "ready": True})
+
+    def model(self, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
+        served = self._find(names)
+        signature = served.signature()
+        versions = [str(status.number) for status in self._plane.status(served.name) if status.state == "AVAILABLE"]
+        engine = served.manifest.engine
+        body = {
+            "name": served.name,
+            "versions": versions or [str(served.number)],
+            # Triton's word for this engine; the others have none there.
+            "platform": "onnxruntime_onnx" if engine == "onnxruntime" else engine,
+            "inputs": [_describe(spec) for spec in signature.inputs],
+            "outputs": [_describe(spec) for spec in signature.outputs],
+        }
+        return _json(200, body)
+
+    def not_yet(self, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
+        raise InvalidRequest(
+            "Statistics are not served on this path yet.", code="UNIMPLEMENTED", kind=Kind.UNSUPPORTED, hint="See /metrics."
+        )
+
+
+def _describe(spec: TensorSpec) -> dict[str, Any]:
+    """A tensor's metadata. A dim that varies, and the one dim of a tensor of unknown rank, is -1."""
+    shape = [-1] if spec.shape is None else [dim if isinstance(dim, int) else -1 for dim in spec.shape]
+    return {"name": spec.name, "datatype": dtypes.BY_NAME[spec.dtype].v2, "shape": shape}
+
+
+def _json(status: int, body: dict[str, Any]) -> HttpResponse:
+    return HttpResponse(status, json.dumps(body))

@@ -1,0 +1,335 @@
+"""Open Inference Protocol: an infer request's bytes -> Request, JSON tensors and binary ones mixed as the client likes. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, Meta, UnsetType
+
+from towline.core import dtypes
+from towline.core.errors import InvalidRequest
+from towline.core.inference import Request
+from towline.core.manifest import TensorSpec
+from towline.core.refs import clip
+from towline.serve.codecs import binary, check, exact, json, nested
+from towline.serve.codecs.check import MAX_DIM, InputCheck, Limits
+from towline.serve.contract import Served
+
+MAX_ID = 256
+MAX_CLASSES = 65_536
+MAX_PRIORITY = (1 << 32) - 1
+MAX_TIMEOUT_US = 86_400_000_000
+_NESTED = re.compile(rb"[ \t\r\n]*\[[ \t\r\n]*\[")
+_SHARED_MEMORY = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")
+
+_Parameters = dict[str, Any] | UnsetType | None
+
+
+class _Input(msgspec.Struct, gc=False):
+    name: str
+    datatype: str
+    shape: list[Annotated[int, Meta(ge=0, le=MAX_DIM)]]
+    parameters: _Parameters = UNSET
+    data: msgspec.Raw | UnsetType = UNSET
+
+
+class _Output(msgspec.Struct, gc=False):
+    name: str
+    parameters: _Parameters = UNSET
+
+
+class _Body(msgspec.Struct, gc=False):
+    inputs: list[_Input]
+    id: str | UnsetType | None = UNSET
+    parameters: _Parameters = UNSET
+    outputs: list[_Output] | UnsetType | None = UNSET
+
+
+_decode_body = msgspec.json.Decoder(_Body).decode
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One output of the answer. `classes` > 0 asks for its best classes as text instead of its values."""
+
+    name: str
+    binary: bool = False
+    classes: int = 0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A decoded infer request and how to answer it."""
+
+    request: Request
+    outputs: tuple[Wanted, ...]
+    has_batch: bool
+
+
+class InferCodec:
+    """Decodes infer requests for one version's default signature; built once per slot."""
+
+    def __init__(self, served: Served, limits: Limits) -> None:
+        self._signature = served.signature()
+        self._limits = limits
+        self._check = InputCheck(self._signature, limits)
+        self._specs = {spec.name: spec for spec in self._signature.inputs}
+        self._flat = {name: json.decoder(_flat_type(spec)) for name, spec in self._specs.items()}
+        self._nested = {name: json.decoder(json.nested_type(spec)) for name, spec in self._specs.items()}
+        self._outputs = {spec.name for spec in self._signature.outputs}
+        self._all = {as_binary: tuple(Wanted(spec.name, as_binary) for spec in self._signature.outputs) for as_binary in (False, True)}
+
+    def decode(self, body: bytes, header_length: bytes | None, deadline: float | None, received_s: float) -> Asked:
+        """`header_length` is the value of Inference-Header-Content-Length, None without one. Raises InvalidRequest."""
+        size = len(body) if header_length is None else _header_size(header_length, len(body))
+        if size == 0 and header_length is not None:
+            return Asked(self._decode_raw(body, deadline), self._all[True], self._check.has_batch)
+        head = body if size == len(body) else body[:size]
+        parsed = _parse(head)
+        parameters = _checked_parameters(parsed.parameters, "parameters")
+        arrays, rows = self._arrays(parsed.inputs, memoryview(body)[size:])
+        timeout_us = _number(parameters, "timeout", MAX_TIMEOUT_US)
+        if timeout_us:
+            until = received_s + timeout_us / 1e6
+            deadline = until if deadline is None else min(deadline, until)
+        outputs = self._wanted(parsed.outputs or [], _flag(parameters, "binary_data_output", "parameters"))
+        request = Request(
+            arrays,
+            rows,
+            deadline,
+            _checked_id(parsed.id or ""),
+            _number(parameters, "priority", MAX_PRIORITY),
+            tuple(wanted.name for wanted in outputs) if parsed.outputs else (),
+        )
+        return Asked(request, outputs, self._check.has_batch)
+
+    def _arrays(self, inputs: list[_Input], tail: memoryview) -> tuple[dict[str, np.ndarray], int]:
+        """The inputs in the signature's order, and the rows. Shapes are checked before any data is read."""
+        check.check_names([given.name for given in inputs], self._signature, "inputs")
+        given = {item.name: (f"inputs[{index}]", item) for index, item in enumerate(inputs)}
+        ordered = [(spec, *given[spec.name]) for spec in self._signature.inputs]
+        for spec, field, item in ordered:
+            check.check_datatype(spec, item.datatype, f"{field}.datatype")
+        rows = self._check.rows([tuple(item.shape) for _, _, item in ordered], [f"{field}.shape" for _, field, _ in ordered])
+        found: dict[str, np.ndarray] = {}
+        offset = 0
+        for index, item in enumerate(inputs):
+            field, spec = f"inputs[{index}]", self._specs[item.name]
+            size = _binary_size(item, field)
+            if size is None:
+                found[item.name] = self._from_json(bytes(item.data), spec, tuple(item.shape), f"{field}.data")  # type: ignore[arg-type]
+                continue
+            if offset + size > len(tail):
+                raise InvalidRequest(
+                    f"Input '{clip(item.name)}' says it has {size} bytes, but only {len(tail) - offset} are left in the body.",
+                    code="SHORT_BODY",
+                    field=f"{field}.parameters.binary_data_size",
+                )
+            found[item.name] = binary.decode_tensor(tail[offset : offset + size], spec, tuple(item.shape), field, self._limits)
+            offset += size
+        if offset != len(tail):
+            raise InvalidRequest(f"{len(tail) - offset} bytes are left after the last tensor.", code="TRAILING_BYTES", field="inputs")
+        return {name: found[name] for name in self._specs}, rows
+
+    def _from_json(self, raw: bytes, spec: TensorSpec, shape: tuple[int, ...], field: str) -> np.ndarray:
+        """Row-major data, nested or flat; how it is nested does not matter, how many elements there are does."""
+        count = check.element_count(shape)
+        if spec.dtype == "string":
+            check.check_string_count(count, self._limits, field)
+        decode = self._nested[spec.name] if _NESTED.match(raw) else self._flat[spec.name]
+        try:
+            if decode is None:
+                raise TypeError
+            array = json.array_of(decode(raw), spec)
+        except json.NOT_PLAIN:
+            array = nested.to_array(exact.parse(raw), spec, field, self._limits)
+        if array.size != count:
+            raise InvalidRequest(
+                f"Input '{spec.name}' needs {count} elements for shape {check.show_shape(shape)}, got {array.size}.",
+                code="WRONG_SIZE",
+                field=field,
+            )
+        return array.reshape(shape)
+
+    def _decode_raw(self, body: bytes, deadline: float | None) -> Request:
+        """The whole body is the one input: batch 1, at most one other dim that varies."""
+        if len(self._specs) != 1:
+            raise InvalidRequest(f"A raw body needs a model with one input; this one has {len(self._specs)}.", code="MISSING_INPUT")
+        (spec,) = self._specs.values()
+        raw = memoryview(body)
+        if spec.shape is None:
+            raise InvalidRequest(f"A raw body needs a known rank; input '{spec.name}' has none.", code="SHAPE_MISMATCH")
+        shape = list(spec.shape)
+        if self._check.has_batch:
+            shape[0] = 1
+        variable = [index for index, dim in enumerate(shape) if isinstance(dim, str)]
+        known = check.element_count(dim for dim in shape if isinstance(dim, int))
+        item_bytes = dtypes.BY_NAME[spec.dtype].size
+        if item_bytes == 0:
+            # The body is one string, without a length before it.
+            if known != 1:
+                raise InvalidRequest(f"A raw body is one string; input '{spec.name}' takes more.", code="SHAPE_MISMATCH")
+            array = np.empty((1,) * len(shape), dtype=object)
+            array[...] = body
+            return Request({spec.name: array}, 1, deadline)
+        if len(variable) > 1 or (variable and (not known or len(raw) % (known * item_bytes))):
+            raise InvalidRequest(
+                f"A body of {len(raw)} bytes does not tell the shape of input '{spec.name}' {check.show_shape(spec.shape)}.",
+                code="WRONG_SIZE",
+                field="inference-header-content-length",
+            )
+        sizes = tuple(dim if isinstance(dim, int) else len(raw) // (known * item_bytes) for dim in shape)
+        rows = self._check.rows((sizes,), ("body",))
+        return Request({spec.name: binary.decode_tensor(raw, spec, sizes, "body", self._limits)}, rows, deadline)
+
+    def _wanted(self, outputs: list[_Output], all_binary: bool) -> tuple[Wanted, ...]:
+        if not outputs:
+            return self._all[all_binary]
+        seen: set[str] = set()
+        wanted = []
+        for index, output in enumerate(outputs):
+            field = f"outputs[{index}]"
+            if output.name not in self._outputs or output.name in seen:
+                problem = "is asked for twice" if output.name in seen else "is not an output of this model"
+                raise InvalidRequest(
+                    f"'{clip(output.name)}' {problem}. Outputs: {check.list_names(sorted(self._outputs))}.",
+                    code="UNKNOWN_OUTPUT" if output.name not in seen else "DUPLICATE_OUTPUT",
+                    field=f"{field}.name",
+                )
+            seen.add(output.name)
+            parameters = _checked_parameters(output.parameters, f"{field}.parameters")
+            as_binary = _flag(parameters, "binary_data", f"{field}.parameters", all_binary)
+            wanted.append(Wanted(output.name, as_binary, _classes(parameters, f"{field}.parameters")))
+        return tuple(wanted)
+
+
+def codec_for(served: Served, limits: Limits) -> InferCodec:
+    codec: InferCodec | None = served.codecs.get("openinference")
+    if codec is None:
+        codec = served.codecs["openinference"] = InferCodec(served, limits)
+    return codec
+
+
+def _flat_type(spec: TensorSpec) -> Any:
+    return None if spec.dtype == "string" else list[json.element_type(spec.dtype)]  # type: ignore[misc]
+
+
+def _header_size(value: bytes, body_size: int) -> int:
+    """How many bytes of the body are JSON; 0 for none."""
+    # Before int(): it also takes signs, spaces and underscores, and any number of digits.
+    size = int(value) if value.isdigit() and len(value) <= 18 else -1
+    if not 0 <= size <= body_size:
+        shown = clip(value.decode("ascii", "replace"), 24)
+        raise InvalidRequest(
+            f"inference header size should be in range (0, {body_size}), got: {shown!r}",
+            code="BAD_HEADER_LENGTH",
+            field="inference-header-content-length",
+        )
+    return size
+
+
+def _parse(head: bytes) -> _Body:
+    try:
+        parsed = _decode_body(head)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        # The exact parser says what is wrong with the JSON; when nothing is, msgspec says what is wrong with its content.
+        exact.parse(head)
+        if isinstance(error, msgspec.DecodeError):
+            raise exact.explain(error) from None
+        raise InvalidRequest("The body is no infer request.", code="BAD_JSON") from None
+    if head.count(b'"') != 2 * _strings(parsed) + _quotes_in_data(parsed):
+        # There are strings nobody asked for: strangers are ignored, duplicate keys refused.
+        exact.parse(head)
+    return parsed
+
+
+def _strings(body: _Body) -> int:
+    """How many strings, keys included, the fields that were decoded are made of (without `data`)."""
+    count = 1 + _strings_in(body.parameters, 1) + (body.outputs is not UNSET)
+    if body.id is not UNSET:
+        count += 2 if isinstance(body.id, str) else 1
+    for given in body.inputs:
+        count += 5 + _strings_in(given.parameters, 1) + (given.data is not UNSET)
+    for output in body.outputs or []:
+        count += 2 + _strings_in(output.parameters, 1)
+    return count
+
+
+def _strings_in(value: Any, key: int) -> int:
+    """Strings in a JSON value, plus `key` for the key it stands under when there is one."""
+    if value is UNSET:
+        return 0
+    if isinstance(value, str):
+        return key + 1
+    if isinstance(value, dict):
+        return key + sum(_strings_in(item, 1) for item in value.values())
+    if isinstance(value, list):
+        return key + sum(_strings_in(item, 0) for item in value)
+    return key
+
+
+def _quotes_in_data(body: _Body) -> int:
+    return sum(bytes(given.data).count(b'"') for given in body.inputs if given.data is not UNSET)
+
+
+def _checked_parameters(parameters: _Parameters, field: str) -> dict[str, Any]:
+    if not parameters:
+        return {}
+    for name in _SHARED_MEMORY:
+        if name in parameters:
+            raise InvalidRequest(
+                "Shared memory regions are not supported: clients may not name memory of this machine.",
+                code="UNSUPPORTED",
+                field=f"{field}.{name}",
+                hint="Send the tensor in the body.",
+            )
+    return parameters
+
+
+def _binary_size(given: _Input, field: str) -> int | None:
+    """The tensor's bytes after the JSON, None when its data is in the JSON."""
+    parameters = _checked_parameters(given.parameters, f"{field}.parameters")
+    size = parameters.get("binary_data_size")
+    if (size is None) == (given.data is UNSET):
+        problem = "needs 'data', or 'binary_data_size' in its parameters" if size is None else "has both 'data' and 'binary_data_size'"
+        raise InvalidRequest(
+            f"Input '{clip(given.name)}' {problem}.", code="MISSING_DATA" if size is None else "AMBIGUOUS_DATA", field=field
+        )
+    if size is not None and (type(size) is not int or size < 0):
+        raise InvalidRequest(
+            "binary_data_size must be a whole number of bytes.", code="WRONG_TYPE", field=f"{field}.parameters.binary_data_size"
+        )
+    return size
+
+
+def _number(parameters: dict[str, Any], name: str, highest: int) -> int:
+    value = parameters.get(name, 0)
+    if type(value) is not int or not 0 <= value <= highest:
+        raise InvalidRequest(f"'{name}' must be a whole number from 0 to {highest}.", code="WRONG_TYPE", field=f"parameters.{name}")
+    return value
+
+
+def _flag(parameters: dict[str, Any], name: str, field: str, default: bool = False) -> bool:
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"'{name}' must be true or false.", code="WRONG_TYPE", field=f"{field}.{name}")
+    return value
+
+
+def _classes(parameters: dict[str, Any], field: str) -> int:
+    if "classification" not in parameters:
+        return 0
+    count = parameters["classification"]
+    if type(count) is not int or not 1 <= count <= MAX_CLASSES:
+        raise InvalidRequest(f"'classification' must be from 1 to {MAX_CLASSES}.", code="OUT_OF_RANGE", field=f"{field}.classification")
+    return count
+
+
+def _checked_id(value: str) -> str:
+    if len(value) > MAX_ID or any(char < " " or char == "\x7f" for char in value):
+        raise InvalidRequest(f"'id' must be at most {MAX_ID} characters and hold no control characters.", code="BAD_ID", field="id")
+    return value

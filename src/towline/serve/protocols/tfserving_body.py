@@ -1,0 +1,260 @@
+"""TF Serving's predict bodies for one signature: `instances` or `inputs` in, `predictions` or `outputs` out. Pure."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, UnsetType
+
+from towline.core.errors import InvalidRequest
+from towline.core.inference import Request, Response
+from towline.core.manifest import DEFAULT_SIGNATURE, Signature, TensorSpec
+from towline.core.refs import clip
+from towline.serve.codecs import exact, json, nested
+from towline.serve.codecs.check import InputCheck, Limits, batch_too_large
+from towline.serve.contract import Served
+
+_ROW, _COLUMN = ("instances",), ("inputs",)
+
+
+def codec_for(served: Served, limits: Limits, name: str = "") -> PredictCodec:
+    """The codec of a signature, built once per slot. Raises InvalidRequest in TF Serving's words for a name there is not."""
+    key = ("tfserving", name)
+    codec: PredictCodec | None = served.codecs.get(key)
+    if codec is None:
+        if name and name not in served.manifest.signatures:
+            raise InvalidRequest(
+                f'Serving signature name: "{clip(name)}" not found in signature def', code="UNKNOWN_SIGNATURE", field="signature_name"
+            )
+        codec = PredictCodec(served, limits, name)
+        served.codecs[key] = codec
+    return codec
+
+
+class PredictCodec:
+    """Decodes bodies quickly when they are in the plain form, exactly when they are not."""
+
+    def __init__(self, served: Served, limits: Limits, name: str) -> None:
+        self.signature: Signature = served.signature(name)
+        self._served, self._limits, self._name = served, limits, name
+        self._specs = self.signature.inputs
+        self._names = tuple(spec.name for spec in self._specs)
+        self._check = InputCheck(self.signature, limits)
+        # Signatures found under the default name answer to that name too.
+        self._answers_to = {name, "" if name else DEFAULT_SIGNATURE} if served.signature("") == self.signature else {name}
+        self._plain = _decoder(json.nested_type(self._specs[0]), None) if len(self._specs) == 1 else None
+        row, column = json.record_type(self.signature, 1), json.record_type(self.signature)
+        self._named = _decoder(None if row is None else list[row], column) if row and column else None  # type: ignore[valid-type]
+        self._max_rows = limits.max_batch if self._check.has_batch else None
+
+    def decode(self, body: bytes, deadline: float | None = None) -> tuple[Request, bool]:
+        """The request, and whether it came in row form (`instances`). Raises InvalidRequest."""
+        for decode, values in ((self._plain, self._plain_values), (self._named, self._named_values)):
+            if decode is None:
+                continue
+            try:
+                parsed = decode(body)
+            except json.NOT_PLAIN:
+                continue
+            is_row = parsed.instances is not UNSET
+            name = parsed.signature_name
+            if is_row == (parsed.inputs is not UNSET):
+                break
+            if name is not UNSET and name not in self._answers_to:
+                break
+            value = parsed.instances if is_row else parsed.inputs
+            if is_row and not value:
+                break
+            if self._max_rows is not None and is_row and len(value) > self._max_rows:
+                raise batch_too_large(len(value), self._max_rows, "instances")
+            try:
+                arrays = values(body, value, is_row, 1 if name is UNSET else 3)
+            except json.NOT_PLAIN:
+                break
+            if arrays is not None:
+                return self._request(arrays, is_row, deadline), is_row
+            break
+        return self._decode_exactly(exact.parse(body, allow_non_finite=True, stop_when_done=True), deadline)
+
+    def _plain_values(self, body: bytes, value: Any, is_row: bool, strings: int) -> list[np.ndarray] | None:
+        return [json.array_of(value, self._specs[0])] if json.has_strings(body, strings) else None
+
+    def _named_values(self, body: bytes, value: Any, is_row: bool, strings: int) -> list[np.ndarray] | None:
+        strings += len(self._specs) * (len(value) if is_row else 1)
+        if not json.has_strings(body, strings):
+            return None
+        columns = zip(*map(json.values_of, value), strict=True) if is_row else json.values_of(value)
+        return [json.array_of(column, spec) for spec, column in zip(self._specs, columns, strict=True)]
+
+    def _request(self, arrays: list[np.ndarray], is_row: bool, deadline: float | None) -> Request:
+        if len(arrays) == 1:
+            array = arrays[0]
+            return Request({self._names[0]: array}, self._check.rows((array.shape,), _ROW if is_row else _COLUMN), deadline)
+        fields = ["instances" if is_row else f"inputs.{clip(name)}" for name in self._names]
+        rows = self._check.rows([array.shape for array in arrays], fields)
+        return Request(dict(zip(self._names, arrays, strict=True)), rows, deadline)
+
+    def _decode_exactly(self, document: Any, deadline: float | None) -> tuple[Request, bool]:
+        if not isinstance(document, dict):
+            raise InvalidRequest("The request must be a JSON object: Is not object", code="WRONG_TYPE")
+        name = document.get("signature_name", self._name)
+        if not isinstance(name, str):
+            raise InvalidRequest(
+                "not formatted correctly. 'signature_name' key must be a string value.", code="WRONG_TYPE", field="signature_name"
+            )
+        if name not in self._answers_to:
+            return codec_for(self._served, self._limits, name)._decode_exactly(document, deadline)
+        is_row = "instances" in document
+        if is_row == ("inputs" in document):
+            raise _not_one_format(is_row)
+        values = self._row_values(document["instances"]) if is_row else self._column_values(document["inputs"])
+        arrays = [nested.to_array(value, spec, field, self._limits) for (field, value), spec in zip(values, self._specs, strict=True)]
+        return self._request(arrays, is_row, deadline), is_row
+
+    def _row_values(self, rows: Any) -> list[tuple[str, Any]]:
+        if not isinstance(rows, list):
+            raise InvalidRequest("Expecting 'instances' to be an list/array", code="WRONG_TYPE", field="instances")
+        if not rows:
+            raise InvalidRequest("No values in 'instances' array", code="EMPTY_BATCH", field="instances")
+        if self._max_rows is not None and len(rows) > self._max_rows:
+            raise batch_too_large(len(rows), self._max_rows, "instances")
+        are_objects = _is_named(rows[0])
+        if not are_objects and len(self._specs) > 1:
+            raise InvalidRequest(
+                "instances is a plain list, but expecting list of objects as multiple input tensors required as per tensorinfo_map",
+                code="MISSING_INPUT",
+                field="instances",
+            )
+        for index, row in enumerate(rows):
+            if _is_named(row) != are_objects:
+                expected = "object but got list" if are_objects else "value/list but got object"
+                raise InvalidRequest(f"Expecting {expected} at item {index} of input list", code="WRONG_TYPE", field=f"instances[{index}]")
+            if are_objects and row.keys() != set(self._names):
+                raise self._wrong_keys(row, index)
+        if not are_objects:
+            return [("instances", rows)]
+        return [("instances", [row[name] for row in rows]) for name in self._names]
+
+    def _wrong_keys(self, row: dict[str, Any], index: int) -> InvalidRequest:
+        extra = [clip(name) for name in row if name not in self._names][:8]
+        missing = [clip(name) for name in self._names if name not in row][:8]
+        return InvalidRequest(
+            f"Failed to process element: {index} of 'instances' list. JSON object keys must be equal to: {clip(','.join(self._names))}."
+            f" Sent extra: {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}.",
+            code="MISSING_INPUT" if missing else "UNKNOWN_INPUT",
+            field=f"instances[{index}]",
+        )
+
+    def _column_values(self, inputs: Any) -> list[tuple[str, Any]]:
+        if not _is_named(inputs):
+            if len(self._specs) > 1:
+                raise InvalidRequest(
+                    "inputs is a plain value/list, but expecting an object as multiple input tensors required as per tensorinfo_map",
+                    code="MISSING_INPUT",
+                    field="inputs",
+                )
+            return [("inputs", inputs)]
+        for name in self._names:
+            if name not in inputs:
+                raise InvalidRequest(f"Missing named input: {clip(name)} in 'inputs' object.", code="MISSING_INPUT", field="inputs")
+        return [(f"inputs.{clip(name)}", inputs[name]) for name in self._names]
+
+
+def _decoder(instances: Any, inputs: Any) -> Callable[[bytes], Any] | None:
+    """A decoder of a whole body whose `instances` and `inputs` have these types; both the first when the second is None."""
+    if instances is None:
+        return None
+    fields = [("signature_name", str | UnsetType, UNSET), ("instances", instances | UnsetType, UNSET)]
+    fields.append(("inputs", (inputs or instances) | UnsetType, UNSET))
+    return json.decoder(msgspec.defstruct("Body", fields, gc=False))
+
+
+def _is_named(value: Any) -> bool:
+    """An object of inputs, not a base64 value."""
+    return isinstance(value, dict) and not (len(value) == 1 and isinstance(value.get("b64"), str))
+
+
+def _not_one_format(both: bool) -> InvalidRequest:
+    if both:
+        return InvalidRequest(
+            "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist",
+            code="AMBIGUOUS_FORMAT",
+            field="instances",
+        )
+    return InvalidRequest("Missing 'inputs' or 'instances' key", code="MISSING_INPUT", field="instances")
+
+
+def encode(response: Response, is_row: bool) -> bytes:
+    """The answer's body. Raises InvalidRequest when the outputs cannot be split into rows."""
+    outputs = response.outputs
+    if is_row:
+        _check_rows(outputs)
+    body = _write(outputs, is_row, _value)
+    # orjson writes null for NaN and infinity; numbers are never null otherwise.
+    if b"null" in body and any(json.is_non_finite(array) for array in outputs.values()):
+        body = _write(outputs, is_row, _value_with_tokens)
+    return body
+
+
+def _write(outputs: dict[str, np.ndarray], is_row: bool, value: Callable[[str, np.ndarray], Any]) -> bytes:
+    key = "predictions" if is_row else "outputs"
+    if len(outputs) == 1:
+        ((name, array),) = outputs.items()
+        return json.dumps({key: value(name, array)})
+    if not is_row:
+        return json.dumps({key: {name: value(name, array) for name, array in outputs.items()}})
+    rows = len(next(iter(outputs.values())))
+    return json.dumps({key: [{name: value(name, array[index]) for name, array in outputs.items()} for index in range(rows)]})
+
+
+def _check_rows(outputs: dict[str, np.ndarray]) -> None:
+    rows = None
+    for name, array in outputs.items():
+        if array.ndim == 0:
+            raise InvalidRequest(f"Tensor name: {clip(name)} has no shape information", code="NO_BATCH_DIM", hint="Use 'inputs'.")
+        if rows is not None and len(array) != rows:
+            raise InvalidRequest(
+                f"Tensor name: {clip(name)} has inconsistent batch size: {len(array)} expecting: {rows}",
+                code="NO_BATCH_DIM",
+                hint="Use 'inputs'.",
+            )
+        rows = len(array)
+
+
+def _value(name: str, array: Any) -> Any:
+    array = array if isinstance(array, np.ndarray) else np.asarray(array)
+    return json.jsonable(array, _base64 if name.endswith("_bytes") else _text)
+
+
+def _value_with_tokens(name: str, array: Any) -> Any:
+    array = np.asarray(array)
+    return json.with_tokens(array) if json.is_non_finite(array) else _value(name, array)
+
+
+def _text(element: Any) -> Any:
+    try:
+        return json.plain_text(element)
+    except InvalidRequest:
+        # Better than a body that is no JSON, which is what TF Serving would send.
+        return _base64(element)
+
+
+def _base64(element: Any) -> dict[str, str]:
+    raw = element.encode() if isinstance(element, str) else bytes(element)
+    return {"b64": base64.b64encode(raw).decode()}
+
+
+def tensor_info(spec: TensorSpec) -> dict[str, Any]:
+    """A TensorInfo in proto3 JSON, as TF Serving prints it."""
+    from towline.core import dtypes
+
+    dims = [{"size": str(dim if isinstance(dim, int) else -1), "name": ""} for dim in spec.shape or ()]
+    return {
+        "dtype": dtypes.BY_NAME[spec.dtype].tf,
+        "tensor_shape": {"dim": dims, "unknown_rank": spec.shape is None},
+        "name": spec.name,
+    }

@@ -23,6 +23,7 @@ class Settings:
     port: int = 8000
     grpc_port: int = 8001
     insecure: bool = False
+    allowed_hosts: str = ""
     isolation: str = "process"
     device: str = "cpu"
     drain_timeout_s: float = 30.0
@@ -116,7 +117,7 @@ def _read_file(file: Path) -> dict[str, Any]:
 def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     found = {}
     for variable, value in environ.items():
-        if not variable.startswith("TOWLINE_") or variable in ("TOWLINE_CONFIG", "TOWLINE_DEBUG"):
+        if not variable.startswith("TOWLINE_") or variable in ("TOWLINE_CONFIG", "TOWLINE_DEBUG", "TOWLINE_KEY"):
             continue
         name = variable.removeprefix("TOWLINE_").lower()
         if name not in _NAMES:

@@ -83,7 +83,10 @@ $(VENV)/.check: pyproject.toml | $(VENV)/.pip
 	$(PIP) install --quiet --group check
 	@touch $@
 
-$(BENCH_VENV)/.ready: pyproject.toml | $(VENV)/.pip
-	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV) || $(PYTHON) -m venv --clear --without-pip $(BENCH_VENV)
-	$(PIP) --python $(BENCH_VENV)/bin/python install --quiet . --group bench
+# The peers get the versions that Towline runs on, where both use a package.
+$(BENCH_VENV)/.ready: pyproject.toml $(VENV)/.package
+	@$(BENCH_VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(BENCH_VENV) 2>/dev/null || \
+	  $(PYTHON) -m venv --clear --without-pip $(BENCH_VENV)
+	$(PIP) freeze --exclude-editable > $(BENCH_VENV)/constraints.txt
+	$(PIP) --python $(BENCH_VENV)/bin/python install --quiet --group bench --constraint $(BENCH_VENV)/constraints.txt
 	@touch $@

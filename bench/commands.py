@@ -1,0 +1,119 @@
+"""What the command line costs: processor time of the cold commands, and the time from `towline serve FILE` to the first answer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import http_load
+import models
+import processes
+
+TOWLINE = str(Path(sys.executable).with_name("towline"))
+MANY_VERSIONS = 10_000
+MANY_MODELS = 100
+RUNS = 7
+START_ROUNDS = 5
+POLL_S = 0.005
+FIRST_ANSWER_TIMEOUT_S = 60.0
+PLAIN = """
+import sys
+import numpy, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1])
+print(session.run(None, {"x": numpy.ones((1, 10), "float32")})[0])
+"""
+
+
+@dataclass(frozen=True)
+class StartTimes:
+    """Seconds of wall time; `ratio` is the median of the rounds' ratios."""
+
+    towline_s: float
+    plain_s: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+
+
+def cold_commands(folder: Path) -> dict[str, float]:
+    """Milliseconds of processor time, user and system, of whole processes: the least of RUNS runs each."""
+    home = folder / "commands-home"
+    model = models.write_mlp(folder)
+    subprocess.run([TOWLINE, "import", str(model), "--home", str(home)], check=True, capture_output=True)
+    figures = {
+        "python_cpu_ms": least_cpu_ms([sys.executable, "-c", "pass"]),
+        "help_cpu_ms": least_cpu_ms([TOWLINE, "--help"]),
+        "ls_cpu_ms": least_cpu_ms([TOWLINE, "ls", "--home", str(home)]),
+        "ps_cpu_ms": least_cpu_ms([TOWLINE, "ps", "--home", str(home)]),
+    }
+    multiply_versions(home, MANY_VERSIONS)
+    figures["ls_10000_cpu_ms"] = least_cpu_ms([TOWLINE, "ls", "--home", str(home)])
+    return figures
+
+
+def multiply_versions(home: Path, count: int) -> None:
+    """Publish `count` more versions, through the store itself: each is the mlp with one file that differs."""
+    from towline.store.sqlite import open_store
+
+    from towline.core.refs import Ref
+
+    store = open_store(home)
+    original = store.version(Ref(models.NAME)).path
+    for number in range(count):
+        with store.stage() as staged:
+            for file in original.iterdir():
+                shutil.copyfile(file, staged / file.name)
+            (staged / "copy.txt").write_text(str(number))
+            store.publish(staged, f"model-{number % MANY_MODELS}", actor="bench")
+    store.close()
+
+
+def least_cpu_ms(command: list[str]) -> float:
+    return min(cpu_ms(command) for _ in range(RUNS))
+
+
+def cpu_ms(command: list[str]) -> float:
+    """Processor time of one run, its children included. Raises SystemExit when it fails."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise SystemExit(f"{' '.join(command)} ended with exit code {process.returncode}, expected 0.")
+    return (usage.ru_utime + usage.ru_stime) * 1e3
+
+
+def start_to_first_answer(folder: Path) -> StartTimes:
+    """`towline serve model.onnx` in a new home, and Python importing onnxruntime and running the model, in turn."""
+    model, body = models.write_mlp(folder), models.write_body(folder).read_bytes()
+    right = models.right_answer(model)
+    ours, plain = [], []
+    for number in range(START_ROUNDS):
+        plain.append(plain_run_s(model))
+        ours.append(first_answer_s(folder, number, model, body, right))
+    ratios = [mine / theirs for mine, theirs in zip(ours, plain, strict=True)]
+    return StartTimes(statistics.median(ours), statistics.median(plain), statistics.median(ratios), min(ratios), max(ratios))
+
+
+def plain_run_s(model: Path) -> float:
+    started_s = time.perf_counter()
+    subprocess.run([sys.executable, "-c", PLAIN, str(model)], check=True, capture_output=True)
+    return time.perf_counter() - started_s
+
+
+def first_answer_s(folder: Path, number: int, model: Path, body: bytes, right: list[float]) -> float:
+    port = processes.free_port()
+    log, url = folder / f"start-{number}.log", f"http://127.0.0.1:{port}{http_load.PATH}"
+    flags = ["--home", str(folder / f"start-home-{number}"), "--port", str(port), "--grpc-port", "0"]
+    started_s = time.perf_counter()
+    with processes.running([TOWLINE, "serve", str(model), *flags], log=log):
+        while problem := http_load.wrongness(url, body, right):
+            if time.perf_counter() - started_s > FIRST_ANSWER_TIMEOUT_S:
+                raise SystemExit(f"towline serve gave no right answer within {FIRST_ANSWER_TIMEOUT_S:.0f} s: {problem}\n{log.read_text()}")
+            time.sleep(POLL_S)
+        return time.perf_counter() - started_s

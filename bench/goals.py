@@ -1,0 +1,60 @@
+"""What must be reached, and whether a figure reaches it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+# A run fails beyond this factor of a goal; between the two, the machine's noise and real misses look alike, so it only says "missed".
+FAILS_BEYOND = 2.0
+
+
+@dataclass(frozen=True)
+class Goal:
+    """`key` names a figure; it shall be at most or at least `limit` of `unit`."""
+
+    key: str
+    what: str
+    direction: Literal["<=", ">="]
+    limit: float
+    unit: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    goal: Goal
+    figure: float | None
+    word: Literal["reached", "missed", "FAILED", "not measured"]
+
+
+GOALS = (
+    Goal("cpu_ratio_64", "CPU per request against the bare server, 64 clients", "<=", 1.35, "x"),
+    Goal("cpu_ratio_8", "CPU per request against the bare server, 8 clients", "<=", 1.7, "x"),
+    Goal("cpu_ratio_1", "CPU per request against the bare server, 1 client", "<=", 1.6, "x"),
+    Goal("fastapi_cpu_64", "FastAPI's CPU per request against ours, 64 clients", ">=", 15, "x"),
+    Goal("best_peer_rate_64", "requests/s against the best untuned peer, 64 clients", ">=", 8, "x"),
+    Goal("p50_us_1", "p50 at 1 client", "<=", 160, "us"),
+    Goal("failed", "requests that failed", "<=", 0, ""),
+    Goal("first_answer_ratio", "`towline serve model.onnx` to first answer against plain onnxruntime", "<=", 4, "x"),
+    Goal("help_cpu_ms", "`towline --help`", "<=", 120, "ms CPU"),
+    Goal("ls_cpu_ms", "`towline ls`", "<=", 120, "ms CPU"),
+    Goal("ps_cpu_ms", "`towline ps`", "<=", 120, "ms CPU"),
+    Goal("ls_10000_cpu_ms", "`towline ls` with 10,000 versions in the store", "<=", 120, "ms CPU"),
+)
+
+
+def verdicts(figures: Mapping[str, float]) -> list[Verdict]:
+    return [Verdict(goal, figures.get(goal.key), _word(goal, figures.get(goal.key))) for goal in GOALS]
+
+
+def has_failed(found: list[Verdict]) -> bool:
+    return any(verdict.word == "FAILED" for verdict in found)
+
+
+def _word(goal: Goal, figure: float | None) -> Literal["reached", "missed", "FAILED", "not measured"]:
+    if figure is None:
+        return "not measured"
+    if goal.direction == "<=":
+        return "reached" if figure <= goal.limit else "missed" if figure <= goal.limit * FAILS_BEYOND else "FAILED"
+    return "reached" if figure >= goal.limit else "missed" if figure >= goal.limit / FAILS_BEYOND else "FAILED"

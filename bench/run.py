@@ -1,0 +1,109 @@
+"""`make bench`: measure Towline against the floor and the peers, compare with the goals, write bench/results/latest.{json,md}."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import commands
+import goals
+import http_load
+import report
+
+RESULTS = Path(__file__).resolve().parent / "results"
+SCENARIOS = ("load", "start", "commands")
+PACKAGES = ("towline", "onnxruntime", "numpy", "uvicorn", "uvloop")
+PEER_PACKAGES = ("fastapi", "flask", "gunicorn", "onnxruntime", "uvicorn")
+
+
+def main() -> int:
+    """0 when no figure is beyond twice its goal, 1 when one is, 2 when something needed is missing."""
+    options = parse()
+    needed = missing(options)
+    if needed:
+        print(needed, file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory(prefix="towline-bench-") as folder:
+        measured = measure(Path(folder), options)
+    found = goals.verdicts(report.figures_of(measured))
+    text = report.as_markdown(measured, found)
+    print(text)
+    if set(options.only) == set(SCENARIOS) or options.write:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / "latest.json").write_text(json.dumps(report.as_json(measured, found), indent=1) + "\n")
+        (RESULTS / "latest.md").write_text(text)
+    if goals.has_failed(found):
+        print(f"bench: at least one figure is beyond {goals.FAILS_BEYOND:g} times its goal.", file=sys.stderr)
+        return 1
+    return 0
+
+
+def measure(folder: Path, options: argparse.Namespace) -> report.Measured:
+    load, floor_us = {}, []
+    if "load" in options.only:
+        load, floor_us = http_load.measure(folder, options.peers, options.clients, options.rounds, options.seconds)
+    return report.Measured(
+        machine=machine(options),
+        load=load,
+        floor_us=floor_us,
+        start=commands.start_to_first_answer(folder) if "start" in options.only else None,
+        commands=commands.cold_commands(folder) if "commands" in options.only else {},
+    )
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--only", nargs="+", choices=SCENARIOS, default=list(SCENARIOS), help="what to measure; writes nothing down unless whole"
+    )
+    parser.add_argument("--write", action="store_true", help="write the results of a partial run down as well")
+    parser.add_argument("--clients", nargs="+", type=int, default=[1, 8, 64], help="numbers of concurrent clients")
+    parser.add_argument("--rounds", type=int, default=5, help="times every server is visited")
+    parser.add_argument("--seconds", type=int, default=2, help="seconds of one visit")
+    parser.add_argument("--peers", type=Path, default=Path(".venv-bench"), help="environment with the peers (make bench makes it)")
+    options = parser.parse_args()
+    # The virtual environment's python must stay a path inside it, so it is made absolute and not resolved.
+    options.peers = options.peers.absolute()
+    return options
+
+
+def missing(options: argparse.Namespace) -> str:
+    """What has to be installed first; empty when nothing has."""
+    if "load" not in options.only:
+        return ""
+    if shutil.which("wrk") is None:
+        return "bench: wrk is needed to make the load. Install it with: apt-get install wrk"
+    if not (options.peers / "bin" / "python").exists():
+        return f"bench: {options.peers} has no Python with the peers. Run: make bench"
+    return ""
+
+
+def machine(options: argparse.Namespace) -> dict[str, Any]:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    peers = sorted((options.peers / "lib").glob("python3*/site-packages"))
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "cpu": next(names, "an unnamed processor"),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": sys.version.split()[0],
+        "rounds": f"{options.rounds} rounds of {options.seconds} s",
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "peers": {
+            found.name: found.version
+            for found in importlib.metadata.distributions(path=[str(path) for path in peers])
+            if found.name.lower() in PEER_PACKAGES
+        },
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""Main of the front process: python -m towline.app.front CHANNEL_FD LISTENER_FD SETTINGS_JSON FORCE"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+
+import uvloop
+
+from towline.core.config import Settings
+from towline.core.manifest import Manifest
+from towline.core.process import become, ignore_signals_of_the_terminal
+from towline.core.version import check_sealed
+from towline.core.warmup import WarmReport, warm
+from towline.monitor.metrics import ServingMetrics
+from towline.serve.front import Front, Parts
+from towline.serve.lanes import InlineLanes, Run
+
+
+def main(argv: list[str]) -> None:
+    channel_end, listener = socket.socket(fileno=int(argv[0])), socket.socket(fileno=int(argv[1]))
+    settings = Settings(**json.loads(argv[2]))
+    become("towline-front", parent=os.getppid())
+    ignore_signals_of_the_terminal()
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    uvloop.run(_serve(settings, listener, channel_end, force=argv[3] == "force"))
+
+
+async def _serve(settings: Settings, listener: socket.socket, channel_end: socket.socket, *, force: bool) -> None:
+    metrics = ServingMetrics()
+    inline = (lambda loop: InlineLanes(_load_inline, loop)) if settings.isolation == "none" else None
+    front = Front(settings, listener, channel_end, Parts(metrics, metrics.render, inline), force=force)
+    # What start-up made lives until the end: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    await front.run()
+
+
+def _load_inline(folder: Path, digest: str, manifest: Manifest) -> tuple[Run, WarmReport]:
+    from towline.core.engine import EngineOptions
+    from towline.engines.onnxruntime import OnnxRuntimeEngine
+
+    check_sealed(folder, digest)
+    session = OnnxRuntimeEngine().load(folder, manifest, EngineOptions())
+    return session.run, warm(session.run, folder, manifest)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,87 @@
+"""Replay a version's golden requests on a freshly loaded session, compare the answers, and time the model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from towline.core.cpu import cpu_kind
+from towline.core.errors import TowlineError
+from towline.core.frames import decode_frame
+from towline.core.golden import compare_golden
+from towline.core.manifest import Manifest
+
+_TIMED_RUNS = 5
+_TIMED_BUDGET_S = 0.5
+_MAX_GOLDEN_BYTES = 256 << 20
+
+Run = Callable[..., Sequence[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class WarmReport:
+    """May the session serve? Microseconds of one run of the first golden request, and of eight of them at once; -1 when not measured."""
+
+    is_ready: bool
+    reason: str = ""
+    one_row_us: float = -1.0
+    eight_rows_us: float = -1.0
+
+    def as_message(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_message(cls, message: dict[str, Any]) -> WarmReport:
+        return cls(
+            bool(message.get("is_ready")),
+            str(message.get("reason", ""))[:512],
+            float(message.get("one_row_us", -1.0)),
+            float(message.get("eight_rows_us", -1.0)),
+        )
+
+
+def warm(run: Run, folder: Path, manifest: Manifest) -> WarmReport:
+    """Run every golden request and compare (core/golden.py); then time the first."""
+    names = [spec.name for spec in manifest.signature.outputs]
+    measured = manifest.measured
+    first: dict[str, np.ndarray] | None = None
+    for golden in manifest.golden:
+        request = _read(folder / golden.request)
+        try:
+            got = dict(zip(names, run(request), strict=True))
+        except TowlineError as error:
+            return WarmReport(False, f"It no longer answers its golden request {golden.request}: {error.message}")
+        verdict = compare_golden(
+            _read(folder / golden.response), got, golden.bounds, deterministic=measured.deterministic, same_cpu=measured.cpu == cpu_kind()
+        )
+        if not verdict.ok:
+            return WarmReport(False, f"It does not answer as it did when it was imported: {verdict.why} ({golden.request}).")
+        first = first if first is not None else request
+    if first is None:
+        return WarmReport(True)
+    eight = {name: np.repeat(array[:1], 8, axis=0) for name, array in first.items()} if manifest.batchable else None
+    return WarmReport(True, "", _time_us(run, first), _time_us(run, eight) if eight is not None else -1.0)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    with path.open("rb") as file:
+        return decode_frame(file.read(_MAX_GOLDEN_BYTES))
+
+
+def _time_us(run: Run, inputs: dict[str, np.ndarray]) -> float:
+    """The quickest of a few runs: what the model costs when nothing disturbs it."""
+    best = float("inf")
+    until = time.perf_counter() + _TIMED_BUDGET_S
+    for _ in range(_TIMED_RUNS):
+        began = time.perf_counter()
+        run(inputs)
+        ended = time.perf_counter()
+        best = min(best, ended - began)
+        if ended > until:
+            break
+    return best * 1e6

@@ -1,0 +1,34 @@
+"""What front and worker say to each other. Batches: 8 bytes over the link. Everything else: JSON over the control channel.
+
+Control, front to worker   {"do": "load", "folder", "digest", "manifest", "device", "slots", "slot_bytes"} + 2 descriptors
+                           {"do": "warm", "folder"}   {"do": "start", "threads"}   {"do": "terminate", "slot"}   {"do": "ping"}
+Control, worker to front   {"hello": pid}, then one answer per request in order: {"ok": {…}} or {"error": {"code", "message", "kind"}};
+                           "terminate" has no answer.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from towline.core.errors import Kind, TowlineError
+
+# slot, what, and an argument: for DONE the microseconds of compute, for FAILED the bytes of the error in the output slot.
+BATCH = struct.Struct("<HHI")
+RUN, DONE, FAILED = 1, 2, 3
+MAX_ERROR_BYTES = 2048
+
+
+def error_message(error: TowlineError) -> dict[str, str]:
+    return {"code": error.code, "message": error.message, "kind": error.kind.value, "hint": error.hint}
+
+
+def error_from(message: Any, kind_of: type[TowlineError]) -> TowlineError:
+    """An error a worker reported. It is not trusted: unknown kinds are internal, texts are cut."""
+    fields = message if isinstance(message, dict) else {}
+    try:
+        kind = Kind(fields.get("kind"))
+    except ValueError:
+        kind = Kind.INTERNAL
+    code = str(fields.get("code") or kind_of.code)[:64]
+    return kind_of(str(fields.get("message", "The worker failed."))[:512], code=code, kind=kind, hint=str(fields.get("hint", ""))[:256])

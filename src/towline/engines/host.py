@@ -1,0 +1,236 @@
+"""The main of a worker process, and of the fork server that makes them: core and one engine, nothing else.
+
+python -m towline.engines.host fork-server CHANNEL_FD
+python -m towline.engines.host worker ENGINE LINK_FD CONTROL_FD
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib.metadata
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from towline.core import channel
+from towline.core.arena import Arena
+from towline.core.engine import Engine, EngineOptions, Session
+from towline.core.errors import Kind, MissingExtra, TowlineError
+from towline.core.frames import FrameError, FrameTooLarge, read_frame, write_frame
+from towline.core.manifest import Manifest, decode_manifest
+from towline.core.process import become, ignore_signals_of_the_terminal
+from towline.core.version import check_sealed
+from towline.core.warmup import WarmReport, warm
+from towline.core.worker_messages import BATCH, DONE, FAILED, MAX_ERROR_BYTES, RUN, error_message
+
+_MAX_THREADS = 256
+
+
+class Host:
+    """One worker: a control thread that loads and answers questions, and inference threads that run batches from the link."""
+
+    def __init__(self, engine: Engine, link: socket.socket, control: socket.socket) -> None:
+        self._engine = engine
+        self._link = link
+        self._control = control
+        self._session: Session | None = None
+        self._manifest: Manifest | None = None
+        self._arena: Arena | None = None
+        self._threads = 0
+        self._started = threading.Event()
+
+    def work(self) -> None:
+        """Never returns: the process ends when the front closes its end, or by a signal."""
+        threading.Thread(target=self._answer_control, daemon=True).start()
+        # The main thread is the first inference thread: a tiny model's batch is received, run and answered without a hop.
+        self._started.wait()
+        self._run_batches()
+
+    def _answer_control(self) -> None:
+        channel.send(self._control, {"hello": os.getpid()})
+        while received := channel.receive(self._control):
+            message, descriptors = received
+            try:
+                answer: dict[str, Any] | None = {"ok": self._carry_out(message, descriptors)}
+            except TowlineError as error:
+                answer = {"error": error_message(error)}
+            except MemoryError:
+                answer = {
+                    "error": {
+                        "code": "OUT_OF_MEMORY",
+                        "message": "There is not enough memory to load this version.",
+                        "kind": "out_of_memory",
+                    }
+                }
+            if message.get("do") != "terminate":
+                channel.send(self._control, answer or {})
+        os._exit(0)
+
+    def _carry_out(self, message: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        match message["do"]:
+            case "load":
+                return self._load(message, descriptors)
+            case "warm":
+                return self._warm(Path(message["folder"]), decode_manifest(message["manifest"].encode()))
+            case "start":
+                return self._start(int(message["threads"]))
+            case "terminate":
+                if self._session is not None:
+                    self._session.terminate(int(message["slot"]))
+                return {}
+            case _:
+                return {}
+
+    def _load(self, message: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        folder = Path(message["folder"])
+        if message["digest"]:
+            check_sealed(folder, message["digest"])
+        self._manifest = decode_manifest(message["manifest"].encode())
+        inputs_fd, outputs_fd = descriptors
+        self._arena = Arena(inputs_fd, outputs_fd, slots=message["slots"], slot_bytes=message["slot_bytes"], is_worker=True)
+        self._session = self._engine.load(folder, self._manifest, EngineOptions(device=message["device"]))
+        # What the load left behind lives as long as the worker: no collection needs to look at it again.
+        gc.collect()
+        gc.freeze()
+        return {"memory_bytes": memory_bytes()}
+
+    def _warm(self, folder: Path, manifest: Manifest) -> dict[str, Any]:
+        assert self._session is not None
+        report: WarmReport = warm(self._session.run, folder, manifest)
+        return report.as_message()
+
+    def _start(self, threads: int) -> dict[str, Any]:
+        threads = min(threads, _MAX_THREADS)
+        while self._threads < threads:
+            self._threads += 1
+            if self._started.is_set():
+                threading.Thread(target=self._run_batches, daemon=True).start()
+            self._started.set()
+        return {"threads": self._threads, "memory_bytes": memory_bytes()}
+
+    def _run_batches(self) -> None:
+        assert self._session is not None
+        assert self._manifest is not None
+        assert self._arena is not None
+        link, arena, session = self._link, self._arena, self._session
+        names = [spec.name for spec in self._manifest.signature.outputs]
+        receive, send, unpack, pack, clock = link.recv, link.send, BATCH.unpack, BATCH.pack, time.perf_counter_ns
+        while len(message := receive(64)) == BATCH.size:
+            slot, what, _ = unpack(message)
+            if what != RUN or slot >= arena.slots:
+                continue
+            start, room = slot * arena.slot_bytes, arena.slot_bytes
+            try:
+                inputs = read_frame(arena.inputs, start, room)
+                began = clock()
+                outputs = session.run(inputs, slot=slot)
+                spent_us = min((clock() - began) // 1000, 0xFFFFFFFF)
+                write_frame(arena.outputs, start, room, [(name, (array,)) for name, array in zip(names, outputs, strict=True)])
+                answer = pack(slot, DONE, spent_us)
+            except TowlineError as error:
+                answer = pack(slot, FAILED, self._write_error(start, error))
+            except MemoryError:
+                answer = pack(slot, FAILED, self._write_error(start, _OUT_OF_MEMORY))
+            inputs = outputs = None  # type: ignore[assignment]
+            send(answer)
+        os._exit(0)
+
+    def _write_error(self, start: int, error: TowlineError) -> int:
+        assert self._arena is not None
+        if isinstance(error, FrameTooLarge):
+            error = FrameError("The model's answer is larger than this server passes on.", code="OUTPUT_TOO_LARGE")
+        raw = json.dumps(error_message(error)).encode()
+        if len(raw) > MAX_ERROR_BYTES:
+            raw = json.dumps({"code": error.code, "kind": error.kind.value, "message": error.message[:200]}).encode()
+        self._arena.outputs[start : start + len(raw)] = raw
+        return len(raw)
+
+
+_OUT_OF_MEMORY = TowlineError("The model ran out of memory on this input.", code="OUT_OF_MEMORY", kind=Kind.OUT_OF_MEMORY)
+
+
+def memory_bytes() -> int:
+    """Memory of this process that no other process shares, in bytes: what its end would give back."""
+    resident = shared = 0
+    with open("/proc/self/statm") as file:
+        fields = file.read().split()
+        resident, shared = int(fields[1]), int(fields[2])
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+
+
+def load_engine(name: str) -> Engine:
+    """The engine an entry point of group `towline.engines` names."""
+    if name == "onnxruntime":
+        # The built-in goes through the same contract; looking it up among all installed packages costs 30 ms, so not here.
+        from towline.engines.onnxruntime import OnnxRuntimeEngine
+
+        return OnnxRuntimeEngine()
+    for entry in importlib.metadata.entry_points(group="towline.engines"):
+        if entry.name == name:
+            engine: Engine = entry.load()()
+            return engine
+    raise MissingExtra(f"No engine named '{name}' is installed.", hint=f"Try: pip install 'towline[{name}]'")
+
+
+def fork_server(end: socket.socket) -> None:
+    """Fork a worker of ONNX Runtime for each message {"do": "spawn"} + [link, control]. Ends when the supervisor does.
+
+    Forking after the import saves a worker 150 ms. No session is made here: it would start threads, and threads do not survive a fork.
+    """
+    engine = load_engine("onnxruntime")
+    gc.collect()
+    gc.freeze()
+    while received := channel.receive(end):
+        _, descriptors = received
+        _fork_worker(end, engine, descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _fork_worker(end: socket.socket, engine: Engine, descriptors: list[int]) -> None:
+    # Forked twice, so that the worker becomes the supervisor's child: the supervisor learns how it died, whether or not we live.
+    middle = os.fork()
+    if middle:
+        os.waitpid(middle, 0)
+        return
+    middle = os.getpid()
+    if os.fork():
+        os._exit(0)
+    # Only when the middle one is gone is the supervisor our parent, whose death is to be ours.
+    while os.getppid() == middle:
+        time.sleep(0.0002)
+    end.close()
+    link, control = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+    run_worker(engine, link, control)
+
+
+def run_worker(engine: Engine, link: socket.socket, control: socket.socket) -> None:
+    become("towline-worker")
+    ignore_signals_of_the_terminal()
+    try:
+        Host(engine, link, control).work()
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    finally:
+        os._exit(0)
+
+
+def main(argv: list[str]) -> None:
+    roles: dict[str, Callable[[], None]] = {
+        "fork-server": lambda: fork_server(socket.socket(fileno=int(argv[1]))),
+        "worker": lambda: run_worker(load_engine(argv[1]), socket.socket(fileno=int(argv[2])), socket.socket(fileno=int(argv[3]))),
+    }
+    ignore_signals_of_the_terminal()
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        roles[argv[0]]()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

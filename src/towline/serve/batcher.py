@@ -1,0 +1,108 @@
+"""Natural batching: what arrived while the workers were busy, or in this turn of the event loop, is the next batch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from towline.core.errors import DeadlineExceeded, TowlineError
+from towline.serve.jobs import Batch, Job
+
+
+class Lane(Protocol):
+    """Where batches run: a worker, or the engine in this process."""
+
+    @property
+    def idle(self) -> int:
+        """How many more batches it could run at once."""
+        ...
+
+    def run(self, batch: Batch) -> None: ...
+
+
+class Batcher:
+    """The queue of one slot. Bounded by its caller (admission). Runs on the event loop; nothing here blocks or waits."""
+
+    def __init__(self, *, max_rows: int, max_bytes: int, clock: Callable[[], float], loop: asyncio.AbstractEventLoop) -> None:
+        self.lane: Lane | None = None
+        self.waiting_bytes = 0
+        self._queue: deque[Job] = deque()
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._loop = loop
+        self._scheduled = False
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def put(self, job: Job) -> None:
+        self._queue.append(job)
+        self.waiting_bytes += job.nbytes
+        if not self._scheduled and self.lane is not None and self.lane.idle:
+            # Not at once: more requests may arrive in this turn of the loop, and they share the run.
+            self._scheduled = True
+            self._loop.call_soon(self.flush)
+
+    def put_back(self, jobs: list[Job]) -> None:
+        """Jobs whose worker died go first, in their old order."""
+        self._queue.extendleft(reversed(jobs))
+        self.waiting_bytes += sum(job.nbytes for job in jobs)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what waits to whoever is idle; called when something arrives and when a batch ends."""
+        self._scheduled = False
+        lane = self.lane
+        while self._queue and lane is not None and (idle := lane.idle):
+            batch = self._take(-(-len(self._queue) // idle))
+            if batch is not None:
+                lane.run(batch)
+
+    def drop_late(self) -> None:
+        """Answer those that waited too long; called a few times a second."""
+        now = self._clock()
+        for job in self._queue:
+            if job.deadline <= now:
+                job.answer(late(job))
+
+    def fail_all(self, error: TowlineError) -> None:
+        while self._queue:
+            self._queue.popleft().answer(error)
+        self.waiting_bytes = 0
+
+    def _take(self, limit: int) -> Batch | None:
+        """The next batch: at most `limit` jobs of one group. Jobs nobody waits for any more are dropped, not run."""
+        jobs: list[Job] = []
+        rows = size = 0
+        now = self._clock()
+        queue = self._queue
+        while queue and len(jobs) < limit:
+            job = queue[0]
+            if job.done is None or job.deadline <= now:
+                queue.popleft()
+                self.waiting_bytes -= job.nbytes
+                job.answer(late(job))
+                continue
+            if jobs and (
+                job.group is None
+                or job.group != jobs[0].group
+                or rows + job.request.rows > self._max_rows
+                or size + job.nbytes > self._max_bytes
+            ):
+                break
+            queue.popleft()
+            self.waiting_bytes -= job.nbytes
+            jobs.append(job)
+            rows += job.request.rows
+            size += job.nbytes
+        return Batch(jobs, rows, now) if jobs else None
+
+
+def late(job: Job) -> DeadlineExceeded:
+    waited_ms = (job.deadline - job.admitted_s) * 1000
+    return DeadlineExceeded(
+        f"No answer within the {waited_ms:.0f} ms this request could wait.", hint="Allow more time, or send less at once."
+    )

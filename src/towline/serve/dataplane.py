@@ -1,0 +1,222 @@
+"""Where every protocol enters: find a version, admit, run, answer. Holds the slots and swaps them without losing a request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from towline.core.errors import InvalidRequest, NotFound, TowlineError
+from towline.core.inference import Request
+from towline.core.manifest import Manifest, decode_manifest
+from towline.core.refs import clip
+from towline.serve import router
+from towline.serve.contract import Done, VersionStatus
+from towline.serve.contract import Served as ServedVersion
+from towline.serve.router import WantedModel, WantedVersion
+from towline.serve.slots import Slot, SlotLimits, Surroundings
+
+log = logging.getLogger("towline.serve")
+
+_TICK_S = 0.1
+_PING_EVERY_TICKS = 10
+_LOADS_AT_ONCE = 2
+_MAX_LABEL_BYTES = 4 << 20
+# TF Serving's words for the state of a version.
+_STATUS = {
+    "new": "START",
+    "loading": "LOADING",
+    "warming": "LOADING",
+    "ready": "AVAILABLE",
+    "draining": "UNLOADING",
+    "closed": "END",
+    "failed": "END",
+}
+
+
+class ServingPlane:
+    """The DataPlane of serve/contract.py over slots. Everything runs on the event loop."""
+
+    def __init__(self, around: Surroundings, limits: SlotLimits, *, keep_s: float, on_state: Callable[[], None]) -> None:
+        self.is_draining = False
+        self._around = around
+        self._limits = limits
+        self._keep_s = keep_s
+        self._on_state = on_state
+        self._wanted: dict[str, WantedModel] = {}
+        self._slots: dict[tuple[str, int], Slot] = {}
+        self._ended: dict[tuple[str, int], VersionStatus] = {}
+        self._table: router.Table[Slot] = {}
+        self._has_table = False
+        self._was_ready = False
+        self._loads = asyncio.Semaphore(_LOADS_AT_ONCE)
+        self._opening: set[Slot] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ticks = 0
+
+    # What protocols ask
+
+    def find(self, name: str, *, number: int | None = None, label: str = "") -> ServedVersion:
+        return router.find(self._table, self._wanted, name, number, label)
+
+    def only(self) -> ServedVersion:
+        if len(self._wanted) == 1:
+            return self.find(next(iter(self._wanted)))
+        if not self._wanted:
+            raise NotFound("No model is served here yet.", code="MODEL_NOT_FOUND", field="model")
+        names = ", ".join(sorted(self._wanted))
+        raise InvalidRequest(
+            f"Several models are served here ({clip(names, 200)}): say which.",
+            code="MODEL_UNNAMED",
+            field="model",
+            hint="POST /models/NAME/predict",
+        )
+
+    def infer(self, served: ServedVersion, request: Request, done: Done, *, protocol: str) -> Callable[[], None]:
+        assert isinstance(served, Slot)
+        return served.infer(request, done, protocol)
+
+    def status(self, name: str) -> list[VersionStatus]:
+        if name not in self._wanted and name not in self._table:
+            raise NotFound(f"There is no model '{clip(name)}' here.", code="MODEL_NOT_FOUND", field="model")
+        found = {key[1]: status for key, status in self._ended.items() if key[0] == name}
+        for (model, number), slot in self._slots.items():
+            if model == name:
+                found[number] = VersionStatus(number, _STATUS[slot.state], slot.error)
+        return [found[number] for number in sorted(found, reverse=True)]
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted(self._wanted))
+
+    def is_ready(self) -> bool:
+        return self._has_table and not self.is_draining and not self.not_ready()
+
+    def is_started(self) -> bool:
+        """It was ready once."""
+        self._was_ready = self._was_ready or self.is_ready()
+        return self._was_ready
+
+    def not_ready(self) -> list[str]:
+        """The wanted models that have no ready version, or whose worker is away."""
+        return [
+            name
+            for name in self._wanted
+            if name not in self._table or all(slot.state != "ready" for slot in self._table[name].slots.values())
+        ]
+
+    def slots(self) -> list[Slot]:
+        return list(self._slots.values())
+
+    def leases(self) -> int:
+        return sum(slot.leases for slot in self._slots.values())
+
+    # What the controller wants
+
+    def want(self, models: list[WantedModel]) -> None:
+        """Replace what is wanted. Loads what is missing beside what answers, and drains what is needed no more."""
+        self._has_table = True
+        self._wanted = {model.name: model for model in models}
+        for model in models:
+            for version in model.versions:
+                slot = self._slots.get((version.name, version.number))
+                if slot is None or slot.digest != version.digest or slot.state in ("draining", "closed"):
+                    self._load(version, model)
+        self._settle()
+
+    def _load(self, version: WantedVersion, model: WantedModel) -> None:
+        key = (version.name, version.number)
+        try:
+            manifest = decode_manifest((Path(version.path) / "manifest.json").read_bytes())
+            labels = _read_labels(Path(version.path), manifest)
+        except (TowlineError, OSError, UnicodeDecodeError) as error:
+            log.error("%s:%s cannot be read: %s", version.name, version.number, error)
+            self._ended[key] = VersionStatus(version.number, "END", "Its files cannot be read.")
+            return
+        self._ended.pop(key, None)
+        slot = Slot(version, manifest, labels, self._limits_of(model, manifest), self._around)
+        slot.on_change = self._slot_changed
+        self._slots[key] = slot
+        self._keep_opening(slot)
+
+    def _limits_of(self, model: WantedModel, manifest: Manifest) -> SlotLimits:
+        own = model.limits
+        return SlotLimits(
+            own.get("max_waiting_requests") or self._limits.max_waiting_requests,
+            own.get("max_waiting_bytes") or self._limits.max_waiting_bytes,
+            own.get("timeout_s") or self._limits.timeout_s,
+            min(own.get("max_batch") or self._limits.max_batch, manifest.measured.max_batch or self._limits.max_batch),
+        )
+
+    def _keep_opening(self, slot: Slot) -> None:
+        if slot not in self._opening:
+            self._opening.add(slot)
+            self._start(self._open(slot))
+
+    async def _open(self, slot: Slot) -> None:
+        """Load a slot; while it is wanted and fails, try again with growing pauses."""
+        try:
+            while self._slots.get((slot.name, slot.number)) is slot and slot.state not in ("ready", "draining", "closed"):
+                async with self._loads:
+                    await slot.open()
+                if slot.state == "failed":
+                    log.error("%s:%s is not ready: %s", slot.name, slot.number, slot.error)
+                    self._around.tell("version.failed", slot, {"error": slot.error})
+                    await asyncio.sleep(max(slot.retry_in_s(), _TICK_S))
+        finally:
+            self._opening.discard(slot)
+
+    def _slot_changed(self, slot: Slot) -> None:
+        if slot.state == "failed" and slot.is_bereaved:
+            self._keep_opening(slot)
+        if slot.state == "closed" and self._slots.get((slot.name, slot.number)) is slot:
+            del self._slots[(slot.name, slot.number)]
+            self._ended[(slot.name, slot.number)] = VersionStatus(slot.number, "END")
+        if slot.state in ("ready", "failed", "closed"):
+            self._settle()
+        self._on_state()
+
+    def _settle(self) -> None:
+        """Route to what is ready; let go of what nobody needs."""
+        ready = {key: slot for key, slot in self._slots.items() if slot.state == "ready" or self._answers_still(key, slot)}
+        wanted = list(self._wanted.values())
+        self._table = router.next_table(wanted, ready)
+        for key in router.to_drain(wanted, self._table, list(self._slots)):
+            slot = self._slots[key]
+            if slot.state not in ("draining", "closed"):
+                self._start(slot.drain(self._keep_s if slot.state == "ready" else 0.0))
+
+    def _answers_still(self, key: tuple[str, int], slot: Slot) -> bool:
+        """A slot in the table whose worker is being replaced keeps its place: its requests wait for the new one, or learn why not."""
+        served = self._table.get(key[0])
+        return served is not None and served.slots.get(key[1]) is slot and slot.state in ("loading", "warming", "failed")
+
+    # Time
+
+    async def tick_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self._ticks += 1
+            for slot in list(self._slots.values()):
+                slot.tick()
+                if self._ticks % _PING_EVERY_TICKS == 0:
+                    slot.ping()
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for slot in list(self._slots.values()):
+            slot.close()
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _read_labels(folder: Path, manifest: Manifest) -> tuple[str, ...]:
+    if manifest.labels is None:
+        return ()
+    with (folder / manifest.labels).open("rb") as file:
+        return tuple(file.read(_MAX_LABEL_BYTES).decode().splitlines())

@@ -1,0 +1,183 @@
+"""The process that answers: one event loop with the listening socket, the data plane and the channel to the supervisor. Opens no store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+
+from towline.core.config import Settings
+from towline.serve.codecs.check import Limits
+from towline.serve.contract import Route
+from towline.serve.dataplane import ServingPlane
+from towline.serve.lanes import Lanes, ProcessLanes
+from towline.serve.memory import available_memory_bytes
+from towline.serve.protocols import health, openinference, simple, tfserving
+from towline.serve.protocols.gate import Gate
+from towline.serve.protocols.http import protocol_for
+from towline.serve.protocols.table import RouteTable
+from towline.serve.router import WantedModel, WantedVersion
+from towline.serve.slots import Meters, Slot, SlotLimits, Surroundings
+from towline.serve.workers.hub import Hub
+from towline.serve.workers.pool import Pool, default_arena_size
+
+log = logging.getLogger("towline.serve")
+
+_TICK_S = 0.1
+_SWEEP_EVERY_TICKS = 10
+_STATE_PAUSE_S = 0.1
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What other rooms lend the front: where to count, how to print the counts, and lanes when there is no isolation."""
+
+    meters: Meters
+    exposition: Callable[[], bytes]
+    inline_lanes: Callable[[asyncio.AbstractEventLoop], Lanes] | None = None
+    routes: Callable[[ServingPlane, Limits], tuple[Route, ...]] | None = None
+
+
+class Front:
+    def __init__(self, settings: Settings, listener: socket.socket, channel_end: socket.socket, parts: Parts, *, force: bool) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._loop = loop = asyncio.get_running_loop()
+        self.hub = Hub(loop, channel_end, self._on_message, self._on_orphaned)
+        self.pool = Pool(loop, self.hub, default_arena_size(settings.max_request_bytes))
+        lanes = parts.inline_lanes(loop) if parts.inline_lanes else self._process_lanes()
+        around = Surroundings(
+            loop, time.monotonic, lanes, parts.meters, self.hub.kill, self.hub.exit_of, available_memory_bytes, self._tell, force
+        )
+        limits = SlotLimits(settings.max_waiting_requests, settings.max_waiting_bytes, settings.request_timeout_s, settings.max_batch)
+        self.plane = ServingPlane(around, limits, keep_s=settings.keep_versions_s, on_state=self._report_soon)
+        self.gate = Gate(self._routes(parts), settings, clock=time.monotonic, boot_id=os.urandom(4).hex())
+        self.server = _Server(self._uvicorn_config())
+        self._uses_workers = parts.inline_lanes is None
+        self._draining: asyncio.Future[None] | None = None
+        self._report_is_due = False
+        self._was_ready = False
+
+    def _process_lanes(self) -> ProcessLanes:
+        settings = self._settings
+        return ProcessLanes(self.pool, device=settings.device, load_timeout_s=settings.load_timeout_s, cores=os.cpu_count() or 1)
+
+    def _routes(self, parts: Parts) -> RouteTable:
+        limits = Limits(max_request_bytes=self._settings.max_request_bytes, max_batch=self._settings.max_batch)
+        protocols = (tfserving, openinference, simple)
+        own = [route for protocol in protocols for route in protocol.routes(self.plane, limits)]
+        more = parts.routes(self.plane, limits) if parts.routes else ()
+        return RouteTable([*health.routes(self.plane, parts.exposition), *own, *more])
+
+    def _uvicorn_config(self) -> uvicorn.Config:
+        return uvicorn.Config(
+            _nothing_here,
+            http=protocol_for(self.gate),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            backlog=2048,
+            timeout_graceful_shutdown=max(1, round(self._settings.drain_timeout_s)),
+        )
+
+    async def run(self) -> None:
+        """Until drained."""
+        if self._uses_workers:
+            self.pool.keep_spare()
+        tasks = [asyncio.ensure_future(self._keep_time()), asyncio.ensure_future(self.plane.tick_forever())]
+        self.hub.send({"to": "controller", "do": "front-started"})
+        await self.server.serve([self._listener])
+        for task in tasks:
+            task.cancel()
+        self.plane.close()
+        self.pool.close()
+
+    async def _keep_time(self) -> None:
+        ticks = 0
+        while True:
+            self.gate.tick(time.time())
+            if ticks % _SWEEP_EVERY_TICKS == 0:
+                self.gate.sweep()
+            ticks += 1
+            await asyncio.sleep(_TICK_S)
+
+    # From the supervisor and the controller
+
+    def _on_message(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        match message.get("do"):
+            case "table":
+                self.plane.want([_wanted(model) for model in message["models"]])
+                self._report_soon()
+            case "adopt":
+                self.pool.adopt(message, descriptors)
+            case "drain":
+                self._draining = asyncio.ensure_future(self._drain())
+
+    async def _drain(self) -> None:
+        """Readiness off, take in who has connected already, answer what is there, stop."""
+        self.plane.is_draining = self.gate.is_draining = True
+        # From now on the kernel queues no further connections; those it holds are accepted in the next turns of the loop.
+        self._listener.listen(0)
+        await asyncio.sleep(0.05)
+        self.server.should_exit = True
+
+    def _on_orphaned(self) -> None:
+        log.error("the supervisor is gone")
+        os._exit(1)
+
+    # To the controller
+
+    def _tell(self, kind: str, slot: Slot, details: dict[str, Any]) -> None:
+        self.hub.send({"to": "controller", "do": "event", "kind": kind, "name": slot.name, "digest": slot.digest, "data": details})
+
+    def _report_soon(self) -> None:
+        if not self._report_is_due:
+            self._report_is_due = True
+            self._loop.call_later(_STATE_PAUSE_S if self._was_ready else 0.0, self._report)
+
+    def _report(self) -> None:
+        self._report_is_due = False
+        now, wall = time.monotonic(), time.time()
+        models = [
+            {
+                "name": slot.name,
+                "version": slot.number,
+                "digest": slot.digest,
+                "state": slot.state,
+                "since_s": round(wall - (now - slot.since_s), 3),
+                "pid": slot.pid or None,
+                "error": slot.error,
+            }
+            for slot in self.plane.slots()
+        ]
+        self.hub.send({"to": "controller", "do": "state", "models": models})
+        if self.plane.is_ready() and not self._was_ready:
+            self._was_ready = True
+            self.hub.send({"to": "supervisor", "do": "ready", "models": models})
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the supervisor's; it tells us when to stop."""
+        yield
+
+
+async def _nothing_here(scope: Any, receive: Any, send: Any) -> None:
+    """Every path is answered by the gate's routes; nothing falls through to ASGI."""
+
+
+def _wanted(model: dict[str, Any]) -> WantedModel:
+    versions = tuple(WantedVersion(model["name"], entry["number"], entry["digest"], entry["path"]) for entry in model["versions"])
+    return WantedModel(model["name"], versions, model["default"], model["labels"], model["limits"])

@@ -1,0 +1,114 @@
+"""One admitted request on its way through a queue and a batch, and the batch it travels in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from towline.core.errors import EngineError, TowlineError
+from towline.core.inference import Request, Response
+from towline.core.manifest import Signature
+from towline.serve.contract import Done
+
+
+class Job:
+    """A request until it is answered. Answered once: whoever comes second finds `done` gone."""
+
+    __slots__ = ("admitted_s", "deadline", "done", "group", "nbytes", "on_answered", "request", "timer", "tries")
+
+    def __init__(self, request: Request, done: Done, nbytes: int, admitted_s: float, deadline: float, group: Any) -> None:
+        self.request = request
+        self.done: Done | None = done
+        self.nbytes = nbytes
+        self.admitted_s = admitted_s
+        self.deadline = deadline
+        # Only jobs of one group may share a batch: their trailing dims are equal.
+        self.group = group
+        self.tries = 0
+        self.timer: asyncio.TimerHandle | None = None
+        self.on_answered: Callable[[Job, Response | TowlineError], None] | None = None
+
+    def answer(self, result: Response | TowlineError) -> None:
+        done = self.done
+        if done is None:
+            return
+        self.done = None
+        if self.timer is not None:
+            self.timer.cancel()
+        if self.on_answered is not None:
+            self.on_answered(self, result)
+        done(result)
+
+    def abandon(self) -> None:
+        """The client has gone: nobody is to be answered."""
+        if self.done is not None:
+            self.done = _nobody
+            self.answer(TowlineError("The client went away.", code="CANCELLED"))
+
+
+def _nobody(result: Response | TowlineError) -> None:
+    """Stands in for a client that has gone."""
+
+
+class Batch:
+    """Jobs that run as one. `alone` batches carry a single job under suspicion."""
+
+    __slots__ = ("jobs", "rows", "sent_s")
+
+    def __init__(self, jobs: list[Job], rows: int, sent_s: float) -> None:
+        self.jobs = jobs
+        self.rows = rows
+        self.sent_s = sent_s
+
+    @property
+    def is_wanted(self) -> bool:
+        """Somebody still waits for an answer from this batch."""
+        return any(job.done is not None for job in self.jobs)
+
+    def tensors(self) -> list[tuple[str, Sequence[np.ndarray]]]:
+        first = self.jobs[0].request.inputs
+        if len(self.jobs) == 1:
+            return [(name, (array,)) for name, array in first.items()]
+        return [(name, [job.request.inputs[name] for job in self.jobs]) for name in first]
+
+    def fail(self, error: TowlineError) -> None:
+        for job in self.jobs:
+            job.answer(error)
+
+    def finish(self, outputs: dict[str, Any], signature: Signature, name: str, number: int) -> None:
+        """Give each job its own rows. Outputs come from a worker: nothing about them is believed unchecked."""
+        jobs = self.jobs
+        problem = _misfit(outputs, signature, self.rows if len(jobs) > 1 else None)
+        if problem:
+            self.fail(EngineError(problem, code="BAD_OUTPUT"))
+            return
+        if len(jobs) == 1:
+            jobs[0].answer(Response(_selected(outputs, jobs[0].request.outputs), name, number))
+            return
+        start = 0
+        for job in jobs:
+            end = start + job.request.rows
+            if job.done is not None:
+                mine = {key: array[start:end] for key, array in outputs.items()}
+                job.answer(Response(_selected(mine, job.request.outputs), name, number))
+            start = end
+
+
+def _selected(outputs: dict[str, Any], wanted: tuple[str, ...]) -> dict[str, Any]:
+    return {name: outputs[name] for name in wanted} if wanted else outputs
+
+
+def _misfit(outputs: dict[str, Any], signature: Signature, rows: int | None) -> str:
+    """What is wrong with a worker's outputs, or nothing. `rows` is what a merged batch must have as its first dim."""
+    if len(outputs) != len(signature.outputs):
+        return f"The model gave {len(outputs)} outputs, its signature has {len(signature.outputs)}."
+    for spec in signature.outputs:
+        array = outputs.get(spec.name)
+        if array is None or (array.dtype.name != spec.dtype and spec.dtype != "string"):
+            return f"Output '{spec.name}' did not come as {spec.dtype}."
+        if rows is not None and (array.ndim == 0 or array.shape[0] != rows):
+            return f"Output '{spec.name}' does not have one row for each of the {rows} rows of its batch."
+    return ""

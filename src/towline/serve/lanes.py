@@ -1,0 +1,171 @@
+"""Open what a slot runs on: a worker process, or the engine in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from towline.core.errors import EngineError, TowlineError, VersionError
+from towline.core.frames import FrameError
+from towline.core.manifest import Manifest, encode_manifest
+from towline.core.warmup import WarmReport
+from towline.serve.jobs import Batch
+from towline.serve.router import WantedVersion
+from towline.serve.workers.pool import Pool
+from towline.serve.workers.process import Finish, Worker
+
+# Runs shorter than this go on in the worker's receiving thread: a hop to another would cost more than it gains.
+TINY_RUN_US = 1000
+
+
+class Lane(Protocol):
+    """What a slot needs of the place its batches run in."""
+
+    pid: int
+    is_dead: bool
+    threads: int
+    memory_bytes: int
+    on_batch: Finish
+    on_death: Callable[[Any], None]
+
+    @property
+    def idle(self) -> int: ...
+
+    @property
+    def running(self) -> list[Batch]: ...
+
+    def run(self, batch: Batch) -> None: ...
+
+    def terminate_runs(self) -> None: ...
+
+    async def ask(self, message: dict[str, Any], descriptors: tuple[int, ...] = (), *, timeout_s: float) -> dict[str, Any]: ...
+
+
+class Lanes(Protocol):
+    async def open(self, version: WantedVersion, manifest: Manifest, on_state: Callable[[str], None]) -> Lane:
+        """A loaded, warmed lane whose answers were compared with the version's golden ones. Raises with the reason it may not serve."""
+        ...
+
+    def end(self, lane: Lane) -> None: ...
+
+    def batch_bytes(self) -> int:
+        """The most one batch may hold."""
+        ...
+
+
+class ProcessLanes:
+    """The default: a worker process for each version."""
+
+    def __init__(self, pool: Pool, *, device: str, load_timeout_s: float, cores: int) -> None:
+        self._pool = pool
+        self._device = device
+        self._load_timeout_s = load_timeout_s
+        self._cores = cores
+
+    async def open(self, version: WantedVersion, manifest: Manifest, on_state: Callable[[str], None]) -> Worker:
+        worker = self._pool.adopted(version.digest)
+        raw = encode_manifest(manifest).decode()
+        try:
+            if worker is None:
+                worker = await self._pool.take(manifest.engine)
+                await worker.load(
+                    version.path,
+                    version.digest,
+                    raw,
+                    device=self._device,
+                    arena=self._pool.arena_size.create(),
+                    timeout_s=self._load_timeout_s,
+                )
+            on_state("warming")
+            answer = await worker.ask({"do": "warm", "folder": version.path, "manifest": raw}, timeout_s=self._load_timeout_s)
+            report = WarmReport.from_message(answer)
+            if not report.is_ready:
+                raise VersionError(report.reason, code="GOLDEN_MISMATCH", hint="Test this version on this machine before it serves here.")
+            await worker.start(1 if 0 <= report.one_row_us < TINY_RUN_US else self._cores)
+        except BaseException:
+            if worker is not None:
+                self._pool.end(worker)
+            raise
+        return worker
+
+    def end(self, lane: Lane) -> None:
+        if isinstance(lane, Worker):
+            self._pool.end(lane)
+
+    def batch_bytes(self) -> int:
+        # Each tensor of a frame is padded and described; 1 MiB covers that.
+        return self._pool.arena_size.slot_bytes - (1 << 20)
+
+
+Run = Callable[..., Any]
+
+
+class InlineLanes:
+    """`--isolation none`: the engine runs in this process, on the event loop. For embedding; a crash takes the server along."""
+
+    def __init__(self, load: Callable[[Path, str, Manifest], tuple[Run, WarmReport]], loop: asyncio.AbstractEventLoop) -> None:
+        self._load = load
+        self._loop = loop
+
+    async def open(self, version: WantedVersion, manifest: Manifest, on_state: Callable[[str], None]) -> InlineLane:
+        run, report = self._load(Path(version.path), version.digest, manifest)
+        on_state("warming")
+        if not report.is_ready:
+            raise VersionError(report.reason, code="GOLDEN_MISMATCH", hint="Test this version on this machine before it serves here.")
+        return InlineLane(run, [spec.name for spec in manifest.signature.outputs], self._loop)
+
+    def end(self, lane: Lane) -> None:
+        lane.is_dead = True
+
+    def batch_bytes(self) -> int:
+        return 1 << 30
+
+
+class InlineLane:
+    def __init__(self, run: Run, output_names: list[str], loop: asyncio.AbstractEventLoop) -> None:
+        self.pid = 0
+        self.is_dead = False
+        self.threads = 1
+        self.memory_bytes = 0
+        self.on_batch: Finish = lambda batch, result, spent_us: None
+        self.on_death: Callable[[Any], None] = lambda lane: None
+        self._run = run
+        self._names = output_names
+        self._loop = loop
+        self._batch: Batch | None = None
+
+    @property
+    def idle(self) -> int:
+        return 0 if self.is_dead or self._batch is not None else 1
+
+    @property
+    def running(self) -> list[Batch]:
+        return [self._batch] if self._batch is not None else []
+
+    def run(self, batch: Batch) -> None:
+        self._batch = batch
+        began = self._loop.time()
+        result: dict[str, Any] | TowlineError
+        try:
+            result = dict(zip(self._names, self._run(_merged(batch)), strict=True))
+        except TowlineError as error:
+            result = error
+        self._batch = None
+        self.on_batch(batch, result, int((self._loop.time() - began) * 1e6))
+
+    def terminate_runs(self) -> None:
+        """Runs are over before anyone could ask."""
+
+    async def ask(self, message: dict[str, Any], descriptors: tuple[int, ...] = (), *, timeout_s: float) -> dict[str, Any]:
+        return {}
+
+
+def _merged(batch: Batch) -> Mapping[str, np.ndarray]:
+    try:
+        return {name: parts[0] if len(parts) == 1 else np.concatenate(parts) for name, parts in batch.tensors()}
+    except (ValueError, FrameError) as error:
+        raise EngineError("The requests of a batch do not fit together.", code="BAD_BATCH") from error

@@ -1,0 +1,160 @@
+"""What all connections of a server share: limits, routes, a coarse clock, and the sweep that ends those who stall."""
+
+from __future__ import annotations
+
+import email.utils
+import http
+import logging
+import re
+from collections.abc import Callable
+from typing import Protocol
+
+from towline.core.config import Settings
+from towline.core.errors import Kind, TowlineError
+from towline.serve.contract import HttpRequest, HttpResponse, Reply
+from towline.serve.protocols.errors import allowing, own_error, wrong_method
+from towline.serve.protocols.table import MAX_TARGET_BYTES, Found, RouteTable
+
+log = logging.getLogger("towline.http")
+
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
+# Statuses that only the HTTP layer itself gives; the rest follow from the error's kind.
+_STATUS_OF_CODE = {"HEADERS_TOO_LARGE": 431, "REQUEST_TIMEOUT": 408, "MISDIRECTED": 421}
+_HOST = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_LOOPBACK_NAMES = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
+
+
+class Connection(Protocol):
+    def late(self) -> None:
+        """The connection sat too long in what it was doing."""
+        ...
+
+    def is_late(self, now_s: float) -> bool: ...
+
+
+class Gate:
+    """`settings` give the limits. `now_s` is the loop's clock, read ten times a second: exact enough for timeouts, free per request."""
+
+    def __init__(
+        self, routes: RouteTable, settings: Settings, *, clock: Callable[[], float], boot_id: str, has_fallback: bool = False
+    ) -> None:
+        self.routes = routes
+        self.limits = settings
+        self.has_fallback = has_fallback
+        self.is_draining = False
+        self.connections: set[Connection] = set()
+        self.now_s = clock()
+        self.date = b""
+        self._clock = clock
+        self._boot_id = boot_id.encode()
+        self._count = 0
+        self._hosts = _allowed_hosts(settings)
+
+    def tick(self, wall_s: float) -> None:
+        """Ten times a second."""
+        self.now_s = self._clock()
+        self.date = b"date: " + email.utils.formatdate(wall_s, usegmt=True).encode() + b"\r\n"
+
+    def sweep(self) -> None:
+        """Once a second: end the connections that stall."""
+        for connection in [one for one in self.connections if one.is_late(self.now_s)]:
+            connection.late()
+
+    def check_head(self, headers: list[tuple[bytes, bytes]], target: bytes, hosts: int, version: str) -> TowlineError | None:
+        """What is wrong with a request's head, beyond what the parser refuses."""
+        if hosts != 1 and not (hosts == 0 and version == "1.0"):
+            return _bad_request("A request needs exactly one Host header.", "host")
+        size = len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
+        if size > self.limits.max_header_bytes or len(target) > MAX_TARGET_BYTES:
+            return headers_too_large(self.limits)
+        host = next((value for name, value in headers if name == b"host"), None)
+        if host is None:
+            return None
+        match = _HOST.fullmatch(host)
+        if match is None:
+            return _bad_request("The Host header is not a host name.", "host")
+        if self._hosts and match.group(1).lower() not in self._hosts:
+            return TowlineError(
+                "This server does not answer for that host.",
+                code="MISDIRECTED",
+                kind=Kind.INVALID,
+                field="host",
+                hint="Name the host in the setting allowed_hosts.",
+            )
+        return None
+
+    def handle(self, found: Found, request: HttpRequest, reply: Reply) -> Callable[[], None] | None:
+        """Call the route's handler. Whatever it raises becomes an answer: what it meant to say, or a 500 that says nothing."""
+        try:
+            if found.handler is not None:
+                return found.handler(request, found.params, reply)
+            if found.error is not None:
+                raise found.error
+            allowed = found.allow.split(", ")
+            reply(allowing(own_error(wrong_method(request.method, allowed), request), allowed))
+        except TowlineError as error:
+            reply(own_error(error, request))
+        except Exception:
+            log.exception("a handler failed on %s %s", request.method, ascii(request.path[:200]))
+            reply(own_error(TowlineError("The server failed to answer; its log says why."), request))
+        return None
+
+    def head(self, response: HttpResponse, headers: list[tuple[bytes, bytes]], *, keep_alive: bool) -> bytes:
+        """Status line and headers, up to and with the empty line."""
+        request_id = b""
+        trace = b""
+        for name, value in headers:
+            if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+                request_id = value
+            elif name == b"traceparent" and _TRACEPARENT.fullmatch(value):
+                trace = b"traceparent: " + value + b"\r\n"
+        if not request_id:
+            self._count += 1
+            request_id = b"%b-%x" % (self._boot_id, self._count)
+        extra = b"".join([b"%b: %b\r\n" % pair for pair in response.headers]) if response.headers else b""
+        return b"%b%bcontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b%b\r\n" % (
+            _STATUS_LINES.get(response.status) or b"HTTP/1.1 %d \r\n" % response.status,
+            self.date,
+            response.content_type,
+            len(response.body),
+            request_id,
+            trace,
+            extra,
+            b"" if keep_alive else b"connection: close\r\n",
+        )
+
+
+def refusal(error: TowlineError) -> HttpResponse:
+    """The answer of the HTTP layer itself."""
+    response = own_error(error)
+    response.status = _STATUS_OF_CODE.get(error.code, response.status)
+    return response
+
+
+def headers_too_large(limits: Settings) -> TowlineError:
+    return TowlineError(
+        f"The request's head is larger than {limits.max_header_bytes} bytes or {limits.max_headers} headers.",
+        code="HEADERS_TOO_LARGE",
+        kind=Kind.TOO_LARGE,
+    )
+
+
+def body_too_large(limits: Settings) -> TowlineError:
+    return TowlineError(
+        f"The body is larger than the {limits.max_request_bytes} bytes this server takes.", code="BODY_TOO_LARGE", kind=Kind.TOO_LARGE
+    )
+
+
+def _bad_request(message: str, field: str) -> TowlineError:
+    return TowlineError(message, code="BAD_REQUEST", kind=Kind.INVALID, field=field)
+
+
+def _allowed_hosts(settings: Settings) -> frozenset[bytes]:
+    """Host names answered for. On loopback only its own names, so that a page on the web cannot reach us by rebinding a name; else all."""
+    named = {host.strip().lower().encode() for host in settings.allowed_hosts.split(",") if host.strip()}
+    if b"*" in named:
+        return frozenset()
+    is_loopback = settings.host in ("localhost", "::1") or settings.host.startswith("127.")
+    return _LOOPBACK_NAMES | named | {settings.host.encode()} if is_loopback else frozenset(named)

@@ -1,0 +1,299 @@
+"""The small process that outlives the others: holds the listening socket, starts and restarts the rest, learns how workers die.
+
+It opens no store and imports no library. When it dies, everything stops. Messages between front and controller pass through it:
+    {"to": "front" | "controller" | "supervisor", "do": …} + descriptors
+The last routing table is kept, so that a new front serves at once what the old one served.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from towline.core import channel
+from towline.core.errors import TowlineError
+from towline.core.process import adopt_orphans, is_child_of_ours
+
+_TURN_S = 0.25
+_QUICK_DEATH_S = 2.0
+_MAX_QUICK_DEATHS = 5
+_BACK_OFF_S = (0.0, 0.1, 0.5, 1.0, 2.0)
+_LAST_WORDS_S = 2.0
+_ROLES = ("fork-server", "front", "controller")
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Command lines of the processes; `{channel}` and `{listener}` are replaced by descriptor numbers."""
+
+    front: Sequence[str]
+    controller: Sequence[str]
+    fork_server: Sequence[str]
+    worker: Sequence[str]
+
+
+@dataclass
+class _Member:
+    """One of the three processes: its channel, and how often it died young."""
+
+    role: str
+    process: subprocess.Popen[bytes] | None = None
+    end: socket.socket | None = None
+    started_s: float = 0.0
+    quick_deaths: int = 0
+    restart_at_s: float | None = None
+
+
+@dataclass
+class _State:
+    table: dict[str, Any] | None = None
+    table_is_sent: bool = True
+    stopping_since_s: float | None = None
+    signal_number: int = 0
+    exit_code: int | None = None
+    oom_kills: int = 0
+    foreign: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+
+class Supervisor:
+    """`say` is called with a message for the person at the terminal (ready, failed); `run` returns the exit code."""
+
+    def __init__(
+        self, commands: Commands, listener: socket.socket, *, drain_timeout_s: float, say: Callable[[dict[str, Any]], None]
+    ) -> None:
+        self._commands = commands
+        self._listener = listener
+        self._drain_timeout_s = drain_timeout_s
+        self._say = say
+        self._members = {role: _Member(role) for role in _ROLES}
+        self._selector = selectors.DefaultSelector()
+        self._state = _State(oom_kills=_oom_kills())
+
+    def run(self) -> int:
+        adopt_orphans()
+        wake, woken = socket.socketpair()
+        for end in (wake, woken):
+            end.setblocking(False)
+        signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, lambda number, frame: None)
+        self._selector.register(wake, selectors.EVENT_READ, None)
+        # The slowest to start goes first.
+        for role in _ROLES:
+            self._launch(self._members[role])
+        try:
+            while self._state.exit_code is None:
+                for key, _ in self._selector.select(_TURN_S):
+                    if key.data is None:
+                        self._on_signals(wake.recv(4096))
+                    else:
+                        self._on_readable(key.data)
+                self._reap()
+                self._keep_time()
+        finally:
+            self._end_all()
+        return self._state.exit_code or 0
+
+    # Processes
+
+    def _launch(self, member: _Member) -> None:
+        ours, theirs = channel.channel()
+        ours.setblocking(False)
+        passed = [theirs.fileno()]
+        if member.role == "front":
+            passed.append(self._listener.fileno())
+        command = [
+            word.format(channel=theirs.fileno(), listener=self._listener.fileno()) if "{" in word and len(word) < 16 else word
+            for word in getattr(self._commands, member.role.replace("-", "_"))
+        ]
+        member.process = subprocess.Popen(command, pass_fds=passed, stdin=subprocess.DEVNULL)
+        theirs.close()
+        member.end, member.started_s, member.restart_at_s = ours, time.monotonic(), None
+        self._selector.register(ours, selectors.EVENT_READ, member)
+        if member.role == "front" and self._state.table is not None:
+            self._state.table_is_sent = False
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            code = os.waitstatus_to_exitcode(status)
+            member = next((one for one in self._members.values() if one.process is not None and one.process.pid == pid), None)
+            if member is not None:
+                assert member.process is not None
+                member.process.returncode = code
+                self._on_member_death(member, code)
+            else:
+                self._on_worker_death(pid, code)
+
+    def _on_worker_death(self, pid: int, code: int) -> None:
+        spawned = self._state.foreign.pop(pid, None)
+        if spawned is not None:
+            spawned.returncode = code
+        kills = _oom_kills()
+        out_of_memory = code == -signal.SIGKILL and kills > self._state.oom_kills
+        self._state.oom_kills = kills
+        message = {"do": "exited", "pid": pid, "signal": max(-code, 0), "status": max(code, 0), "out_of_memory": out_of_memory}
+        for role in ("front", "controller"):
+            self._send(role, message)
+
+    def _on_member_death(self, member: _Member, code: int) -> None:
+        self._hang_up(member)
+        member.process = None
+        if self._state.stopping_since_s is not None:
+            if member.role == "front":
+                self._state.exit_code = 130 if self._state.signal_number == signal.SIGINT else 0 if code == 0 else 1
+            return
+        lived_s = time.monotonic() - member.started_s
+        member.quick_deaths = member.quick_deaths + 1 if lived_s < _QUICK_DEATH_S else 0
+        self._say({"do": "restarting", "role": member.role, "code": code})
+        if member.role != "controller" and member.quick_deaths > _MAX_QUICK_DEATHS:
+            self._state.exit_code = 1
+            return
+        member.restart_at_s = time.monotonic() + _BACK_OFF_S[min(member.quick_deaths, len(_BACK_OFF_S) - 1)]
+
+    def _hang_up(self, member: _Member) -> None:
+        if member.end is not None:
+            self._selector.unregister(member.end)
+            member.end.close()
+            member.end = None
+
+    # Messages
+
+    def _on_readable(self, member: _Member) -> None:
+        assert member.end is not None
+        try:
+            received = channel.receive(member.end)
+        except (BlockingIOError, TowlineError):
+            return
+        if received is None:
+            # Its death is seen by `_reap`; until then nothing more is to be read here.
+            self._hang_up(member)
+            return
+        message, descriptors = received
+        try:
+            if message.get("to") == "supervisor":
+                self._carry_out(message, descriptors)
+            else:
+                self._relay(message, descriptors)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _carry_out(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        match message["do"]:
+            case "spawn":
+                self._spawn(str(message["engine"]), descriptors)
+            case "kill":
+                pid = int(message["pid"])
+                if is_child_of_ours(pid) and all(one.process is None or one.process.pid != pid for one in self._members.values()):
+                    os.kill(pid, signal.SIGKILL)
+            case "fatal":
+                self._say(message)
+                self._state.exit_code = int(message["exit_code"])
+            case _:
+                self._say(message)
+
+    def _spawn(self, engine: str, descriptors: list[int]) -> None:
+        if engine == "onnxruntime":
+            self._send("fork-server", {"do": "spawn"}, descriptors)
+            return
+        command = [*self._commands.worker, engine, *map(str, descriptors)]
+        process = subprocess.Popen(command, pass_fds=descriptors, stdin=subprocess.DEVNULL)
+        self._state.foreign[process.pid] = process
+
+    def _relay(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        if message.get("do") == "table":
+            self._state.table, self._state.table_is_sent = message, False
+        else:
+            self._send(str(message.get("to")), message, descriptors)
+
+    def _send(self, role: str, message: dict[str, Any], descriptors: Sequence[int] = ()) -> bool:
+        """False when the receiver is away or does not read. What must arrive is sent again (the table) or asked again (a worker)."""
+        member = self._members.get(role)
+        if member is None or member.end is None:
+            return False
+        try:
+            channel.send(member.end, message, descriptors)
+        except OSError:
+            return False
+        return True
+
+    # Time and signals
+
+    def _keep_time(self) -> None:
+        now = time.monotonic()
+        state = self._state
+        if not state.table_is_sent and state.table is not None:
+            state.table_is_sent = self._send("front", state.table)
+        for member in self._members.values():
+            if member.restart_at_s is not None and now >= member.restart_at_s and state.stopping_since_s is None:
+                self._launch(member)
+        if state.stopping_since_s is not None and now - state.stopping_since_s > self._drain_timeout_s + _LAST_WORDS_S:
+            state.exit_code = 1
+
+    def _on_signals(self, numbers: bytes) -> None:
+        for number in numbers:
+            if number in (signal.SIGTERM, signal.SIGINT):
+                self._stop(number)
+
+    def _stop(self, number: int) -> None:
+        if self._state.stopping_since_s is not None:
+            # Asked twice: now.
+            self._state.exit_code = 130 if number == signal.SIGINT else 1
+            return
+        self._state.stopping_since_s = time.monotonic()
+        self._state.signal_number = number
+        self._say({"do": "draining"})
+        # From here on only the front holds the socket: when it closes it, the port is free.
+        self._listener.close()
+        if not self._send("front", {"do": "drain"}):
+            self._state.exit_code = 130 if number == signal.SIGINT else 0
+
+    def _end_all(self) -> None:
+        """Close every channel: who is well ends by itself. Who is not is killed."""
+        for member in self._members.values():
+            self._hang_up(member)
+        until = time.monotonic() + _LAST_WORDS_S
+        while time.monotonic() < until and self._has_children():
+            time.sleep(0.01)
+        for pid in _children():
+            os.kill(pid, signal.SIGKILL)
+        while self._has_children():
+            time.sleep(0.01)
+
+    def _has_children(self) -> bool:
+        try:
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if not pid:
+                    return True
+                for member in self._members.values():
+                    if member.process is not None and member.process.pid == pid:
+                        member.process.returncode = os.waitstatus_to_exitcode(status)
+        except ChildProcessError:
+            return False
+
+
+def _children() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and is_child_of_ours(int(name))]
+
+
+def _oom_kills() -> int:
+    """How many processes the kernel has killed for memory since it started."""
+    try:
+        with open("/proc/vmstat") as file:
+            return int(next((line.split()[1] for line in file if line.startswith("oom_kill ")), 0))
+    except OSError:
+        return 0

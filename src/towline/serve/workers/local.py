@@ -1,0 +1,207 @@
+"""A worker process driven from ordinary, blocking code: how import loads and tries a model. It can be handed to the front afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from towline.core import channel
+from towline.core.errors import DeadlineExceeded, EngineError, VersionError, WorkerDied
+from towline.core.frames import read_frame, write_frame
+from towline.core.manifest import Manifest, encode_manifest
+from towline.core.worker_messages import BATCH, DONE, MAX_ERROR_BYTES, RUN, error_from
+from towline.serve.workers.pool import ArenaSize
+
+_DEFAULT_ARENA = ArenaSize(slots=2, slot_bytes=1 << 30)
+_BIRTH_TIMEOUT_S = 60.0
+
+# Starts a worker on two socket ends; returns what tells its exit status (negative: a signal), if this process is its parent.
+Spawn = Callable[[str, socket.socket, socket.socket], "subprocess.Popen[bytes] | None"]
+
+
+@dataclass(frozen=True)
+class Handover:
+    """The ends of a worker that lives on: descriptors in the order the front's pool adopts them."""
+
+    pid: int
+    slots: int
+    slot_bytes: int
+    descriptors: tuple[int, int, int, int]
+
+
+def spawn_process(engine: str, link: socket.socket, control: socket.socket) -> subprocess.Popen[bytes]:
+    """A worker as our own child."""
+    ends = (link.fileno(), control.fileno())
+    command = [sys.executable, "-m", "towline.engines.host", "worker", engine, *map(str, ends)]
+    return subprocess.Popen(command, pass_fds=ends, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+class LocalWorker:
+    """Use as a context manager. One run at a time; not for several threads."""
+
+    def __init__(self, engine: str, *, spawn: Spawn = spawn_process, arena_size: ArenaSize = _DEFAULT_ARENA) -> None:
+        self._link, their_link = channel.channel()
+        self._control, their_control = channel.channel()
+        self._process = spawn(engine, their_link, their_control)
+        their_link.close()
+        their_control.close()
+        self._arena = arena_size.create()
+        self._is_open = True
+        self._is_handed_over = False
+        self.pid = 0
+        self._empty_bytes = 0
+        self._peak_bytes = 0
+
+    @classmethod
+    def start(cls, folder: Path, manifest: Manifest, *, device: str = "cpu", timeout_s: float = 120.0, **options: Any) -> LocalWorker:
+        """A worker that has loaded `folder` as `manifest` describes it. Raises VersionError, WorkerDied or DeadlineExceeded."""
+        worker = cls(manifest.engine, **options)
+        try:
+            worker._load(folder, manifest, device, timeout_s)
+        except BaseException:
+            worker.close()
+            raise
+        return worker
+
+    def _load(self, folder: Path, manifest: Manifest, device: str, timeout_s: float) -> None:
+        hello = self._hear(_BIRTH_TIMEOUT_S)
+        self.pid = int(hello["hello"])
+        self._empty_bytes = self._resident_bytes()
+        inputs_fd, outputs_fd = self._arena.worker_descriptors()
+        message = {"do": "load", "folder": str(folder), "digest": "", "manifest": encode_manifest(manifest).decode(), "device": device}
+        try:
+            self._ask(message | {"slots": self._arena.slots, "slot_bytes": self._arena.slot_bytes}, (inputs_fd, outputs_fd), timeout_s)
+        finally:
+            os.close(inputs_fd)
+        self._ask({"do": "start", "threads": 1}, (), timeout_s)
+
+    # The Runner contract of verify/
+
+    def run(self, inputs: Mapping[str, np.ndarray], *, timeout_s: float = 60.0) -> dict[str, np.ndarray]:
+        write_frame(self._arena.inputs, 0, self._arena.slot_bytes, [(name, (array,)) for name, array in inputs.items()])
+        self._send(self._link, BATCH.pack(0, RUN, 0))
+        if not self._is_readable(self._link, timeout_s):
+            self.kill()
+            raise DeadlineExceeded(f"One run took longer than {timeout_s:g} s.")
+        message = self._link.recv(64)
+        if len(message) != BATCH.size:
+            raise self._death()
+        _, what, argument = BATCH.unpack(message)
+        self._peak_bytes = max(self._peak_bytes, self._resident_bytes())
+        if what != DONE:
+            raise error_from(json.loads(self._arena.outputs[: min(argument, MAX_ERROR_BYTES)]), EngineError)
+        outputs = read_frame(self._arena.outputs, 0, self._arena.slot_bytes)
+        return {name: array.copy() for name, array in outputs.items()}
+
+    def memory_bytes(self) -> int:
+        """What the worker holds now beyond an empty one."""
+        return max(self._resident_bytes() - self._empty_bytes, 0)
+
+    def peak_memory_bytes(self) -> int:
+        """The most it held after any run so far, beyond an empty one."""
+        return max(self._peak_bytes - self._empty_bytes, self.memory_bytes())
+
+    def _resident_bytes(self) -> int:
+        try:
+            resident, shared = map(int, Path(f"/proc/{self.pid}/statm").read_text().split()[1:3])
+        except OSError:
+            return self._empty_bytes
+        return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+
+    # Talk
+
+    def _ask(self, message: dict[str, Any], descriptors: tuple[int, ...], timeout_s: float) -> dict[str, Any]:
+        try:
+            channel.send(self._control, message, descriptors)
+        except OSError:
+            raise self._death() from None
+        answer = self._hear(timeout_s)
+        if "error" in answer:
+            raise error_from(answer["error"], VersionError)
+        ok: dict[str, Any] = answer.get("ok", {})
+        return ok
+
+    def _hear(self, timeout_s: float) -> dict[str, Any]:
+        if not self._is_readable(self._control, timeout_s):
+            self.kill()
+            raise DeadlineExceeded(f"The model did not load within {timeout_s:g} s.", code="LOAD_TIMEOUT")
+        received = channel.receive(self._control)
+        if received is None:
+            raise self._death()
+        return received[0]
+
+    def _send(self, end: socket.socket, raw: bytes) -> None:
+        try:
+            end.send(raw)
+        except OSError:
+            raise self._death() from None
+
+    @staticmethod
+    def _is_readable(end: socket.socket, timeout_s: float) -> bool:
+        return bool(select.select([end], [], [], timeout_s)[0])
+
+    def _death(self) -> WorkerDied:
+        status = self._wait(5.0)
+        number = -status if status is not None and status < 0 else 0
+        name = signal.Signals(number).name if number else "an unknown cause"
+        return WorkerDied(f"The engine's process died of {name}.", signal_number=number)
+
+    def _wait(self, timeout_s: float) -> int | None:
+        if self._process is None:
+            return None
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return None
+
+    # The end
+
+    def hand_over(self) -> Handover:
+        """Give the living worker away; this object is closed and must not be used again. The receiver owns the descriptors."""
+        self._is_handed_over = True
+        descriptors = (self._link.detach(), self._control.detach(), os.dup(self._arena.inputs_fd), os.dup(self._arena.outputs_fd))
+        handover = Handover(self.pid, self._arena.slots, self._arena.slot_bytes, descriptors)
+        self._is_open = False
+        self._arena.close()
+        return handover
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+
+    def close(self) -> None:
+        if not self._is_open:
+            return
+        self._is_open = False
+        self._link.close()
+        self._control.close()
+        self._arena.close()
+        if self._process is not None:
+            # It ends by itself when its channel closes; one that hangs in a run does not notice.
+            if self._wait(0.2) is None:
+                self.kill()
+            self._process.wait()
+
+    def __enter__(self) -> LocalWorker:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def close_handover(handover: Handover) -> None:
+    """When nobody adopts the worker after all: it ends as its channel closes."""
+    for descriptor in handover.descriptors:
+        os.close(descriptor)

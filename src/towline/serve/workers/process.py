@@ -1,0 +1,215 @@
+"""One engine process as the front sees it: a link for batches, a control channel for everything else, memory both can see."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from towline.core import channel
+from towline.core.arena import Arena
+from towline.core.errors import EngineError, Kind, TowlineError, Unavailable, VersionError
+from towline.core.frames import FrameTooLarge, read_frame, write_frame
+from towline.core.worker_messages import BATCH, DONE, FAILED, MAX_ERROR_BYTES, RUN, error_from
+from towline.serve.jobs import Batch
+
+Finish = Callable[[Batch, "dict[str, Any] | TowlineError", int], None]
+
+
+class Worker:
+    """A worker process. Created over its two sockets; `on_batch` and `on_death` are set by the slot that uses it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, link: socket.socket, control: socket.socket) -> None:
+        self.pid = 0
+        self.is_dead = False
+        self.on_batch: Finish = _ignore_batch
+        self.on_death: Callable[[Worker], None] = _ignore_death
+        self.threads = 0
+        self.memory_bytes = 0
+        self.arena: Arena | None = None
+        self.born = loop.create_future()
+        self._loop = loop
+        self._link = link
+        self._control = control
+        self._free: list[int] = []
+        self._running: dict[int, tuple[Batch, int]] = {}
+        self._answers: deque[asyncio.Future[dict[str, Any]]] = deque()
+        link.setblocking(False)
+        control.setblocking(False)
+        loop.add_reader(link.fileno(), self._on_link)
+        loop.add_reader(control.fileno(), self._on_control)
+
+    # Batches
+
+    @property
+    def idle(self) -> int:
+        return self.threads - len(self._running) if not self.is_dead else 0
+
+    @property
+    def running(self) -> list[Batch]:
+        return [batch for batch, _ in self._running.values()]
+
+    def run(self, batch: Batch) -> None:
+        """Write the batch into a free slot and wake the worker. The answer comes through `on_batch`."""
+        assert self.arena is not None
+        slot, size = self._free.pop(), self.arena.slot_bytes
+        try:
+            used = write_frame(self.arena.inputs, slot * size, size, batch.tensors())
+        except FrameTooLarge as error:
+            self._free.append(slot)
+            batch.fail(TowlineError(error.message, code="TENSORS_TOO_LARGE", kind=Kind.TOO_LARGE))
+            return
+        self._running[slot] = (batch, used)
+        try:
+            self._link.send(BATCH.pack(slot, RUN, 0))
+        except OSError:
+            # It is dying; the end of its link says so in a moment, and the batch is in `running` then.
+            pass
+
+    def _on_link(self) -> None:
+        try:
+            message = self._link.recv(64)
+        except BlockingIOError:
+            return
+        except OSError:
+            message = b""
+        if len(message) != BATCH.size:
+            self._die()
+            return
+        slot, what, argument = BATCH.unpack(message)
+        if slot not in self._running or what not in (DONE, FAILED):
+            # A worker that answers what it was not asked has lost its mind; its memory is not read again.
+            self._die()
+            return
+        batch, used = self._running.pop(slot)
+        result, spent_us = self._read(slot, what, argument)
+        assert self.arena is not None
+        try:
+            self.on_batch(batch, result, spent_us)
+        finally:
+            # Freed even when an answer could not be delivered: one bad reply must not cost the slot.
+            if not self.is_dead:
+                self.arena.give_back(slot, used)
+                self._free.append(slot)
+
+    def _read(self, slot: int, what: int, argument: int) -> tuple[dict[str, Any] | TowlineError, int]:
+        assert self.arena is not None
+        start, size = slot * self.arena.slot_bytes, self.arena.slot_bytes
+        try:
+            if what == DONE:
+                return read_frame(self.arena.outputs, start, size), argument
+            raw = self.arena.outputs[start : start + min(argument, MAX_ERROR_BYTES)]
+            return error_from(json.loads(raw), EngineError), 0
+        except (TowlineError, ValueError):
+            return EngineError("The worker's answer could not be read.", code="BAD_OUTPUT"), 0
+
+    def terminate_runs(self) -> None:
+        """Ask the engine to stop every run nobody waits for."""
+        for slot, (batch, _) in self._running.items():
+            if not batch.is_wanted:
+                self._say({"do": "terminate", "slot": slot})
+
+    # Control
+
+    async def load(self, folder: str, digest: str, manifest: str, *, device: str, arena: Arena, timeout_s: float) -> None:
+        """Load a version. Raises VersionError with the engine's reason; Unavailable when the worker died or took too long."""
+        inputs_fd, outputs_fd = arena.worker_descriptors()
+        try:
+            message = {"do": "load", "folder": folder, "digest": digest, "manifest": manifest, "device": device}
+            descriptors = (inputs_fd, outputs_fd)
+            answer = await self.ask(message | {"slots": arena.slots, "slot_bytes": arena.slot_bytes}, descriptors, timeout_s=timeout_s)
+        finally:
+            os.close(inputs_fd)
+        self.use_arena(arena)
+        self.memory_bytes = int(answer.get("memory_bytes", 0))
+
+    def use_arena(self, arena: Arena) -> None:
+        self.arena = arena
+        self._free = list(range(arena.slots))
+
+    async def start(self, threads: int) -> None:
+        assert self.arena is not None
+        await self.ask({"do": "start", "threads": min(threads, self.arena.slots)}, timeout_s=10.0)
+        self.threads = min(threads, self.arena.slots)
+
+    async def ask(self, message: dict[str, Any], descriptors: tuple[int, ...] = (), *, timeout_s: float) -> dict[str, Any]:
+        if self.is_dead:
+            raise Unavailable("The worker process has ended.")
+        future: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+        self._answers.append(future)
+        self._say(message, descriptors)
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), timeout_s)
+        except TimeoutError:
+            raise Unavailable(f"The worker did not answer '{message['do']}' within {timeout_s:g} s.", code="LOAD_TIMEOUT") from None
+
+    def _say(self, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
+        try:
+            channel.send(self._control, message, descriptors)
+        except OSError:
+            pass
+
+    def _on_control(self) -> None:
+        try:
+            received = channel.receive(self._control)
+        except BlockingIOError:
+            return
+        except (OSError, TowlineError):
+            received = None
+        if received is None:
+            self._die()
+            return
+        message, descriptors = received
+        for descriptor in descriptors:
+            os.close(descriptor)
+        if "hello" in message:
+            self.pid = int(message["hello"])
+            if not self.born.done():
+                self.born.set_result(None)
+        elif self._answers:
+            future = self._answers.popleft()
+            if future.done():
+                return
+            if "ok" in message:
+                future.set_result(message["ok"])
+            else:
+                future.set_exception(error_from(message.get("error"), VersionError))
+
+    # The end
+
+    def _die(self) -> None:
+        if self.is_dead:
+            return
+        self.close()
+        self.on_death(self)
+
+    def close(self) -> None:
+        """Close both ends: a worker that is not stuck ends by itself. Batches still running stay in `running`."""
+        if self.is_dead:
+            return
+        self.is_dead = True
+        for end in (self._link, self._control):
+            self._loop.remove_reader(end.fileno())
+            end.close()
+        error = Unavailable("The worker process has ended.", code="WORKER_DIED")
+        if not self.born.done():
+            self.born.set_exception(error)
+            self.born.exception()
+        for future in self._answers:
+            if not future.done():
+                future.set_exception(error)
+                future.exception()
+        if self.arena is not None:
+            self.arena.close()
+
+
+def _ignore_batch(batch: Batch, result: dict[str, Any] | TowlineError, spent_us: int) -> None:
+    """Until a slot takes the worker over, nothing runs on it."""
+
+
+def _ignore_death(worker: Worker) -> None:
+    """A spare that dies is missed by nobody."""

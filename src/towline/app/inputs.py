@@ -52,6 +52,6 @@ def _json(raw: bytes, name: str) -> Any:
         found = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{name} is not JSON: {error}.", hint='Expected [[1, 2], …], or {"input\'s name": [[1, 2], …]}.') from error
-    if not isinstance(found, (dict, list, int, float, str)):
+    if found is None or isinstance(found, bool):
         raise UsageError(f"{name} holds {json.dumps(found)}, not an input.", hint="Expected [[1, 2], …].")
     return found

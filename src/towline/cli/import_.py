@@ -1,0 +1,53 @@
+"""`towline import`: check and measure a model file, and store it as a version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from towline.cli.output import emit, emit_json, printable, say, say_next
+from towline.cli.params import NameParam, home_option, json_option, why_option
+
+
+@click.command("import")
+@click.argument("file")
+@click.option("--name", type=NameParam(), help="The model's name. Default: the file's name without .onnx.")
+@click.option("--labels", metavar="FILE", help="One label per line, or a JSON list: the names of the output's classes.")
+@click.option("--sample", metavar="FILE", help="Example inputs (.npz, .npy or JSON) to try the model with, and to keep as golden requests.")
+@why_option
+@home_option
+@json_option
+def command(file: str, name: str | None, labels: str | None, sample: str | None, why: str, home: str | None, as_json: bool) -> None:
+    """Check and measure the model FILE in a process of its own, and store it as the next version of NAME.
+
+    The same file with the same labels and sample is stored once: importing it again names the version there is.
+    """
+    from towline.app.importing import import_model
+
+    result = import_model(
+        Path(file),
+        name=name,
+        labels=Path(labels) if labels else None,
+        sample=Path(sample) if sample else None,
+        message=why,
+        home=home,
+        progress=lambda sentence: say(f"  {printable(sentence)}"),
+    )
+    version = result.version
+    if as_json:
+        emit_json(
+            "towline.import/1",
+            {
+                "name": version.name,
+                "version": version.number,
+                "digest": version.digest,
+                "existed": result.existed,
+                "report": list(result.lines),
+            },
+        )
+        return
+    for line in result.lines:
+        say(f"  {printable(line)}")
+    emit(f"{version} {'was there already' if result.existed else 'imported'}  {version.digest}")
+    say_next(f"towline show {version}", f"towline serve {version}", f"towline alias {version} champion")

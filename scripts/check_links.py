@@ -1,0 +1,40 @@
+"""Check that every link in the Markdown files of this repository leads to a file that exists. Looks at no address on the network."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+
+ROOT = Path(__file__).resolve().parents[1]
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def broken_links(page: Path) -> list[str]:
+    """The links of one page whose file is missing."""
+    targets = LINK.findall(CODE.sub("", page.read_text(encoding="utf-8")))
+    local = [target for target in targets if "://" not in target and not target.startswith(("#", "mailto:"))]
+    return [target for target in local if not (page.parent / unquote(target.partition("#")[0])).exists()]
+
+
+def missing_twin(page: Path) -> bool:
+    """Whether a page in one language says that it has a twin, and has none."""
+    return page.name.endswith(".zh-CN.md") and not page.with_name(page.name.replace(".zh-CN.md", ".md")).exists()
+
+
+def main() -> int:
+    listed = subprocess.run(["git", "ls-files", "-z", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    pages = [ROOT / name for name in listed.split("\0") if name]
+    problems = [f"{page.relative_to(ROOT)}: {target} leads nowhere" for page in pages for target in broken_links(page)]
+    problems += [f"{page.relative_to(ROOT)}: its English twin is missing" for page in pages if missing_twin(page)]
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    print(f"{len(pages)} pages, {len(problems)} broken links")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -56,8 +56,9 @@ def parse(raw: bytes, *, allow_non_finite: bool = False, stop_when_done: bool = 
     except ValueError:
         # int() refuses numbers of more than some thousand digits.
         raise InvalidRequest("A number has too many digits.", code="OUT_OF_RANGE") from None
-    if not stop_when_done and text[end:].strip(" \t\r\n"):
-        raise _bad_json("Extra data after the JSON value", _offset(text, end))
+    rest = text[end:].lstrip(" \t\r\n")
+    if rest and not stop_when_done:
+        raise _bad_json("Extra data after the JSON value", _offset(text, len(text) - len(rest)))
     return value
 
 

@@ -55,6 +55,7 @@ class _Member:
 class _State:
     table: dict[str, Any] | None = None
     table_is_sent: bool = True
+    was_ready: bool = False
     stopping_since_s: float | None = None
     signal_number: int = 0
     exit_code: int | None = None
@@ -201,8 +202,11 @@ class Supervisor:
                     os.kill(pid, signal.SIGKILL)
             case "fatal":
                 self._say(message)
-                self._state.exit_code = int(message["exit_code"])
+                # Once requests are answered, they go on being answered: the controller is started again.
+                if not self._state.was_ready:
+                    self._state.exit_code = int(message["exit_code"])
             case _:
+                self._state.was_ready = self._state.was_ready or message["do"] == "ready"
                 self._say(message)
 
     def _spawn(self, engine: str, descriptors: list[int]) -> None:

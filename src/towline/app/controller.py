@@ -1,0 +1,245 @@
+"""Main of the controller: the server's only writer of the store. It may be down without stopping answers.
+
+    python -m towline.app.controller CHANNEL_FD WISH_JSON
+It imports what the command line named, tells the front what to serve whenever the store changes, and records what the front reports.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import logging
+import os
+import select
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from towline.app.desired import deployment_for, desired_models
+from towline.app.importing import import_into
+from towline.app.spawning import ForkedWorkers
+from towline.app.watching import Watcher
+from towline.core import channel
+from towline.core.clock import SystemClock
+from towline.core.errors import Conflict, Kind, TowlineError
+from towline.core.event import Event
+from towline.core.process import become, ignore_signals_of_the_terminal
+from towline.core.refs import parse_ref
+from towline.core.store import Store
+from towline.serve.workers.pool import default_arena_size
+from towline.store.sqlite import open_store
+
+log = logging.getLogger("towline.controller")
+
+_POLL_S = 0.25
+_WATCH_S = 1.0
+_EXIT_CODES = {Kind.USAGE: 2, Kind.NOT_FOUND: 4, Kind.CONFLICT: 5, Kind.MISSING_EXTRA: 6, Kind.DEADLINE: 8}
+_ACTOR = "server"
+
+
+class Controller:
+    def __init__(self, end: socket.socket, wish: dict[str, Any], store: Store) -> None:
+        self._end = end
+        self._wish = wish
+        self._store = store
+        self._clock = SystemClock()
+        self._workers = ForkedWorkers(end, default_arena_size(wish["max_request_bytes"]))
+        # None: everything the store deploys.
+        self._names: set[str] | None = set() if wish["refs"] or wish["watch"] else None
+        self._watchers = [Watcher(Path(folder), store, self._import) for folder in wish["watch"]]
+        self._sent: list[dict[str, Any]] | None = None
+        self._token = -1
+        self._state = StateFile(Path(wish["home"]) / "run", wish["url"], self._clock)
+
+    def run(self) -> None:
+        for ref in self._wish["refs"]:
+            self._deploy(ref)
+        next_watch_s = 0.0
+        while True:
+            if self._watchers and self._clock.monotonic() >= next_watch_s:
+                self._watch()
+                next_watch_s = self._clock.monotonic() + _WATCH_S
+            self._publish()
+            while self._workers.kept:
+                self._heed(self._workers.kept.pop(0))
+            readable, _, _ = select.select([self._end], [], [], _POLL_S)
+            if readable and not self._listen():
+                return
+
+    # What to serve
+
+    def _deploy(self, ref: str) -> None:
+        """A file is imported first; a ref must exist. Either becomes a deployment, so that `towline serve` alone serves it again."""
+        if _is_file(ref):
+            self._import(Path(ref), None, None)
+            return
+        version = self._store.version(parse_ref(ref))
+        self._wants(deployment_for(parse_ref(ref), version))
+
+    def _import(self, source: Path, name: str | None, number: int | None) -> None:
+        """Import a file through a worker that the front takes over when it is new."""
+        result, worker = import_into(
+            self._store, source, name=name, number=number, actor=_ACTOR, start_worker=self._workers.start, progress=_progress
+        )
+        if number is None:
+            self._wants(deployment_for(parse_ref(result.version.name), result.version))
+        if worker is not None:
+            self._workers.hand_over(worker, result.version.digest)
+        self._publish()
+
+    def _wants(self, deployment: Any) -> None:
+        existing = {one.name: one for one in self._store.deployments()}
+        current = existing.get(deployment.name)
+        if current is None or (current.policy, current.labels) != (deployment.policy, deployment.labels):
+            revision = current.revision if current else 0
+            self._store.put_deployment(dataclasses.replace(deployment, revision=revision), actor=_ACTOR, why="towline serve")
+        if self._names is not None:
+            self._names.add(deployment.name)
+
+    def _watch(self) -> None:
+        for watcher in self._watchers:
+            deployment = watcher.look()
+            if deployment is not None:
+                self._wants(deployment)
+
+    def _publish(self) -> None:
+        """Tell the front what to serve, when the store changed and the answer is another one."""
+        token = self._store.change_token()
+        if token == self._token:
+            return
+        self._token = token
+        models = desired_models(self._store, self._names)
+        if models != self._sent:
+            self._send({"to": "front", "do": "table", "models": models})
+            self._sent = models
+
+    # What the front tells
+
+    def _listen(self) -> bool:
+        """Deal with one message; False when the supervisor is gone."""
+        received = channel.receive(self._end)
+        if received is None:
+            return False
+        message, descriptors = received
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self._heed(message)
+        return True
+
+    def _heed(self, message: dict[str, Any]) -> None:
+        match message.get("do"):
+            case "event":
+                self._record(message)
+            case "state":
+                self._state.write(message["models"])
+            case "exited":
+                self._workers.remember(message)
+            case "front-started":
+                # It has nothing yet; the supervisor gives it the last table, this one is for what changed since.
+                self._token, self._sent = -1, None
+
+    def _record(self, message: dict[str, Any]) -> None:
+        event = Event(
+            message["kind"], _ACTOR, self._clock.time(), name=message["name"], digest=message["digest"], data=message.get("data", {})
+        )
+        try:
+            self._store.append(event)
+        except TowlineError as error:
+            # A full disk must not end the controller; the log has what the store could not take.
+            log.error("event %s of %s could not be stored: %s", event.kind, event.name, error)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        channel.send(self._end, message)
+
+
+class StateFile:
+    """HOME/run/server-PID.json, which `towline ps` reads; believed while the lock beside it is held. PID is the supervisor's."""
+
+    def __init__(self, folder: Path, url: str, clock: SystemClock) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._only = _locked(folder / "controller.lock")
+        self._file = folder / f"server-{os.getppid()}.json"
+        self._lock = _locked(self._file.with_suffix(".lock"))
+        self._url = url
+        self._started_s = clock.time()
+        self.write([])
+
+    def write(self, models: list[dict[str, Any]]) -> None:
+        content = {
+            "schema": "towline.server/1",
+            "pid": os.getppid(),
+            "url": self._url,
+            "grpc_url": None,
+            "started_s": self._started_s,
+            "models": models,
+        }
+        temporary = self._file.with_suffix(".tmp")
+        temporary.write_text(json.dumps(content))
+        temporary.rename(self._file)
+
+    def remove(self) -> None:
+        for path in (self._file, self._file.with_suffix(".lock")):
+            path.unlink(missing_ok=True)
+
+
+def _locked(path: Path) -> int:
+    """Hold an exclusive lock for as long as this process lives. Raises Conflict with the holder's pid."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # A controller that is being replaced lets go a moment after its successor starts.
+    until = time.monotonic() + 2.0
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > until:
+                holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+                os.close(descriptor)
+                raise Conflict(
+                    f"Another server uses this home already (pid {holder}).",
+                    code="HOME_IN_USE",
+                    hint="Stop it, or give this one a home of its own: --home DIR",
+                    kind=Kind.USAGE,
+                ) from None
+            time.sleep(0.05)
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getppid()).encode(), 0)
+    return descriptor
+
+
+def _is_file(ref: str) -> bool:
+    """A path, rather than a name: it has a separator, a model file's ending, or a file of that name is here."""
+    return os.sep in ref or ref.endswith(".onnx") or Path(ref).is_file()
+
+
+def _progress(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def main(argv: list[str]) -> None:
+    end, wish = socket.socket(fileno=int(argv[0])), json.loads(argv[1])
+    become("towline-control", parent=os.getppid())
+    ignore_signals_of_the_terminal()
+    logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    controller: Controller | None = None
+    try:
+        store = open_store(Path(wish["home"]))
+        controller = Controller(end, wish, store)
+        controller.run()
+    except TowlineError as error:
+        code = _EXIT_CODES.get(error.kind, 1)
+        channel.send(end, {"to": "supervisor", "do": "fatal", "exit_code": code, "error": error.message, "hint": error.hint})
+    except (BrokenPipeError, ConnectionResetError):
+        # The supervisor is gone, and so is the reason to be here.
+        pass
+    finally:
+        if controller is not None:
+            controller._state.remove()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,48 @@
+"""What the store deploys, as the table the front is sent."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from towline.core.deployment import Deployment, Policy, chosen_numbers
+from towline.core.refs import Ref
+from towline.core.store import Store
+from towline.core.version import Version
+
+
+def deployment_for(ref: Ref, version: Version) -> Deployment:
+    """What `towline serve REF` wishes for: a bare name follows the latest version, an alias what it points at, else just this one."""
+    if ref.alias:
+        return Deployment(version.name, Policy("alias", alias=ref.alias))
+    if ref.number is not None or ref.digest:
+        return Deployment(version.name, Policy("specific", numbers=(version.number,)))
+    return Deployment(version.name, Policy("latest"))
+
+
+def desired_models(store: Store, names: set[str] | None) -> list[dict[str, Any]]:
+    """One entry per deployment (of `names`, or all), with the versions that exist now. Plain JSON."""
+    aliases = store.aliases()
+    models = []
+    for deployment in store.deployments():
+        if names is not None and deployment.name not in names:
+            continue
+        existing = store.numbers(deployment.name)
+        labels = {label: number for label, number in deployment.labels.items() if number in existing}
+        numbers = chosen_numbers(deployment.policy, existing, aliases.get(deployment.name, {}))
+        # A label may only point to a version that is served.
+        wanted = sorted({*numbers, *labels.values()})
+        models.append(
+            {
+                "name": deployment.name,
+                "versions": [_entry(store.version(Ref(deployment.name, number=number))) for number in wanted],
+                "default": max(numbers, default=None),
+                "labels": labels,
+                "limits": dataclasses.asdict(deployment.limits),
+            }
+        )
+    return models
+
+
+def _entry(version: Version) -> dict[str, Any]:
+    return {"number": version.number, "digest": version.digest, "path": str(version.path)}

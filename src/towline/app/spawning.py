@@ -1,0 +1,91 @@
+"""Workers for the controller: forked by the fork server like every other, tried at import, then handed to the front."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from towline.core import channel
+from towline.core.manifest import Manifest
+from towline.serve.workers.local import LocalWorker
+from towline.serve.workers.pool import ArenaSize
+
+
+class ForkedWorkers:
+    """`start` has the supervisor's fork server make a worker. `end` is the controller's channel to the supervisor.
+
+    While a worker is waited for, messages that are not about its end are kept for the controller's loop (`kept`).
+    """
+
+    def __init__(self, end: socket.socket, arena_size: ArenaSize) -> None:
+        self._end = end
+        self._arena_size = arena_size
+        self._exits: dict[int, dict[str, Any]] = {}
+        self.kept: list[dict[str, Any]] = []
+
+    def start(self, folder: Path, manifest: Manifest, *, device: str = "cpu", timeout_s: float = 120.0) -> LocalWorker:
+        return LocalWorker.start(folder, manifest, device=device, timeout_s=timeout_s, spawn=self._spawn, arena_size=self._arena_size)
+
+    def hand_over(self, worker: LocalWorker, digest: str) -> None:
+        """Give a worker that has loaded `digest` to the front, which will warm it and serve with it."""
+        given = worker.hand_over()
+        message = {"to": "front", "do": "adopt", "digest": digest, "pid": given.pid, "slots": given.slots, "slot_bytes": given.slot_bytes}
+        try:
+            channel.send(self._end, message, given.descriptors)
+        finally:
+            for descriptor in given.descriptors:
+                os.close(descriptor)
+
+    def remember(self, message: dict[str, Any]) -> None:
+        """A worker ended; somebody may ask how."""
+        self._exits[int(message["pid"])] = message
+        if len(self._exits) > 256:
+            del self._exits[next(iter(self._exits))]
+
+    def _spawn(self, engine: str, link: socket.socket, control: socket.socket) -> ForkedProcess:
+        channel.send(self._end, {"to": "supervisor", "do": "spawn", "engine": engine}, (link.fileno(), control.fileno()))
+        return ForkedProcess(self._exit_of, self._kill)
+
+    def _kill(self, pid: int) -> None:
+        channel.send(self._end, {"to": "supervisor", "do": "kill", "pid": pid})
+
+    def _exit_of(self, pid: int, timeout_s: float) -> dict[str, Any] | None:
+        until = time.monotonic() + timeout_s
+        while pid not in self._exits:
+            left_s = until - time.monotonic()
+            if left_s <= 0 or not select.select([self._end], [], [], left_s)[0]:
+                return None
+            received = channel.receive(self._end)
+            if received is None:
+                return None
+            message, descriptors = received
+            for descriptor in descriptors:
+                os.close(descriptor)
+            if message.get("do") == "exited":
+                self.remember(message)
+            else:
+                self.kept.append(message)
+        return self._exits[pid]
+
+
+class ForkedProcess:
+    """A process that is another's child, with what LocalWorker needs of one: wait and kill."""
+
+    def __init__(self, exit_of: Callable[[int, float], dict[str, Any] | None], kill: Callable[[int], None]) -> None:
+        self.pid = 0
+        self._exit_of = exit_of
+        self._kill = kill
+
+    def wait(self, timeout_s: float) -> int | None:
+        """The exit status as subprocess gives it (negative: a signal), None when it is not known in time."""
+        found = self._exit_of(self.pid, timeout_s) if self.pid else None
+        return None if found is None else -found["signal"] or found["status"]
+
+    def kill(self) -> None:
+        if self.pid:
+            self._kill(self.pid)

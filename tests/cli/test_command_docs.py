@@ -1,0 +1,57 @@
+"""Every command and option is documented in both languages, and the help tells what the code does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+
+from towline.cli.exits import BY_KIND
+from towline.cli.main import COMMANDS, cli
+
+DOCS = Path(__file__).parents[2] / "docs" / "reference"
+
+
+def command_of(verb: str) -> click.Command:
+    command = cli.get_command(click.Context(cli), verb)
+    assert command is not None
+    return command.commands["show"] if isinstance(command, click.Group) else command
+
+
+@pytest.mark.parametrize("language", ["", ".zh-CN"])
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_a_command_and_all_its_options_are_documented(verb: str, language: str) -> None:
+    page = (DOCS / "commands" / f"{verb}{language}.md").read_text()
+
+    for option in command_of(verb).params:
+        if isinstance(option, click.Option) and not option.hidden:
+            assert f"`{max(option.opts, key=len)}`" in page
+    assert f"({verb}{language}.md)" in (DOCS / "commands" / f"README{language}.md").read_text()
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_every_command_explains_itself_and_prints_data_as_json_if_it_prints_data(verb: str) -> None:
+    command = command_of(verb)
+
+    assert command.help
+    assert all(option.help for option in command.params if isinstance(option, click.Option) and not option.hidden)
+    has_json = any("--json" in option.opts for option in command.params)
+    assert has_json == (verb not in ("serve", "demo"))
+    assert (DOCS / "schemas" / f"towline.{verb}.1.json").exists() == has_json
+
+
+@pytest.mark.parametrize("language", ["", ".zh-CN"])
+def test_every_exit_code_is_documented(language: str) -> None:
+    page = (DOCS / "commands" / f"README{language}.md").read_text()
+
+    for code in {0, 1, 130, 141, 143, *BY_KIND.values()}:
+        assert f"\n| {code} | " in page
+
+
+def test_links_between_the_pages_lead_somewhere() -> None:
+    import re
+
+    for page in [*(DOCS / "commands").glob("*.md"), *DOCS.glob("settings*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

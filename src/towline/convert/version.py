@@ -1,0 +1,169 @@
+"""Write what import found into a staged folder, in bytes that are the same whenever the findings are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from towline.convert import wording
+from towline.convert.files import Copied
+from towline.convert.inspected import Inspected
+from towline.convert.labels import encode_labels, read_labels
+from towline.core.cpu import cpu_kind
+from towline.core.errors import ImportRefused
+from towline.core.frames import encode_frame
+from towline.core.manifest import (
+    DEFAULT_SIGNATURE,
+    Bound,
+    Facts,
+    Golden,
+    Manifest,
+    Measured,
+    Origin,
+    Signature,
+    encode_manifest,
+)
+
+MANIFEST_NAME = "manifest.json"
+LABELS_NAME = "labels.txt"
+GOLDEN_FOLDER = "golden"
+ENGINE = "onnxruntime"
+
+
+class Findings(Protocol):
+    """What the smoke test (verify/smoke.py) hands over."""
+
+    @property
+    def signature(self) -> Signature: ...
+    @property
+    def batchable(self) -> bool: ...
+    @property
+    def unbatchable_because(self) -> str: ...
+    @property
+    def measured(self) -> Measured: ...
+
+
+RecordedGolden = tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray], Mapping[str, Bound]]
+
+
+def draft_manifest(copied: Copied, inspected: Inspected) -> Manifest:
+    """A manifest good enough to load the staged model for its smoke test: not batchable, nothing measured, no golden requests."""
+    return _manifest(
+        copied,
+        inspected,
+        signature=inspected.signature,
+        batchable=False,
+        unbatchable_because="not tested yet",
+        measured=Measured(cpu=cpu_kind(), deterministic=False, memory_loaded_bytes=0, memory_peak_bytes=0, max_batch=1),
+        tools={},
+    )
+
+
+def build_version(
+    copied: Copied,
+    inspected: Inspected,
+    smoked: Findings,
+    goldens: Sequence[RecordedGolden],
+    *,
+    labels: Path | None = None,
+    tools: Mapping[str, str] | None = None,
+    training: Mapping[str, str | int | float | bool] | None = None,
+    packages: Sequence[str] | None = None,
+    parents: Sequence[str] = (),
+) -> Manifest:
+    """Complete the staged folder `copied.folder`: golden frames, labels and, last, manifest.json. Nothing else may be added after.
+
+    `goldens` are (request, response, bounds) as verify/golden.py records them; `tools` are names and versions of what took part,
+    such as the engine. No time, user or host gets in: the same findings give the same digest.
+    """
+    names = read_labels(labels) if labels else None
+    if names is not None:
+        _check_labels(names, smoked.signature)
+        _write(copied.folder / LABELS_NAME, encode_labels(names))
+    manifest = _manifest(
+        copied,
+        inspected,
+        signature=smoked.signature,
+        batchable=smoked.batchable,
+        unbatchable_because=smoked.unbatchable_because,
+        measured=smoked.measured,
+        golden=_write_golden(copied.folder, goldens),
+        labels=LABELS_NAME if names is not None else None,
+        tools=dict(tools or {}),
+        training=dict(training) if training is not None else None,
+        packages=tuple(packages) if packages is not None else None,
+        parents=tuple(parents),
+    )
+    _write(copied.folder / MANIFEST_NAME, encode_manifest(manifest))
+    return manifest
+
+
+def _manifest(
+    copied: Copied,
+    inspected: Inspected,
+    *,
+    signature: Signature,
+    batchable: bool,
+    unbatchable_because: str,
+    measured: Measured,
+    tools: dict[str, str],
+    golden: tuple[Golden, ...] = (),
+    labels: str | None = None,
+    training: dict[str, str | int | float | bool] | None = None,
+    packages: tuple[str, ...] | None = None,
+    parents: tuple[str, ...] = (),
+) -> Manifest:
+    return Manifest(
+        format=1,
+        engine=ENGINE,
+        model_file=copied.model_file,
+        signatures={DEFAULT_SIGNATURE: signature},
+        batchable=batchable,
+        origin=Origin(
+            format=f"onnx ir {inspected.ir_version}",
+            source_digest=copied.source_digest,
+            tools={"onnx": inspected.onnx_version, **({"producer": inspected.producer} if inspected.producer else {}), **tools},
+            training=training,
+            packages=packages,
+        ),
+        facts=Facts(parameters=inspected.parameters, operators=inspected.operators, opset=inspected.opset),
+        measured=measured,
+        golden=golden,
+        labels=labels,
+        parents=parents,
+        unbatchable_because=unbatchable_because,
+    )
+
+
+def _check_labels(labels: tuple[str, ...], signature: Signature) -> None:
+    """Of a plain classifier, one output [N, classes], the number of labels is known. Of other models it is not."""
+    shape = signature.outputs[0].shape if len(signature.outputs) == 1 else None
+    if shape is None or len(shape) != 2 or not isinstance(shape[1], int) or shape[1] in (1, len(labels)):
+        return
+    raise ImportRefused(
+        f"There are {len(labels)} labels, but output {wording.name(signature.outputs[0].name)} has {shape[1]} classes.",
+        code="BAD_LABELS",
+        field="labels",
+        hint="Give one label per class, in the order of the output.",
+    )
+
+
+def _write_golden(folder: Path, goldens: Sequence[RecordedGolden]) -> tuple[Golden, ...]:
+    written = []
+    if goldens:
+        (folder / GOLDEN_FOLDER).mkdir(mode=0o755)
+    for number, (request, response, bounds) in enumerate(goldens):
+        names = f"{GOLDEN_FOLDER}/{number}-request.bin", f"{GOLDEN_FOLDER}/{number}-response.bin"
+        for name, tensors in zip(names, (request, response), strict=True):
+            _write(folder / name, encode_frame(dict(tensors)))
+        written.append(Golden(*names, {name: bounds[name] for name in sorted(bounds)}))
+    return tuple(written)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), "wb") as file:
+        file.write(content)

@@ -1,0 +1,164 @@
+"""Read a user's example inputs from .npz, .npy or .json, without pickle, and hold them to the signature."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+import zipfile
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from towline.core import dtypes
+from towline.core.errors import ImportRefused
+from towline.core.manifest import Signature, TensorSpec
+
+MAX_SAMPLE_BYTES = 256 << 20
+MAX_ARRAYS = 1024
+_HINT = 'A sample is a .npz with one array per input, a .npy, or JSON: {"inputs": {"x": [[…]]}}.'
+
+
+def load_sample(path: Path, signature: Signature) -> dict[str, np.ndarray]:
+    """One request from a file: arrays by input name, or a single array for a model with one input.
+
+    Floats and integers are cast where nothing is lost but precision. Raises ImportRefused that names what does not fit.
+    """
+    raw = _read(path)
+    readers = {b"PK\x03\x04": _npz, b"\x93NUM": _npy_alone}
+    given = readers.get(raw[:4], _json)(raw)
+    return fitted(given, signature)
+
+
+def fitted(given: Any, signature: Signature) -> dict[str, np.ndarray]:
+    """`given` as a request of this signature: a mapping by input name, or the one input's array or nested list."""
+    names = [spec.name for spec in signature.inputs]
+    if not isinstance(given, Mapping):
+        if len(names) != 1:
+            raise _refused(f"it holds one array, but the model has the inputs {', '.join(map(repr, names[:8]))}")
+        given = {names[0]: given}
+    if len(names) == 1 and len(given) == 1 and names[0] not in given:
+        given = {names[0]: next(iter(given.values()))}
+    missing, extra = [name for name in names if name not in given], [name for name in given if name not in names]
+    if missing or extra:
+        wrong = f"lacks input {missing[0]!r}" if missing else f"holds {str(extra[0])[:64]!r}, which is no input"
+        raise _refused(f"it {wrong}; the model's inputs are {', '.join(map(repr, names[:8]))}")
+    request = {spec.name: _array(given[spec.name], spec) for spec in signature.inputs}
+    _check_symbols(request, signature)
+    return request
+
+
+def _array(value: Any, spec: TensorSpec) -> np.ndarray:
+    dtype = dtypes.BY_NAME[spec.dtype]
+    try:
+        array = np.asarray(value, dtype=object if not dtype.size else None)
+    except ValueError:
+        raise _refused(f"input {spec.name!r} has rows of unlike length") from None
+    array = _strings(array, spec) if not dtype.size else _numbers(array, spec, dtype)
+    if spec.shape is not None and (
+        array.ndim != len(spec.shape)
+        or any(isinstance(dim, int) and dim != size for dim, size in zip(spec.shape, array.shape, strict=True))
+    ):
+        raise _refused(f"input {spec.name!r} has shape {list(array.shape)}, expected [{', '.join(map(str, spec.shape))}]")
+    if array.ndim and not len(array):
+        raise _refused(f"input {spec.name!r} has no rows")
+    return array
+
+
+def _numbers(array: np.ndarray, spec: TensorSpec, dtype: dtypes.DType) -> np.ndarray:
+    numeric = array.dtype.kind in ("iuf" if dtype.is_float else "iu" if dtype.is_integer else "b")
+    if not numeric:
+        raise _refused(f"input {spec.name!r} holds {array.dtype.name}, expected {spec.dtype}")
+    if dtype.is_integer and array.size:
+        limits = np.iinfo(dtype.numpy)
+        if int(array.min()) < limits.min or int(array.max()) > limits.max:
+            raise _refused(f"input {spec.name!r} holds values beyond the range of {spec.dtype}")
+    return np.ascontiguousarray(array, dtype=dtype.numpy)
+
+
+def _strings(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
+    plain = np.empty(array.shape, dtype=object)
+    for index, element in np.ndenumerate(array):
+        if not isinstance(element, str | bytes):
+            raise _refused(f"input {spec.name!r} holds {type(element).__name__}, expected strings")
+        plain[index] = element.encode() if isinstance(element, str) else element
+    return plain
+
+
+def _check_symbols(request: Mapping[str, np.ndarray], signature: Signature) -> None:
+    seen: dict[str, int] = {}
+    for spec in signature.inputs:
+        for dim, size in zip(spec.shape or (), request[spec.name].shape, strict=False):
+            if isinstance(dim, str) and seen.setdefault(dim, size) != size:
+                raise _refused(f"'{dim}' is {seen[dim]} in one input and {size} in {spec.name!r}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        raise _refused(f"it cannot be read: {os.strerror(error.errno or 0)}") from None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise _refused("it is no plain file")
+        if status.st_size > MAX_SAMPLE_BYTES:
+            raise _refused(f"it has {status.st_size} bytes; at most {MAX_SAMPLE_BYTES} are taken")
+        return file.read(MAX_SAMPLE_BYTES)
+
+
+def _npz(raw: bytes) -> dict[str, np.ndarray]:
+    try:
+        with zipfile.ZipFile(BytesIO(raw)) as archive:
+            members = archive.infolist()
+            # What the directory claims is checked against what comes out: ZipFile reads no further than that.
+            if len(members) > MAX_ARRAYS or sum(member.file_size for member in members) > MAX_SAMPLE_BYTES:
+                raise _refused(f"it unpacks to more than {MAX_ARRAYS} arrays or {MAX_SAMPLE_BYTES} bytes")
+            return {member.filename.removesuffix(".npy"): _npy(archive.read(member)) for member in members}
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        raise _refused(f"it is a damaged .npz ({type(error).__name__})") from None
+
+
+def _npy_alone(raw: bytes) -> Any:
+    return _npy(raw)
+
+
+def _npy(raw: bytes) -> np.ndarray:
+    """An array from .npy bytes. numpy's own reader believes the header's shape before it looks at the data; this does not."""
+    stream = BytesIO(raw)
+    try:
+        version = npy.read_magic(stream)
+        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, is_fortran, dtype = header(stream)
+    except (ValueError, SyntaxError, KeyError, TypeError, EOFError, UnicodeDecodeError):
+        raise _refused("it is a damaged .npy file") from None
+    if dtype.hasobject or dtype.fields:
+        raise _refused(f"it holds {dtype}, which would need pickle or is no plain array")
+    count = math.prod(shape)
+    if count * dtype.itemsize != len(raw) - stream.tell():
+        raise _refused("it is a torn .npy file")
+    array = np.frombuffer(raw, dtype, count, stream.tell()) if count else np.empty(0, dtype)
+    return array.reshape(shape[::-1]).T if is_fortran else array.reshape(shape)
+
+
+def _json(raw: bytes) -> Any:
+    try:
+        given = json.loads(raw, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise _refused("it is neither .npz, .npy nor JSON") from None
+    if isinstance(given, dict) and len(given) == 1:
+        given = next((given[key] for key in ("inputs", "instances", "input") if key in given), given)
+    return given
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(name)
+
+
+def _refused(what: str) -> ImportRefused:
+    return ImportRefused(f"The sample does not fit: {what}.", code="BAD_SAMPLE", field="sample", hint=_HINT)

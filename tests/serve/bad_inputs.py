@@ -6,11 +6,11 @@ The rows are written for the models of `MODELS`; `#` comments give the catalogue
 from __future__ import annotations
 
 import base64
+import dataclasses
 import gzip
 import json
 import struct
 import zlib
-import dataclasses
 
 import numpy as np
 

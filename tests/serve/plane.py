@@ -63,7 +63,7 @@ def version(name: str, model: bytes, *, number: int = 1, labels: tuple[str, ...]
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     tensor = value.type.tensor_type
     element = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
-    found = dtypes.BY_NAME["string"] if element == object else dtypes.BY_NAME[element.name]
+    found = dtypes.BY_NAME["string"] if element.kind == "O" else dtypes.BY_NAME[element.name]
     shape = tuple(dim.dim_param or dim.dim_value for dim in tensor.shape.dim) if tensor.HasField("shape") else None
     return TensorSpec(value.name, found.name, shape)
 

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, UnsetType
 
+from towline.core import dtypes
 from towline.core.errors import InvalidRequest
 from towline.core.inference import Request, Response
 from towline.core.manifest import DEFAULT_SIGNATURE, Signature, TensorSpec
@@ -191,6 +192,16 @@ def _not_one_format(both: bool) -> InvalidRequest:
 def encode(response: Response, is_row: bool) -> bytes:
     """The answer's body. Raises InvalidRequest when the outputs cannot be split into rows."""
     outputs = response.outputs
+    if len(outputs) == 1:
+        (array,) = outputs.values()
+        if array.ndim:
+            try:
+                body = json.dumps({"predictions" if is_row else "outputs": array})
+            except TypeError:
+                # Strings, and arrays that are laid out otherwise than orjson reads them.
+                body = b"null"
+            if b"null" not in body:
+                return body
     if is_row:
         _check_rows(outputs)
     body = _write(outputs, is_row, _value)
@@ -250,8 +261,6 @@ def _base64(element: Any) -> dict[str, str]:
 
 def tensor_info(spec: TensorSpec) -> dict[str, Any]:
     """A TensorInfo in proto3 JSON, as TF Serving prints it."""
-    from towline.core import dtypes
-
     dims = [{"size": str(dim if isinstance(dim, int) else -1), "name": ""} for dim in spec.shape or ()]
     return {
         "dtype": dtypes.BY_NAME[spec.dtype].tf,

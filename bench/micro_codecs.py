@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import timeit
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -36,31 +37,33 @@ def best_us(call: Callable[[], object], number: int) -> float:
     return min(timeit.repeat(call, number=number, repeat=7)) / number * 1e6
 
 
+def cases(rows: int) -> dict[str, Callable[[], object]]:
+    slot: Any = Slot()
+    limits = Limits(max_batch=100_000)
+    x = np.random.default_rng(0).random((rows, 10)).astype(np.float32)
+    values = [[round(value, 4) for value in row] for row in x.tolist()]
+    v1, plain = json.dumps({"instances": values}).encode(), json.dumps({"input": values}).encode()
+    item = {"name": "x", "shape": [rows, 10], "datatype": "FP32"}
+    v2 = json.dumps({"inputs": [item | {"data": np.ravel(values).tolist()}]}).encode()
+    head = json.dumps({"inputs": [item | {"parameters": {"binary_data_size": x.nbytes}}]}).encode()
+    length, mixed = str(len(head)).encode(), head + x.tobytes()
+    response = Response({"y": x}, "m", 1)
+    infer = openinference_request.codec_for(slot, limits)
+    asked = infer.decode(v2, None, None, 0.0)
+    return {
+        "v1 decode": lambda: tfserving_body.codec_for(slot, limits).decode(v1),
+        "v1 encode": lambda: tfserving_body.encode(response, True),
+        "predict decode": lambda: simple_body.codec_for(slot, limits).decode(plain),
+        "predict encode": lambda: simple_body.encode(response, (), is_item=False),
+        "v2 JSON decode": lambda: infer.decode(v2, None, None, 0.0),
+        "v2 JSON encode": lambda: openinference_response.encode(response, asked, (), has_batch=True, accept_encoding=None),
+        "v2 binary decode": lambda: infer.decode(mixed, length, None, 0.0),
+    }
+
+
 def main() -> None:
-    slot, limits = Slot(), Limits(max_batch=100_000)
-    rng = np.random.default_rng(0)
     for rows, number in ((1, 20_000), (1000, 50)):
-        x = rng.random((rows, 10)).astype(np.float32)
-        values = [[round(value, 4) for value in row] for row in x.tolist()]
-        v1, plain = json.dumps({"instances": values}).encode(), json.dumps({"input": values}).encode()
-        item = {"name": "x", "shape": [rows, 10], "datatype": "FP32"}
-        v2 = json.dumps({"inputs": [item | {"data": np.ravel(values).tolist()}]}).encode()
-        head = json.dumps({"inputs": [item | {"parameters": {"binary_data_size": x.nbytes}}]}).encode()
-        length = str(len(head)).encode()
-        response = Response({"y": x}, "m", 1)
-        infer = openinference_request.codec_for(slot, limits)  # type: ignore[arg-type]
-        asked = infer.decode(v2, None, None, 0.0)
-        cases: dict[str, Callable[[], object]] = {
-            "v1 decode": lambda body=v1: tfserving_body.codec_for(slot, limits).decode(body),  # type: ignore[misc,arg-type]
-            "v1 encode": lambda answer=response: tfserving_body.encode(answer, True),  # type: ignore[misc]
-            "predict decode": lambda body=plain: simple_body.codec_for(slot, limits).decode(body),  # type: ignore[misc,arg-type]
-            "v2 JSON decode": lambda body=v2: infer.decode(body, None, None, 0.0),  # type: ignore[misc]
-            "v2 binary decode": lambda body=head + x.tobytes(), size=length: infer.decode(body, size, None, 0.0),  # type: ignore[misc]
-            "v2 JSON encode": lambda answer=response, asked=asked: openinference_response.encode(  # type: ignore[misc]
-                answer, asked, (), has_batch=True, accept_encoding=None
-            ),
-        }
-        for name, call in cases.items():
+        for name, call in cases(rows).items():
             print(f"{name:18} {rows:5} rows  {best_us(call, number):9.2f} us")
 
 

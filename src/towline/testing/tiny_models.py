@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 OPSET = 17
 IR_VERSION = 8
 INT64_MAX = 2**63 - 1
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def write(folder: Path, model: bytes, name: str = "model.onnx") -> Path:
@@ -159,7 +161,7 @@ def external(
         _model([_node("MatMul", ["x", "w"], ["y"])], [("x", "float32", ("N", 4))], [("y", "float32", ("N", 4))], {"w": weights})
     )
     refer_outside(model.graph.initializer[0], location, **entries)
-    if location == Path(location).name:
+    if _PLAIN_NAME.fullmatch(location):
         (folder / location).write_bytes(weights.tobytes() if payload is None else payload)
     return write(folder, model.SerializeToString(), name)
 

@@ -221,3 +221,38 @@ def test_events_tell_who_did_what_and_the_chain_is_checked(towline: Run, publish
     assert "error: " in broken.err
     assert towline("events", "--verify", "--json").json()["chain_is_whole"] is False
     assert towline("doctor").code == 1
+
+
+def test_a_deployed_version_stays_until_the_model_goes_with_its_deployment(towline: Run, publish: Publish, home: Path) -> None:
+    from towline.core.deployment import Deployment
+    from towline.store.sqlite import open_store
+
+    publish("digits", b"1")
+    publish("digits", b"2")
+    with open_store(home) as store:
+        store.put_deployment(Deployment("digits"), actor="ann")
+
+    for refused in (towline("rm", "digits:2", "--dry-run"), towline("rm", "digits:2", "--yes")):
+        assert refused.code == 5
+        assert "towline rm digits --all" in refused.err
+    assert towline("rm", "digits:1", "--yes").code == 0
+    assert towline("rm", "digits", "--all", "--yes", "--json").json()["deployment"] == "digits"
+    assert towline("ls", "--json").json()["versions"] == []
+
+
+def test_a_version_that_a_running_server_has_stays(towline: Run, publish: Publish, home: Path) -> None:
+    import fcntl
+    import json
+
+    publish("digits", b"1")
+    (home / "run").mkdir()
+    model = {"name": "digits", "version": 1, "digest": "", "state": "ready", "since_s": 1, "pid": None, "error": ""}
+    content = {"schema": "towline.server/1", "pid": os.getpid(), "url": "http://h:1", "grpc_url": None, "started_s": 1, "models": [model]}
+    (home / "run" / f"server-{os.getpid()}.json").write_text(json.dumps(content))
+    with (home / "run" / f"server-{os.getpid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused = towline("rm", "digits:1", "--yes")
+
+    assert refused.code == 5
+    assert "http://h:1" in refused.err
+    assert towline("rm", "digits:1", "--yes").code == 0

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import towline
-from towline.app.home import find_settings, opened_store
+from towline.app.home import find_settings
 from towline.app.listing import DATABASE
 from towline.app.machine import free_bytes, memory, open_file_limit, processor
 from towline.app.running import ps
@@ -147,8 +147,10 @@ def _home(folder: Path) -> Iterator[Check]:
 def _store(folder: Path, deep: bool) -> Check:
     if not (folder / DATABASE).exists():
         return Check("store", "ok", "empty")
+    from towline.store.sqlite import open_store
+
     try:
-        with opened_store(folder, read_only=True) as store:
+        with open_store(folder, read_only=True) as store:
             faults = [*store.check(deep=deep), *store.verify_events()]
     except TowlineError as error:
         return Check("store", "broken", error.message, error.hint)

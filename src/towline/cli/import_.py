@@ -34,20 +34,12 @@ def command(file: str, name: str | None, labels: str | None, sample: str | None,
         home=home,
         progress=lambda sentence: say(f"  {printable(sentence)}"),
     )
-    version = result.version
+    version, report = result.version, result.report
     if as_json:
-        emit_json(
-            "towline.import/1",
-            {
-                "name": version.name,
-                "version": version.number,
-                "digest": version.digest,
-                "existed": result.existed,
-                "report": list(result.lines),
-            },
-        )
+        content = {"name": version.name, "version": version.number, "digest": version.digest, "existed": result.existed}
+        emit_json("towline.import/1", {**content, "report": report.as_json()})
         return
-    for line in result.lines:
+    for line in report.lines():
         say(f"  {printable(line)}")
     emit(f"{version} {'was there already' if result.existed else 'imported'}  {version.digest}")
     say_next(f"towline show {version}", f"towline serve {version}", f"towline alias {version} champion")

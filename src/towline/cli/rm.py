@@ -6,17 +6,16 @@ import sys
 
 import click
 
-from towline.app.changing import remove
+from towline.app.changing import Removal, remove
 from towline.cli.output import emit, emit_json, say, say_next, size_words
 from towline.cli.params import RefParam, dry_run_option, home_option, json_option, why_option, yes_option
 from towline.core.errors import UsageError
 from towline.core.refs import Ref
-from towline.core.version import Version
 
 
 @click.command("rm")
 @click.argument("ref", type=RefParam())
-@click.option("--all", "all_versions", is_flag=True, help="Every version of the name.")
+@click.option("--all", "all_versions", is_flag=True, help="Every version of the name, and its deployment.")
 @why_option
 @dry_run_option
 @yes_option
@@ -24,27 +23,34 @@ from towline.core.version import Version
 @json_option
 def command(ref: Ref, all_versions: bool, why: str, dry_run: bool, yes: bool, home: str | None, as_json: bool) -> None:
     """Remove the version REF for good. Refused while an alias, a deployment or a running server needs it."""
-    doomed = remove(ref, all_versions=all_versions, dry_run=True, home=home)
+    removal = remove(ref, all_versions=all_versions, dry_run=True, home=home)
     if not dry_run:
-        _confirm(doomed, yes)
-        doomed = remove(ref, all_versions=all_versions, why=why, home=home)
+        _confirm(removal, yes)
+        removal = remove(ref, all_versions=all_versions, why=why, home=home)
     if as_json:
-        removed = [{"name": version.name, "version": version.number, "digest": version.digest} for version in doomed]
-        emit_json("towline.rm/1", {"removed": removed, "dry_run": dry_run})
+        removed = [{"name": version.name, "version": version.number, "digest": version.digest} for version in removal.versions]
+        deployment = removal.deployment.name if removal.deployment else None
+        emit_json("towline.rm/1", {"removed": removed, "deployment": deployment, "dry_run": dry_run})
         return
-    for version in doomed:
-        emit(f"{'would remove' if dry_run else 'removed'} {version}  {version.digest[:19]}  {size_words(version.size_bytes)}")
+    verb = "would remove" if dry_run else "removed"
+    for version in removal.versions:
+        emit(f"{verb} {version}  {version.digest[:19]}  {size_words(version.size_bytes)}")
+    if removal.deployment:
+        emit(f"{verb} the deployment {removal.deployment.name} ({removal.deployment.policy})")
     if dry_run:
         say("Nothing was changed (--dry-run).")
     else:
-        say_next(f"towline events {doomed[0].name}", "towline ls")
+        say_next(f"towline events {removal.versions[0].name}", "towline ls")
 
 
-def _confirm(doomed: tuple[Version, ...], yes: bool) -> None:
+def _confirm(removal: Removal, yes: bool) -> None:
     """Ask where there is someone to answer; elsewhere --yes must have been given."""
     if yes:
         return
+    doomed = removal.versions
     what = ", ".join(str(version) for version in doomed[:5]) + (f" and {len(doomed) - 5} more" if len(doomed) > 5 else "")
+    if removal.deployment:
+        what += " and the deployment"
     if not (sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty()):
         raise UsageError(
             f"Removing {what} needs --yes where there is no terminal to ask on.", hint="Add --yes, or --dry-run to look first."

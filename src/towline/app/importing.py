@@ -1,0 +1,239 @@
+"""Import a model file: copy, read, load, try, measure, seal. Each step in the room or process that may do it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import re
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import towline
+from towline.app.home import actor as current_actor
+from towline.app.home import opened_store
+from towline.app.machine import memory
+from towline.app.sources import check_file
+from towline.convert.files import Copied, copy_source
+from towline.convert.labels import encode_labels, read_labels
+from towline.convert.onnx import inspect_model
+from towline.convert.report import ImportReport, import_report
+from towline.convert.version import build_version, draft_manifest
+from towline.core.errors import ImportRefused, UsageError, VersionError, WorkerDied
+from towline.core.manifest import Manifest
+from towline.core.refs import MODEL_NAME, check_model_name, clip
+from towline.core.store import Store
+from towline.core.version import Version, check_sealed
+from towline.verify.golden import record_golden
+from towline.verify.samples import load_sample
+from towline.verify.smoke import smoke_test
+
+if TYPE_CHECKING:
+    from towline.serve.workers.local import LocalWorker
+
+MAX_NAME_CHARS = 128
+_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
+# Among the tools of a version's origin: the digest of the sample it was tried with, so that the same import is known again.
+_SAMPLE = "sample"
+
+Progress = Callable[[str], None]
+StartWorker = Callable[[Path, Manifest], "LocalWorker"]
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """`existed`: the same file, labels and sample were there already under this name, and nothing was added."""
+
+    version: Version
+    report: ImportReport
+    existed: bool
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A model file, and what its owner gave with it."""
+
+    model: Path
+    labels: Path | None
+    sample: Path | None
+
+    @property
+    def sample_digest(self) -> str | None:
+        if self.sample is None:
+            return None
+        with self.sample.open("rb") as file:
+            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def import_model(
+    source: str | Path,
+    *,
+    name: str | None = None,
+    labels: str | Path | None = None,
+    sample: str | Path | None = None,
+    message: str = "",
+    home: str | Path | None = None,
+    progress: Progress | None = None,
+) -> ImportResult:
+    """Check and measure a model file, and store it as the next version of `name` (default: made of the file's name).
+
+    `labels` names the output's classes, one per line; `sample` holds an input to try the model with (.npz, .npy, JSON); `message`
+    is the reason, for the record. The same file, labels and sample under the same name are stored once.
+    Raises UsageError for a path that is no readable file, ImportRefused for what may not be imported.
+    """
+    from towline.serve.workers.local import LocalWorker
+
+    given = _checked(source, labels, sample)
+    name = name or name_from(given.model)
+    with opened_store(home) as store:
+        result, worker = import_into(
+            store,
+            given.model,
+            name=name,
+            labels=given.labels,
+            sample=given.sample,
+            message=message,
+            actor=current_actor(),
+            start_worker=LocalWorker.start,
+            progress=progress,
+        )
+        if worker is not None:
+            worker.close()
+    return result
+
+
+def import_into(
+    store: Store,
+    source: str | Path,
+    *,
+    name: str | None,
+    actor: str,
+    start_worker: StartWorker,
+    number: int | None = None,
+    labels: Path | None = None,
+    sample: Path | None = None,
+    message: str = "",
+    progress: Progress | None = None,
+) -> tuple[ImportResult, LocalWorker | None]:
+    """`import_model` into an open store, through workers that `start_worker` makes.
+
+    Also returns the worker that has loaded a new version: it is the caller's to close or to serve with. None when nothing was added.
+    """
+    say = progress or _in_silence
+    given = _checked(source, labels, sample)
+    name = check_model_name(name) if name is not None else name_from(given.model)
+    with store.stage() as staged:
+        say(f"Reading {given.model.name}")
+        copied = copy_source(given.model, staged)
+        existing = _existing(store, name, number, copied, given)
+        if existing is not None:
+            return ImportResult(existing, ImportReport(existing.digest, existing.size_bytes, existing.manifest), existed=True), None
+        return _import_new(store, name, number, copied, given, start_worker, actor=actor, message=message, say=say)
+
+
+def _import_new(
+    store: Store,
+    name: str,
+    number: int | None,
+    copied: Copied,
+    given: _Source,
+    start_worker: StartWorker,
+    *,
+    actor: str,
+    message: str,
+    say: Progress,
+) -> tuple[ImportResult, LocalWorker | None]:
+    inspected = inspect_model(copied.folder / copied.model_file)
+    samples = [load_sample(given.sample, inspected.signature)] if given.sample else []
+    say("Loading it in a process of its own")
+    worker = _loaded(start_worker, copied.folder, draft_manifest(copied, inspected))
+    try:
+        say("Trying it: finite, repeatable, each row for itself?")
+        smoked = smoke_test(
+            worker,
+            inspected.signature,
+            samples=samples,
+            unnamed=inspected.unnamed,
+            memory_limit_bytes=memory().available_bytes or 0,
+        )
+        goldens = record_golden(worker, smoked, samples=samples)
+        manifest = build_version(copied, inspected, smoked, goldens, labels=given.labels, tools=_tools(given))
+        draft = import_report("", copied.size_bytes, manifest, inspected, smoked.notes)
+        before = store.numbers(name)
+        more = {} if number is None else {"number": number}
+        facts = {key: value for key, value in draft.as_json().items() if key not in ("digest", "size_bytes")}
+        version = store.publish(copied.folder, name, actor=actor, why=message, data={"source": copied.source_name, **facts}, **more)
+    except BaseException:
+        worker.close()
+        raise
+    report = import_report(version.digest, version.size_bytes, manifest, inspected, smoked.notes)
+    if version.number in before:
+        worker.close()
+        return ImportResult(version, report, existed=True), None
+    return ImportResult(version, report, existed=False), worker
+
+
+def name_from(model: Path) -> str:
+    """A model's name made of its file's: without .onnx, and `-` for what no name may hold. Raises UsageError when nothing is left."""
+    stem = model.name[: -len(".onnx")] if model.name.lower().endswith(".onnx") else model.stem
+    legal = re.sub(r"\.{2,}", ".", _NOT_IN_A_NAME.sub("-", stem)).lstrip("._-").rstrip("-")[:MAX_NAME_CHARS]
+    if not MODEL_NAME.fullmatch(legal):
+        raise UsageError(
+            f"No model's name can be made of '{clip(model.name)}': names have letters, digits, '.', '_' and '-'.",
+            code="BAD_NAME",
+            field="name",
+            hint="Give one: --name digits",
+        )
+    return legal
+
+
+def _checked(source: str | Path, labels: str | Path | None, sample: str | Path | None) -> _Source:
+    """The paths, once each is known to be a plain file that can be read: before a store is made or a folder staged."""
+    given = _Source(Path(source), Path(labels) if labels else None, Path(sample) if sample else None)
+    check_file(given.model, "a model file")
+    if given.labels is not None:
+        check_file(given.labels, "a labels file")
+    if given.sample is not None:
+        check_file(given.sample, "a file with example inputs")
+    return given
+
+
+def _existing(store: Store, name: str, number: int | None, copied: Copied, given: _Source) -> Version | None:
+    """The version that this very import made before, if its files are still what they were."""
+    version = store.find_source(name, copied.source_digest)
+    if version is None or number not in (None, version.number):
+        return None
+    manifest = version.manifest
+    had = (version.path / manifest.labels).read_bytes() if manifest.labels else None
+    has = encode_labels(read_labels(given.labels)) if given.labels else None
+    if had != has or manifest.origin.tools.get(_SAMPLE) != given.sample_digest:
+        return None
+    try:
+        check_sealed(version.path, version.digest)
+    except VersionError:
+        # Imported anew, the store puts the files right.
+        return None
+    return version
+
+
+def _loaded(start_worker: StartWorker, folder: Path, manifest: Manifest) -> LocalWorker:
+    try:
+        return start_worker(folder, manifest)
+    except WorkerDied as death:
+        how = f"died by {signal.Signals(death.signal_number).name}" if death.signal_number else "ended"
+        raise ImportRefused(
+            f"The engine's process {how} while it loaded the model; such a model is not taken.",
+            code="ENGINE_CRASHED",
+            hint="Export the model again, or with another opset.",
+        ) from death
+
+
+def _tools(given: _Source) -> dict[str, str]:
+    tools = {"towline": towline.__version__, "onnxruntime": importlib.metadata.version("onnxruntime")}
+    return {**tools, _SAMPLE: given.sample_digest} if given.sample_digest else tools
+
+
+def _in_silence(sentence: str) -> None:
+    """Nobody asked for progress."""

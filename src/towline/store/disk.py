@@ -13,6 +13,7 @@ class Disk:
 
     # How long one process waits for another's change before it says Conflict.
     busy_timeout_s = 5.0
+    connection_class = sqlite3.Connection
 
     def make_folder(self, path: Path) -> None:
         """Make one folder that only this user can enter."""
@@ -76,7 +77,14 @@ class Disk:
 
     def connect(self, uri: str) -> sqlite3.Connection:
         """A connection whose transactions begin and end only where we say so."""
-        return sqlite3.connect(uri, uri=True, timeout=self.busy_timeout_s, isolation_level=None, check_same_thread=False)
+        return sqlite3.connect(
+            uri,
+            uri=True,
+            timeout=self.busy_timeout_s,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=self.connection_class,
+        )
 
 
 def _raise_unless_gone(_function: object, _path: str, failure: tuple[type[BaseException], BaseException, object]) -> None:

@@ -107,7 +107,9 @@ def _parsed(raw: bytes) -> onnx.ModelProto:
     model = onnx.ModelProto()
     try:
         model.ParseFromString(raw)
-    except DecodeError:
+    except DecodeError as error:
+        if "MaxDepth" in str(error):
+            raise RecursionError from None
         raise ImportRefused(
             "The model is damaged: it is no valid protobuf.", code="TORN_FILE", hint="Copy, download or export it again."
         ) from None

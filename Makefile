@@ -10,6 +10,9 @@ PIP_FLOOR := pip>=25.1
 CODE := src tests bench scripts
 PYTEST := $(RUN)/python -m pytest
 
+# ONNX Runtime reports to its maker from 1.29 on; not from here.
+export ORT_DISABLE_TELEMETRY := 1
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-frameworks test-services check fix bench docs digits clean
 

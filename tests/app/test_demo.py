@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
 import threading
+import urllib.request
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
@@ -16,7 +22,7 @@ import pytest
 from towline.app import demo
 from towline.app.demo_clients import Tally, ask_each, ask_while, question
 from towline.app.demo_digits import ASCII_INK, DRAWN, DRAWN_LABEL, chosen, picture, read_digits
-from towline.app.demo_server import kill_worker, served
+from towline.app.demo_server import START_SERVER, kill_worker, served
 from towline.core.errors import Unavailable
 
 DATA = files("towline.app") / "demo_data"
@@ -190,3 +196,99 @@ def test_a_server_that_ends_at_once_is_reported_with_its_last_words(tmp_path):
 def test_killing_a_worker_that_is_not_there_says_so(tmp_path):
     with pytest.raises(Unavailable, match="no worker process that runs digits"):
         kill_worker(1, tmp_path, "digits")
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """This process's, with every place for files of its own inside `folder`, and no wish about telemetry."""
+    mine = {
+        name: value for name, value in os.environ.items() if name not in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "ORT_DISABLE_TELEMETRY", "CI")
+    }
+    return {**mine, "HOME": str(folder), "TMPDIR": str(folder), "PYTHONUTF8": "1"}
+
+
+@contextmanager
+def demo_running(folder: Path, *flags: str):
+    """`towline demo` as a user starts it, with `folder` as its place for temporary files."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", START_SERVER, "demo", *flags],
+        cwd=folder,
+        env=environment(folder),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        # A demo that is told to end stops its server first.
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def processes_about(text: str) -> list[str]:
+    """Command lines of live processes that mention `text`."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if text in line:
+            found.append(line)
+    return found
+
+
+def test_the_demo_shows_what_it_claims_and_leaves_nothing_behind(tmp_path):
+    with demo_running(tmp_path, "--once") as process:
+        said, _ = process.communicate(timeout=120)
+
+    assert process.returncode == 0, said
+    assert re.search(r"✓ accuracy +199 of 200 ", said), said
+    assert re.search(r"✓ latency +p50 [\d.]+ ms, p99 [\d.]+ ms ", said), said
+    assert re.search(r"✓ throughput +[\d,]+ requests/s ", said), said
+    assert re.search(r"✓ kill -9 +worker killed 3 times under load: [\d,]+ requests, 0 failed;", said), said
+    assert "✗" not in said
+    assert list(tmp_path.glob("towline-*")) == []
+    assert processes_about(str(tmp_path)) == []
+
+
+def test_after_the_show_it_serves_on_until_ctrl_c_and_what_it_says_to_try_works(tmp_path):
+    with demo_running(tmp_path) as process:
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if "Ctrl-C" in line:
+                break
+        text = "".join(said)
+        url, body = re.search(r"curl (\S+:predict) -d '(.*?)'", text, re.DOTALL).groups()
+        with urllib.request.urlopen(url, body.encode()) as response:
+            (scores,) = json.loads(response.read())["predictions"]
+        with urllib.request.urlopen(re.search(r"curl (\S+/metrics)", text)[1]) as response:
+            restarts = re.search(r"^towline_worker_restarts_total.* (\d+)$", response.read().decode(), re.MULTILINE)
+
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+    assert np.argmax(scores) == DRAWN_LABEL
+    assert int(restarts[1]) == demo.KILLS
+    assert process.returncode == 0
+    assert processes_about(str(tmp_path)) == []
+
+
+def test_a_demo_that_is_terminated_stops_its_server(tmp_path):
+    with demo_running(tmp_path) as process:
+        next(line for line in process.stdout if "ready" in line)
+
+    assert process.returncode == 143
+    assert processes_about(str(tmp_path)) == []
+    assert list(tmp_path.glob("towline-*")) == []
+
+
+@pytest.mark.xfail(strict=True, reason="ONNX Runtime 1.29+ collects on Linux unless ORT_DISABLE_TELEMETRY is set before its import")
+def test_the_demo_leaves_no_telemetry_behind(tmp_path):
+    with demo_running(tmp_path) as process:
+        next(line for line in process.stdout if "ready" in line)
+
+    # A session id in the temporary folder, a device id and a queue of events in the cache: what the runtime writes by default.
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -102,9 +104,17 @@ def next_steps(url: str, home: Path) -> Iterator[str]:
         yield f"    [{','.join(str(pixel) for pixel in row)}]" + ("," if number < len(DRAWN) - 1 else "")
     yield "  ]]]}'"
     yield f"  curl {url}/metrics"
-    yield f"  towline ps --home {home}"
+    yield f"  {shlex.quote(command_name())} ps --home {shlex.quote(str(home))}"
     yield ""
-    yield "  Then serve a model of your own:  towline serve model.onnx"
+    yield f"  Then serve a model of your own:  {shlex.quote(command_name())} serve model.onnx"
+
+
+def command_name() -> str:
+    """How this very command is called from the shell that started it: from a checkout it is not on the PATH."""
+    called = Path(sys.argv[0])
+    found = shutil.which("towline")
+    is_on_path = found is not None and called.exists() and Path(found).samefile(called)
+    return "towline" if is_on_path or called.name != "towline" else sys.argv[0]
 
 
 def say_accuracy(alone: Tally) -> bool:

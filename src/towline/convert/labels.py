@@ -52,13 +52,16 @@ def _read(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as error:
         raise _refused(f"it cannot be read: {os.strerror(error.errno or 0)}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise _refused("it is no plain file")
         if status.st_size > MAX_LABELS_BYTES:
             raise _refused(f"it has {status.st_size} bytes; at most {MAX_LABELS_BYTES} are taken")
-        return file.read(MAX_LABELS_BYTES)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_LABELS_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def _refused(what: str) -> ImportRefused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import os
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 
 from towline.core import dtypes
 from towline.core.errors import ImportRefused
@@ -21,6 +21,7 @@ from towline.core.manifest import Signature, TensorSpec
 
 MAX_SAMPLE_BYTES = 256 << 20
 MAX_ARRAYS = 1024
+MAX_HEADER_BYTES = 10_000
 _HINT = 'A sample is a .npz with one array per input, a .npy, or JSON: {"inputs": {"x": [[…]]}}.'
 
 
@@ -103,13 +104,16 @@ def _read(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError as error:
         raise _refused(f"it cannot be read: {os.strerror(error.errno or 0)}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise _refused("it is no plain file")
         if status.st_size > MAX_SAMPLE_BYTES:
             raise _refused(f"it has {status.st_size} bytes; at most {MAX_SAMPLE_BYTES} are taken")
-        return file.read(MAX_SAMPLE_BYTES)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_SAMPLE_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def _npz(raw: bytes) -> dict[str, np.ndarray]:
@@ -130,19 +134,20 @@ def _npy_alone(raw: bytes) -> Any:
 
 def _npy(raw: bytes) -> np.ndarray:
     """An array from .npy bytes. numpy's own reader believes the header's shape before it looks at the data; this does not."""
-    stream = BytesIO(raw)
     try:
-        version = npy.read_magic(stream)
-        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, is_fortran, dtype = header(stream)
-    except (ValueError, SyntaxError, KeyError, TypeError, EOFError, UnicodeDecodeError):
-        raise _refused("it is a damaged .npy file") from None
+        length_bytes = 2 if raw[6] == 1 else 4
+        start = 8 + length_bytes
+        end = start + int.from_bytes(raw[8:start], "little")
+        header = ast.literal_eval(raw[start : min(end, start + MAX_HEADER_BYTES)].decode("latin-1"))
+        dtype, shape, is_fortran = np.dtype(str(header["descr"])), tuple(map(int, header["shape"])), bool(header["fortran_order"])
+    except (ValueError, SyntaxError, KeyError, TypeError, IndexError, RecursionError, MemoryError):
+        raise _refused("it is a damaged .npy file, or holds no plain array") from None
     if dtype.hasobject or dtype.fields:
         raise _refused(f"it holds {dtype}, which would need pickle or is no plain array")
     count = math.prod(shape)
-    if count * dtype.itemsize != len(raw) - stream.tell():
+    if min(shape, default=0) < 0 or count * dtype.itemsize != len(raw) - end:
         raise _refused("it is a torn .npy file")
-    array = np.frombuffer(raw, dtype, count, stream.tell()) if count else np.empty(0, dtype)
+    array = np.frombuffer(raw, dtype, count, end) if count else np.empty(0, dtype)
     return array.reshape(shape[::-1]).T if is_fortran else array.reshape(shape)
 
 

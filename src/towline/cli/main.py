@@ -81,6 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
         # A terminal or a locale that cannot show a character gets its escape, not a crash.
         if stream is not None and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    # Our child processes run `python -m …`: a file called numpy.py in the current folder must not be what they import.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     signal.signal(signal.SIGTERM, _on_terminate)
     signal.signal(signal.SIGINT, _on_interrupt)
     try:

@@ -56,6 +56,9 @@ ALL = (
 )
 
 BY_NAME = {dtype.name: dtype for dtype in ALL}
+_BY_NUMPY = {dtype.numpy: dtype for dtype in ALL}
+# The numpy types whose elements all have the same size: everything but strings.
+WITH_SIZE = frozenset(dtype.numpy for dtype in ALL if dtype.size)
 BY_CODE = {dtype.code: dtype for dtype in ALL}
 BY_V2 = {dtype.v2: dtype for dtype in ALL}
 BY_ORT = {dtype.ort: dtype for dtype in ALL}
@@ -63,6 +66,9 @@ BY_ORT = {dtype.ort: dtype for dtype in ALL}
 
 def of_array(array: np.ndarray) -> DType | None:
     """The type of a numpy array: object and bytes arrays are strings; None for what no model takes (complex, dates)."""
+    found = _BY_NUMPY.get(array.dtype)
+    if found is not None:
+        return found
     if array.dtype.kind in "OSU":
         return BY_NAME["string"]
     return BY_NAME.get(array.dtype.newbyteorder("=").name)

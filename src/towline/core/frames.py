@@ -8,8 +8,11 @@ Whoever wrote a frame is not trusted: `read_frame` checks every number before it
 
 from __future__ import annotations
 
+import math
+import mmap
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,7 @@ MAGIC = 0x31465754  # "TWF1"
 MAX_TENSORS = 1024
 MAX_RANK = 16
 ALIGNMENT = 64
+REMEMBERED_LAYOUTS = 256
 _HEAD = struct.Struct("<IIQ")
 _RECORD = struct.Struct("<BBHIQQ")
 _LENGTH = struct.Struct("<I")
@@ -45,92 +49,169 @@ def write_frame(buffer: Any, start: int, capacity: int, tensors: Sequence[tuple[
     Each tensor is given as the parts that make it up along axis 0: the rows of several requests become one batch
     with a single copy. All parts of a tensor have one dtype and equal trailing dims; a part of rank 0 stands alone.
     """
+    records = []
     plans = []
-    offset = _HEAD.size
+    head_size = _HEAD.size
     for name, parts in tensors:
         first = parts[0]
         dtype = dtypes.of_array(first)
         if dtype is None:
             raise FrameError(f"Tensor '{name}' has a type no frame carries: {first.dtype}.")
-        shape = first.shape if len(parts) == 1 else (sum(len(part) for part in parts), *first.shape[1:])
-        encoded = name.encode()
-        plans.append((encoded, dtype, shape, parts))
-        offset += _RECORD.size + 8 * len(shape) + _padded(len(encoded), 8)
+        shape = first.shape if len(parts) == 1 else (sum([len(part) for part in parts]), *first.shape[1:])
+        encoded, size_of_name = _encoded_name(name)
+        plans.append((encoded, size_of_name, dtype, shape, parts))
+        head_size += _RECORD.size + 8 * len(shape) + len(encoded)
 
-    records = bytearray()
-    offset = _padded(offset, ALIGNMENT)
-    for encoded, dtype, shape, parts in plans:
-        if dtype.size:
-            size = dtype.size
-            for dim in shape:
-                size *= dim
-            if offset + size > capacity:
-                raise FrameTooLarge(f"The tensors need more than the {capacity} bytes there are.")
-            _write_numbers(buffer, start + offset, dtype, shape, parts)
-        else:
-            packed = b"".join(pack_strings(part) for part in parts)
-            size = len(packed)
-            if offset + size > capacity:
-                raise FrameTooLarge(f"The tensors need more than the {capacity} bytes there are.")
-            buffer[start + offset : start + offset + size] = packed
-        records += _RECORD.pack(dtype.code, len(shape), len(encoded), 0, offset, size)
-        records += _DIMS[len(shape)].pack(*shape)
-        records += encoded.ljust(_padded(len(encoded), 8), b"\0")
-        offset = _padded(offset + size, ALIGNMENT)
-
-    head = _HEAD.pack(MAGIC, len(plans), offset) + records
-    if len(head) > capacity:
+    offset = -(-head_size // ALIGNMENT) * ALIGNMENT
+    if offset > capacity:
         raise FrameTooLarge(f"The tensors need more than the {capacity} bytes there are.")
-    buffer[start : start + len(head)] = head
+    for encoded, size_of_name, dtype, shape, parts in plans:
+        packed = b"".join([pack_strings(part) for part in parts]) if not dtype.size else b""
+        count = math.prod(shape)
+        size = count * dtype.size if dtype.size else len(packed)
+        if offset + size > capacity:
+            raise FrameTooLarge(f"The tensors need more than the {capacity} bytes there are.")
+        at = start + offset
+        if packed:
+            buffer[at : at + size] = packed
+        elif dtype.size and len(parts) == 1:
+            np.frombuffer(buffer, dtype.numpy, count, at).reshape(shape)[...] = parts[0]
+        elif dtype.size:
+            np.concatenate(parts, out=np.frombuffer(buffer, dtype.numpy, count, at).reshape(shape))
+        rank = len(shape)
+        records.append(_RECORD.pack(dtype.code, rank, size_of_name, 0, offset, size) + _DIMS[rank].pack(*shape) + encoded)
+        offset = -(-(offset + size) // ALIGNMENT) * ALIGNMENT
+
+    head = _HEAD.pack(MAGIC, len(plans), offset) + b"".join(records)
+    buffer[start : start + head_size] = head
     return offset
 
 
-def _write_numbers(buffer: Any, at: int, dtype: dtypes.DType, shape: tuple[int, ...], parts: Sequence[np.ndarray]) -> None:
-    count = 1
-    for dim in shape:
-        count *= dim
-    target = np.frombuffer(buffer, dtype.numpy, count, at).reshape(shape)
-    if len(parts) == 1:
-        target[...] = parts[0]
-    else:
-        np.concatenate(parts, out=target)
+@lru_cache(maxsize=4096)
+def _encoded_name(name: str) -> tuple[bytes, int]:
+    """The name padded to a multiple of 8, and its own size in bytes."""
+    encoded = name.encode()
+    return encoded.ljust(_padded(len(encoded), 8), b"\0"), len(encoded)
 
 
-def read_frame(buffer: Any, start: int, capacity: int) -> dict[str, np.ndarray]:
+def read_frame(buffer: bytes | mmap.mmap, start: int, capacity: int) -> dict[str, np.ndarray]:
     """The tensors of a frame, as views of the buffer (strings are copied). Raises FrameError rather than read outside `capacity`."""
-    magic, count, total = _HEAD.unpack(bytes(buffer[start : start + _HEAD.size])) if capacity >= _HEAD.size else (0, 0, 0)
+    magic, count, total = _HEAD.unpack(buffer[start : start + _HEAD.size]) if capacity >= _HEAD.size else (0, 0, 0)
     if magic != MAGIC or count > MAX_TENSORS or not _HEAD.size <= total <= capacity:
         raise FrameError("This is not a frame, or it does not fit its buffer.")
     tensors: dict[str, np.ndarray] = {}
     at = _HEAD.size
     for _ in range(count):
-        # Each record is copied before it is checked, so that the writer cannot change it in between.
+        # A slice is a copy: what is checked is what is used, whatever the writer does meanwhile.
         if at + _RECORD.size > total:
             raise FrameError("A frame's records run past its end.")
-        code, rank, name_size, _, offset, size = _RECORD.unpack(bytes(buffer[start + at : start + at + _RECORD.size]))
+        code, rank, name_size, _, offset, size = _RECORD.unpack(buffer[start + at : start + at + _RECORD.size])
         at += _RECORD.size
         dims_size, name_room = 8 * rank, _padded(name_size, 8)
         if code not in dtypes.BY_CODE or rank > MAX_RANK or at + dims_size + name_room > total:
             raise FrameError("A frame's record is not valid.")
-        shape = _DIMS[rank].unpack(bytes(buffer[start + at : start + at + dims_size]))
+        shape = _DIMS[rank].unpack(buffer[start + at : start + at + dims_size])
         at += dims_size
-        name = bytes(buffer[start + at : start + at + name_size]).decode("utf-8", "replace")
+        name = buffer[start + at : start + at + name_size].decode("utf-8", "replace")
         at += name_room
         tensors[name] = _read_tensor(buffer, start, total, dtypes.BY_CODE[code], shape, offset, size)
     return tensors
 
 
-def _read_tensor(buffer: Any, start: int, total: int, dtype: dtypes.DType, shape: tuple[int, ...], offset: int, size: int) -> np.ndarray:
-    count = 1
-    for dim in shape:
-        count *= dim
+def _read_tensor(
+    buffer: bytes | mmap.mmap, start: int, total: int, dtype: dtypes.DType, shape: tuple[int, ...], offset: int, size: int
+) -> np.ndarray:
+    count = math.prod(shape)
     if offset + size > total or offset % ALIGNMENT:
         raise FrameError("A frame's tensor lies outside the frame.")
     if dtype.size:
         if count * dtype.size != size:
             raise FrameError("A frame's tensor does not have the size its shape tells.")
         return np.frombuffer(buffer, dtype.numpy, count, start + offset).reshape(shape)
-    return unpack_strings(bytes(buffer[start + offset : start + offset + size]), count).reshape(shape)
+    return unpack_strings(buffer[start + offset : start + offset + size], count).reshape(shape)
+
+
+class FrameWriter:
+    """Writes frames at one place of a buffer that nobody else writes to. The same shapes again cost no more than copying the data."""
+
+    def __init__(self, buffer: mmap.mmap, start: int, capacity: int) -> None:
+        self._buffer = buffer
+        self._start = start
+        self._capacity = capacity
+        self._plans: dict[Any, tuple[list[np.ndarray], bytes, int]] = {}
+        self._last: bytes = b""
+
+    def write(self, tensors: Sequence[tuple[str, Sequence[np.ndarray]]]) -> int:
+        """As write_frame."""
+        key = tuple(
+            [
+                (name, parts[0].dtype, parts[0].shape if len(parts) == 1 else (sum([len(part) for part in parts]), *parts[0].shape[1:]))
+                for name, parts in tensors
+            ]
+        )
+        plan = self._plans.get(key)
+        if plan is None:
+            return self._write_new(key, tensors)
+        views, head, size = plan
+        if head is not self._last:
+            self._buffer[self._start : self._start + len(head)] = head
+            self._last = head
+        for view, (_, parts) in zip(views, tensors, strict=True):
+            if len(parts) == 1:
+                view[...] = parts[0]
+            else:
+                np.concatenate(parts, out=view)
+        return size
+
+    def forget(self) -> None:
+        """Something else was written at this place."""
+        self._last = b""
+
+    def _write_new(self, key: Any, tensors: Sequence[tuple[str, Sequence[np.ndarray]]]) -> int:
+        self._last = b""
+        size = write_frame(self._buffer, self._start, self._capacity, tensors)
+        if all(dtype in dtypes.WITH_SIZE for _, dtype, _ in key):
+            head_size = _head_size(self._buffer, self._start)
+            views = list(read_frame(self._buffer, self._start, self._capacity).values())
+            if len(self._plans) >= REMEMBERED_LAYOUTS:
+                self._plans.clear()
+            self._plans[key] = views, self._buffer[self._start : self._start + head_size], size
+        return size
+
+
+class FrameReader:
+    """Reads frames at one place of a buffer. A head that equals the last one was checked already: its views are given again."""
+
+    def __init__(self, buffer: mmap.mmap, start: int, capacity: int) -> None:
+        self._buffer = buffer
+        self._start = start
+        self._capacity = capacity
+        self._tensors: dict[str, np.ndarray] = {}
+        self._head = b"none"
+        self._end = start + len(self._head)
+
+    def read(self) -> dict[str, np.ndarray]:
+        """As read_frame. The dict is the reader's own: it is not to be changed."""
+        if self._buffer[self._start : self._end] == self._head:
+            return self._tensors
+        tensors = read_frame(self._buffer, self._start, self._capacity)
+        # Strings are copied out of the data, which may change while the head stays.
+        if all(array.dtype != object for array in tensors.values()):
+            self._end = self._start + _head_size(self._buffer, self._start)
+            self._head, self._tensors = self._buffer[self._start : self._end], tensors
+        return tensors
+
+
+def _head_size(buffer: mmap.mmap, start: int) -> int:
+    """Bytes of a frame's head and records. Never more than is there: a writer that changes it meanwhile gains nothing but a miss."""
+    _, count, total = _HEAD.unpack(buffer[start : start + _HEAD.size])
+    at = _HEAD.size
+    for _ in range(min(count, MAX_TENSORS)):
+        if at + _RECORD.size > total:
+            break
+        _, rank, name_size, _, _, _ = _RECORD.unpack(buffer[start + at : start + at + _RECORD.size])
+        at += _RECORD.size + 8 * rank + _padded(name_size, 8)
+    return int(min(at, total))
 
 
 def pack_strings(array: np.ndarray) -> bytes:

@@ -23,7 +23,7 @@ from towline.core import channel
 from towline.core.arena import Arena
 from towline.core.engine import Engine, EngineOptions, Session
 from towline.core.errors import Kind, MissingExtra, TowlineError
-from towline.core.frames import FrameError, FrameTooLarge, read_frame, write_frame
+from towline.core.frames import FrameError, FrameReader, FrameTooLarge, FrameWriter
 from towline.core.manifest import Manifest, decode_manifest
 from towline.core.process import become, ignore_signals_of_the_terminal
 from towline.core.version import check_sealed
@@ -43,6 +43,9 @@ class Host:
         self._session: Session | None = None
         self._manifest: Manifest | None = None
         self._arena: Arena | None = None
+        # One per slot of the arena; a slot is in one thread's hands at a time.
+        self._readers: list[FrameReader] = []
+        self._writers: list[FrameWriter] = []
         self._threads = 0
         self._started = threading.Event()
 
@@ -94,7 +97,10 @@ class Host:
             check_sealed(folder, message["digest"])
         self._manifest = decode_manifest(message["manifest"].encode())
         inputs_fd, outputs_fd = descriptors
-        self._arena = Arena(inputs_fd, outputs_fd, slots=message["slots"], slot_bytes=message["slot_bytes"], is_worker=True)
+        slots, size = int(message["slots"]), int(message["slot_bytes"])
+        self._arena = arena = Arena(inputs_fd, outputs_fd, slots=slots, slot_bytes=size, is_worker=True)
+        self._readers = [FrameReader(arena.inputs, slot * size, size) for slot in range(slots)]
+        self._writers = [FrameWriter(arena.outputs, slot * size, size) for slot in range(slots)]
         self._session = self._engine.load(folder, self._manifest, EngineOptions(device=message["device"]))
         # What the load left behind lives as long as the worker: no collection needs to look at it again.
         gc.collect()
@@ -118,32 +124,33 @@ class Host:
     def _run_batches(self) -> None:
         assert self._session is not None
         assert self._manifest is not None
-        assert self._arena is not None
-        link, arena, session = self._link, self._arena, self._session
+        link, session = self._link, self._session
         names = [spec.name for spec in self._manifest.signature.outputs]
         receive, send, unpack, pack, clock = link.recv, link.send, BATCH.unpack, BATCH.pack, time.perf_counter_ns
+        readers, writers = self._readers, self._writers
         while len(message := receive(64)) == BATCH.size:
             slot, what, _ = unpack(message)
-            if what != RUN or slot >= arena.slots:
+            if what != RUN or slot >= len(readers):
                 continue
-            start, room = slot * arena.slot_bytes, arena.slot_bytes
             try:
-                inputs = read_frame(arena.inputs, start, room)
+                inputs = readers[slot].read()
                 began = clock()
                 outputs = session.run(inputs, slot=slot)
                 spent_us = min((clock() - began) // 1000, 0xFFFFFFFF)
-                write_frame(arena.outputs, start, room, [(name, (array,)) for name, array in zip(names, outputs, strict=True)])
+                writers[slot].write([(name, (array,)) for name, array in zip(names, outputs, strict=True)])
                 answer = pack(slot, DONE, spent_us)
             except TowlineError as error:
-                answer = pack(slot, FAILED, self._write_error(start, error))
+                answer = pack(slot, FAILED, self._write_error(slot, error))
             except MemoryError:
-                answer = pack(slot, FAILED, self._write_error(start, _OUT_OF_MEMORY))
+                answer = pack(slot, FAILED, self._write_error(slot, _OUT_OF_MEMORY))
             inputs = outputs = None  # type: ignore[assignment]
             send(answer)
         os._exit(0)
 
-    def _write_error(self, start: int, error: TowlineError) -> int:
+    def _write_error(self, slot: int, error: TowlineError) -> int:
         assert self._arena is not None
+        self._writers[slot].forget()
+        start = slot * self._arena.slot_bytes
         if isinstance(error, FrameTooLarge):
             error = FrameError("The model's answer is larger than this server passes on.", code="OUTPUT_TOO_LARGE")
         raw = json.dumps(error_message(error)).encode()

@@ -89,7 +89,6 @@ class OnnxRuntimeSession:
             return self._run(self._names, inputs, options)
         except _FAILURES as error:
             if slot in self._terminated:
-                self._terminated.discard(slot)
                 raise EngineError("The run was stopped: its deadline had passed.", code="TERMINATED", kind=Kind.DEADLINE) from error
             if _MEMORY_WORDS.search(str(error)):
                 raise EngineError("The model ran out of memory on this input.", code="OUT_OF_MEMORY", kind=Kind.OUT_OF_MEMORY) from error
@@ -97,7 +96,9 @@ class OnnxRuntimeSession:
         except MemoryError as error:
             raise EngineError("The model ran out of memory on this input.", code="OUT_OF_MEMORY", kind=Kind.OUT_OF_MEMORY) from error
         finally:
-            if options.terminate:
+            if self._terminated:
+                # Also when the run ended by itself just before: the next one must not be stopped by an old wish.
+                self._terminated.discard(slot)
                 self._options[slot] = ort.RunOptions()
 
     def terminate(self, slot: int) -> None:

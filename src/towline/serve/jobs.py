@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 
+from towline.core import dtypes
 from towline.core.errors import EngineError, TowlineError
 from towline.core.inference import Request, Response
 from towline.core.manifest import Signature
 from towline.serve.contract import Done
 
+# Output name -> numpy dtype.
+Expected = Mapping[str, "np.dtype[Any]"]
 
-class Job:
-    """A request until it is answered. Answered once: whoever comes second finds `done` gone."""
 
-    __slots__ = ("admitted_s", "deadline", "done", "group", "nbytes", "on_answered", "request", "timer", "tries")
+class Job(msgspec.Struct, gc=False, eq=False):
+    """A request until it is answered. Answered once: whoever comes second finds `done` gone.
 
-    def __init__(self, request: Request, done: Done, nbytes: int, admitted_s: float, deadline: float, group: Any) -> None:
-        self.request = request
-        self.done: Done | None = done
-        self.nbytes = nbytes
-        self.admitted_s = admitted_s
-        self.deadline = deadline
-        # Only jobs of one group may share a batch: their trailing dims are equal.
-        self.group = group
-        self.tries = 0
-        self.timer: asyncio.TimerHandle | None = None
-        self.on_answered: Callable[[Job, Response | TowlineError], None] | None = None
+    Only jobs of one `group` may share a batch: their trailing dims are equal. `deadline` and `admitted_s` are on the monotonic clock.
+    """
+
+    request: Request
+    done: Done | None
+    nbytes: int
+    admitted_s: float
+    deadline: float
+    group: Any
+    on_answered: Callable[[Job, Response | TowlineError], None]
+    tries: int = 0
+    timer: asyncio.TimerHandle | None = None
 
     def answer(self, result: Response | TowlineError) -> None:
         done = self.done
@@ -38,8 +42,7 @@ class Job:
         self.done = None
         if self.timer is not None:
             self.timer.cancel()
-        if self.on_answered is not None:
-            self.on_answered(self, result)
+        self.on_answered(self, result)
         done(result)
 
     def abandon(self) -> None:
@@ -78,10 +81,10 @@ class Batch:
         for job in self.jobs:
             job.answer(error)
 
-    def finish(self, outputs: dict[str, Any], signature: Signature, name: str, number: int) -> None:
+    def finish(self, outputs: dict[str, Any], expected: Expected, name: str, number: int) -> None:
         """Give each job its own rows. Outputs come from a worker: nothing about them is believed unchecked."""
         jobs = self.jobs
-        problem = _misfit(outputs, signature, self.rows if len(jobs) > 1 else None)
+        problem = _misfit(outputs, expected, self.rows if len(jobs) > 1 else None)
         if problem:
             self.fail(EngineError(problem, code="BAD_OUTPUT"))
             return
@@ -89,11 +92,13 @@ class Batch:
             jobs[0].answer(Response(_selected(outputs, jobs[0].request.outputs), name, number))
             return
         start = 0
+        items = list(outputs.items())
         for job in jobs:
-            end = start + job.request.rows
+            request = job.request
+            end = start + request.rows
             if job.done is not None:
-                mine = {key: array[start:end] for key, array in outputs.items()}
-                job.answer(Response(_selected(mine, job.request.outputs), name, number))
+                mine = {key: array[start:end] for key, array in items}
+                job.answer(Response(_selected(mine, request.outputs) if request.outputs else mine, name, number))
             start = end
 
 
@@ -101,14 +106,19 @@ def _selected(outputs: dict[str, Any], wanted: tuple[str, ...]) -> dict[str, Any
     return {name: outputs[name] for name in wanted} if wanted else outputs
 
 
-def _misfit(outputs: dict[str, Any], signature: Signature, rows: int | None) -> str:
+def expected_outputs(signature: Signature) -> Expected:
+    """What `Batch.finish` compares outputs with, made once per slot."""
+    return {spec.name: dtypes.BY_NAME[spec.dtype].numpy for spec in signature.outputs}
+
+
+def _misfit(outputs: dict[str, Any], expected: Expected, rows: int | None) -> str:
     """What is wrong with a worker's outputs, or nothing. `rows` is what a merged batch must have as its first dim."""
-    if len(outputs) != len(signature.outputs):
-        return f"The model gave {len(outputs)} outputs, its signature has {len(signature.outputs)}."
-    for spec in signature.outputs:
-        array = outputs.get(spec.name)
-        if array is None or (array.dtype.name != spec.dtype and spec.dtype != "string"):
-            return f"Output '{spec.name}' did not come as {spec.dtype}."
+    if len(outputs) != len(expected):
+        return f"The model gave {len(outputs)} outputs, its signature has {len(expected)}."
+    for name, dtype in expected.items():
+        array = outputs.get(name)
+        if array is None or (array.dtype is not dtype and array.dtype != dtype):
+            return f"Output '{name}' did not come as {dtype}."
         if rows is not None and (array.ndim == 0 or array.shape[0] != rows):
-            return f"Output '{spec.name}' does not have one row for each of the {rows} rows of its batch."
+            return f"Output '{name}' does not have one row for each of the {rows} rows of its batch."
     return ""

@@ -15,7 +15,7 @@ from towline.core.refs import clip
 from towline.serve import recovery
 from towline.serve.batcher import Batcher, late
 from towline.serve.contract import Done
-from towline.serve.jobs import Batch, Job
+from towline.serve.jobs import Batch, Job, expected_outputs
 from towline.serve.lanes import Lane, Lanes
 from towline.serve.quarantine import Quarantine
 from towline.serve.recovery import Fate
@@ -103,7 +103,10 @@ class Slot:
         self._lane: Lane | None = None
         self._batcher = Batcher(max_rows=limits.max_batch, max_bytes=around.lanes.batch_bytes(), clock=around.clock, loop=around.loop)
         self._signature = manifest.signature
-        self._has_free_dims = any(_has_free_dims(spec.shape) for spec in self._signature.inputs)
+        self._expected = expected_outputs(self._signature)
+        # None: requests of this version never share a batch.
+        self._only_group = 1 if manifest.batchable else None
+        self._groups_vary = manifest.batchable and any(_has_free_dims(spec.shape) for spec in self._signature.inputs)
         self._quarantine = Quarantine(around.clock)
         self._meters: dict[str, tuple[Meter, Answered]] = {}
         self._batches = around.meters.batches(self.name, self.number)
@@ -142,8 +145,8 @@ class Slot:
             nbytes += array.nbytes
         limit_s = now + self._limits.timeout_s
         deadline = limit_s if request.deadline is None else min(request.deadline, limit_s)
-        job = Job(request, done, nbytes, now, deadline, self._group(request))
-        meter, job.on_answered = self._meters.get(protocol) or self._meter(protocol)
+        meter, answered = self._meters.get(protocol) or self._meter(protocol)
+        job = Job(request, done, nbytes, now, deadline, self._group(request) if self._groups_vary else self._only_group, answered)
         meter.inflight += 1
         self.leases += 1
         refusal = self._refusal(job, now)
@@ -155,11 +158,10 @@ class Slot:
         self._batcher.put(job)
         return job.abandon
 
-    def _group(self, request: Request) -> Any:
-        """Requests of equal group may share a batch. None: never share."""
-        if not self.manifest.batchable:
-            return None
-        return tuple(array.shape[1:] for array in request.inputs.values()) if self._has_free_dims else 1
+    @staticmethod
+    def _group(request: Request) -> Any:
+        """Requests of equal group may share a batch: all their dims but the first are equal."""
+        return tuple(array.shape[1:] for array in request.inputs.values())
 
     def _refusal(self, job: Job, now: float) -> TowlineError | None:
         batcher, limits = self._batcher, self._limits
@@ -198,7 +200,7 @@ class Slot:
         self._batches.observe(batch.rows, batch.sent_s - batch.jobs[0].admitted_s, spent_us / 1e6)
         try:
             if isinstance(result, dict):
-                batch.finish(result, self._signature, self.name, self.number)
+                batch.finish(result, self._expected, self.name, self.number)
             elif len(batch.jobs) > 1 and result.kind is not Kind.DEADLINE:
                 # One bad item must not spoil its neighbours: each runs again by itself and gets its own answer.
                 self._start(self._run_alone(batch.jobs))
@@ -395,7 +397,7 @@ class Trial:
 
         def on_batch(batch: Batch, result: dict[str, Any] | TowlineError, spent_us: int) -> None:
             if isinstance(result, dict):
-                batch.finish(result, self._slot.signature(), self._slot.name, self._slot.number)
+                batch.finish(result, self._slot._expected, self._slot.name, self._slot.number)
             else:
                 batch.fail(result)
             ended.set_result(True)

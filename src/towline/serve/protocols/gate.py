@@ -20,7 +20,9 @@ log = logging.getLogger("towline.http")
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
 # Statuses that only the HTTP layer itself gives; the rest follow from the error's kind.
 _STATUS_OF_CODE = {"HEADERS_TOO_LARGE": 431, "REQUEST_TIMEOUT": 408, "MISDIRECTED": 421}
+_KNOWN_HOSTS = 64
 _HOST = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
+_JSON = b"application/json"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _LOOPBACK_NAMES = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
@@ -46,16 +48,20 @@ class Gate:
         self.is_draining = False
         self.connections: set[Connection] = set()
         self.now_s = clock()
-        self.date = b""
+        self._date = self._json_head = b""
         self._clock = clock
         self._boot_id = boot_id.encode()
         self._count = 0
+        self.tick(0.0)
         self._hosts = _allowed_hosts(settings)
+        # Host headers that were checked and found good, so that the next request with one is not checked again.
+        self._known_hosts: set[bytes] = set()
 
     def tick(self, wall_s: float) -> None:
         """Ten times a second."""
         self.now_s = self._clock()
-        self.date = b"date: " + email.utils.formatdate(wall_s, usegmt=True).encode() + b"\r\n"
+        self._date = b"date: " + email.utils.formatdate(wall_s, usegmt=True).encode() + b"\r\n"
+        self._json_head = _STATUS_LINES[200] + self._date + b"content-type: " + _JSON + b"\r\ncontent-length: "
 
     def sweep(self) -> None:
         """Once a second: end the connections that stall."""
@@ -66,12 +72,19 @@ class Gate:
         """What is wrong with a request's head, beyond what the parser refuses."""
         if hosts != 1 and not (hosts == 0 and version == "1.0"):
             return _bad_request("A request needs exactly one Host header.", "host")
-        size = len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
+        if len(headers) > self.limits.max_headers:
+            return headers_too_large(self.limits)
+        size = len(target)
+        host = None
+        for name, value in headers:
+            size += len(name) + len(value) + 4
+            if name == b"host":
+                host = value
         if size > self.limits.max_header_bytes or len(target) > MAX_TARGET_BYTES:
             return headers_too_large(self.limits)
-        host = next((value for name, value in headers if name == b"host"), None)
-        if host is None:
-            return None
+        return None if host is None or host in self._known_hosts else self._check_host(host)
+
+    def _check_host(self, host: bytes) -> TowlineError | None:
         match = _HOST.fullmatch(host)
         if match is None:
             return _bad_request("The Host header is not a host name.", "host")
@@ -83,6 +96,8 @@ class Gate:
                 field="host",
                 hint="Name the host in the setting allowed_hosts.",
             )
+        if len(self._known_hosts) < _KNOWN_HOSTS:
+            self._known_hosts.add(host)
         return None
 
     def handle(self, found: Found, request: HttpRequest, reply: Reply) -> Callable[[], None] | None:
@@ -101,26 +116,26 @@ class Gate:
             reply(own_error(TowlineError("The server failed to answer; its log says why."), request))
         return None
 
-    def head(self, response: HttpResponse, headers: list[tuple[bytes, bytes]], *, keep_alive: bool) -> bytes:
-        """Status line and headers, up to and with the empty line."""
-        request_id = b""
-        trace = b""
-        for name, value in headers:
-            if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-                request_id = value
-            elif name == b"traceparent" and _TRACEPARENT.fullmatch(value):
-                trace = b"traceparent: " + value + b"\r\n"
-        if not request_id:
+    @staticmethod
+    def echo(name: bytes, value: bytes) -> bytes:
+        """The header line by which an answer repeats what identifies its request; nothing when it is not what it should be."""
+        pattern = _REQUEST_ID if name == b"x-request-id" else _TRACEPARENT
+        return b"%b: %b\r\n" % (name, value) if pattern.fullmatch(value) else b""
+
+    def head(self, response: HttpResponse, echo: bytes, *, keep_alive: bool) -> bytes:
+        """Status line and headers, up to and with the empty line. Every answer has an x-request-id: the client's, or ours."""
+        if b"x-request-id" not in echo:
             self._count += 1
-            request_id = b"%b-%x" % (self._boot_id, self._count)
-        extra = b"".join([b"%b: %b\r\n" % pair for pair in response.headers]) if response.headers else b""
-        return b"%b%bcontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b%b\r\n" % (
+            echo += b"x-request-id: %b-%x\r\n" % (self._boot_id, self._count)
+        if keep_alive and not response.headers and response.status == 200 and response.content_type == _JSON:
+            return b"%b%d\r\n%b\r\n" % (self._json_head, len(response.body), echo)
+        extra = b"".join([b"%b: %b\r\n" % pair for pair in response.headers])
+        return b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b%b\r\n" % (
             _STATUS_LINES.get(response.status) or b"HTTP/1.1 %d \r\n" % response.status,
-            self.date,
+            self._date,
             response.content_type,
             len(response.body),
-            request_id,
-            trace,
+            echo,
             extra,
             b"" if keep_alive else b"connection: close\r\n",
         )

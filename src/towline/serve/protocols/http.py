@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import httptools
+import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from towline.core.errors import Kind, TowlineError
@@ -30,6 +32,7 @@ _DISCARD_BYTES = 1 << 20
 _LINGER_S = 2.0
 _BODY_GRACE_S = 5.0
 _LAME_DUCK_S = 0.3
+_WATCHED = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", b"x-request-id", b"traceparent"})
 
 
 class _NoEvent:
@@ -37,37 +40,37 @@ class _NoEvent:
         """uvicorn sets a cycle's event when the connection is lost; an exchange learns of that by `cancel`."""
 
 
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):
     """One request and its answer. `response_complete`, `keep_alive`, `disconnected` and `message_event` are uvicorn's of a cycle."""
 
-    __slots__ = (
-        "body_bytes",
-        "cancel",
-        "disconnected",
-        "found",
-        "headers",
-        "keep_alive",
-        "method",
-        "parts",
-        "response",
-        "response_complete",
-        "url",
-    )
+    url: bytes = b""
+    method: bytes = b""
+    headers: list[tuple[bytes, bytes]] = []
+    # Header lines that the answer repeats: x-request-id and traceparent.
+    echo: bytes = b""
+    parts: list[bytes] = []
+    body_bytes: int = 0
+    found: Found | None = None
+    # Known before the request is complete when it is refused.
+    response: HttpResponse | None = None
+    cancel: Callable[[], None] | None = None
+    keep_alive: bool = True
+    response_complete: bool = False
+    disconnected: bool = False
     message_event: ClassVar[_NoEvent] = _NoEvent()
 
-    def __init__(self) -> None:
-        self.url = b""
-        self.method = b""
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.parts: list[bytes] = []
-        self.body_bytes = 0
-        self.found: Found | None = None
-        # Known before the request is complete when it is refused.
-        self.response: HttpResponse | None = None
-        self.cancel: Callable[[], None] | None = None
-        self.keep_alive = True
-        self.response_complete = False
-        self.disconnected = False
+
+class Head(msgspec.Struct, frozen=True, gc=False):
+    """The bytes of a request's head that passed every check, and what they came to. The same bytes again need no parser.
+
+    `size` is that of head and body together.
+    """
+
+    raw: bytes
+    size: int
+    method: bytes
+    headers: list[tuple[bytes, bytes]]
+    found: Found
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -88,6 +91,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self._length = 0
         self._problem: TowlineError | None = None
         self._discarded = 0
+        # The head of the last request, and the exchange that may become it.
+        self._known: Head | None = None
+        self._learning: Exchange | None = None
 
     # Bytes in
 
@@ -105,11 +111,39 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._phase is CLOSING:
+        if self._phase is REST:
+            known = self._known
+            if (
+                known is not None
+                and len(data) == known.size
+                and data.startswith(known.raw)
+                and self.cycle.response_complete
+                and not self.flow.write_paused
+            ):
+                self.cycle = exchange = Exchange(  # type: ignore[assignment]
+                    method=known.method, headers=known.headers, found=known.found, parts=[data[len(known.raw) :]]
+                )
+                self._since_s = self.gate.now_s
+                self._begin(exchange)
+                return
+        elif self._phase is CLOSING:
             self._discarded += len(data)
             if self._discarded > _DISCARD_BYTES:
                 self.transport.abort()
             return
+        starts_here = self._phase is REST
+        self._feed(data)
+        if starts_here and self._learning is not None:
+            self._learn(data, self._learning)
+        self._learning = None
+
+    def _learn(self, data: bytes, exchange: Exchange) -> None:
+        """Remember the head of a request that came whole, and alone, in `data`. It may tell nothing that changes from one to the next."""
+        raw = data[: len(data) - self._length]
+        if exchange.found is not None and raw.endswith(b"\r\n\r\n") and raw.count(b"\r\n\r\n") == 1 and not exchange.echo:
+            self._known = Head(raw, len(data), exchange.method, exchange.headers, exchange.found)
+
+    def _feed(self, data: bytes) -> None:
         if self._phase is not BODY:
             self._head_bytes += len(data)
         try:
@@ -146,16 +180,18 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         name = name.lower()
         exchange.headers.append((name, value))
+        if name not in _WATCHED:
+            return
         if name == b"host":
             self._hosts += 1
         elif name == b"content-length":
             self._length = int(value) if len(value) < 20 and value.isdigit() else self.gate.limits.max_request_bytes + 1
         elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
             self._problem = TowlineError("The only transfer-encoding taken is 'chunked'.", code="BAD_REQUEST", kind=Kind.INVALID)
-        elif name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        if len(exchange.headers) > self.gate.limits.max_headers:
-            self._problem = headers_too_large(self.gate.limits)
+        elif name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
+        else:
+            exchange.echo += self.gate.echo(name, value)
 
     def on_headers_complete(self) -> None:
         exchange, gate = self._reading, self.gate
@@ -207,8 +243,11 @@ class GuardedProtocol(HttpToolsProtocol):
         exchange, self._reading = self._reading, None
         if exchange is None:
             super().on_message_complete()
-        else:
-            self._line_up(exchange)
+            return
+        # Only a request with a declared length, an open connection and no half-way answer is remembered by its head.
+        is_plain = exchange.keep_alive and exchange.body_bytes == self._length and not self.expect_100_continue
+        self._learning = exchange if is_plain and self._length else None
+        self._line_up(exchange)
 
     # Answers, in the order of their requests
 
@@ -231,11 +270,7 @@ class GuardedProtocol(HttpToolsProtocol):
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         found = exchange.found
         request = HttpRequest(exchange.method.decode("ascii"), found.path, found.query, exchange.headers, body, self._since_s)
-
-        def reply(response: HttpResponse) -> None:
-            self._answer(exchange, response)
-
-        exchange.cancel = self.gate.handle(found, request, reply)
+        exchange.cancel = self.gate.handle(found, request, partial(self._answer, exchange))
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._current = cycle
@@ -249,7 +284,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         keep_alive = exchange.keep_alive and not self.gate.is_draining
-        head = self.gate.head(response, exchange.headers, keep_alive=keep_alive)
+        head = self.gate.head(response, exchange.echo, keep_alive=keep_alive)
         self.transport.write(head if exchange.method == b"HEAD" else head + response.body)
         if keep_alive:
             self.on_response_complete()

@@ -13,7 +13,7 @@ from typing import Any
 from towline.core import channel
 from towline.core.arena import Arena
 from towline.core.errors import EngineError, Kind, TowlineError, Unavailable, VersionError
-from towline.core.frames import FrameTooLarge, read_frame, write_frame
+from towline.core.frames import FrameReader, FrameTooLarge, FrameWriter
 from towline.core.worker_messages import BATCH, DONE, FAILED, MAX_ERROR_BYTES, RUN, error_from
 from towline.serve.jobs import Batch
 
@@ -36,6 +36,8 @@ class Worker:
         self._link = link
         self._control = control
         self._free: list[int] = []
+        self._writers: list[FrameWriter] = []
+        self._readers: list[FrameReader] = []
         self._running: dict[int, tuple[Batch, int]] = {}
         self._answers: deque[asyncio.Future[dict[str, Any]]] = deque()
         link.setblocking(False)
@@ -55,10 +57,9 @@ class Worker:
 
     def run(self, batch: Batch) -> None:
         """Write the batch into a free slot and wake the worker. The answer comes through `on_batch`."""
-        assert self.arena is not None
-        slot, size = self._free.pop(), self.arena.slot_bytes
+        slot = self._free.pop()
         try:
-            used = write_frame(self.arena.inputs, slot * size, size, batch.tensors())
+            used = self._writers[slot].write(batch.tensors())
         except FrameTooLarge as error:
             self._free.append(slot)
             batch.fail(TowlineError(error.message, code="TENSORS_TOO_LARGE", kind=Kind.TOO_LARGE))
@@ -97,11 +98,11 @@ class Worker:
                 self._free.append(slot)
 
     def _read(self, slot: int, what: int, argument: int) -> tuple[dict[str, Any] | TowlineError, int]:
-        assert self.arena is not None
-        start, size = slot * self.arena.slot_bytes, self.arena.slot_bytes
         try:
             if what == DONE:
-                return read_frame(self.arena.outputs, start, size), argument
+                return self._readers[slot].read(), argument
+            assert self.arena is not None
+            start = slot * self.arena.slot_bytes
             raw = self.arena.outputs[start : start + min(argument, MAX_ERROR_BYTES)]
             return error_from(json.loads(raw), EngineError), 0
         except (TowlineError, ValueError):
@@ -129,7 +130,10 @@ class Worker:
 
     def use_arena(self, arena: Arena) -> None:
         self.arena = arena
+        size = arena.slot_bytes
         self._free = list(range(arena.slots))
+        self._writers = [FrameWriter(arena.inputs, slot * size, size) for slot in range(arena.slots)]
+        self._readers = [FrameReader(arena.outputs, slot * size, size) for slot in range(arena.slots)]
 
     async def start(self, threads: int) -> None:
         assert self.arena is not None
@@ -203,6 +207,7 @@ class Worker:
             if not future.done():
                 future.set_exception(error)
                 future.exception()
+        self._writers, self._readers = [], []
         if self.arena is not None:
             self.arena.close()
 

@@ -290,6 +290,21 @@ def test_operators_that_need_a_library_are_refused_with_the_domain(refused):
     assert "'Mystery' of the operator domain 'local'" in caught.message
 
 
+def test_a_size_that_comes_from_the_request_is_warned_of(inspect):
+    assert inspect(tiny_models.memory_bomb()).warnings == (
+        "Node 'bomb' takes a size from the request's values: a small request may need much memory or time.",
+    )
+    assert "'loop'" in inspect(tiny_models.counted_loop()).warnings[0]
+    assert inspect(tiny_models.counted_loop(rounds=3)).warnings == ()
+
+
+def test_a_size_that_comes_from_a_shape_is_none_to_warn_of(inspect):
+    model = mlp()
+    model.graph.node.extend([helper.make_node("Shape", ["y"], ["s"]), helper.make_node("ConstantOfShape", ["s"], ["c"])])
+
+    assert inspect(model).warnings == ()
+
+
 @pytest.fixture
 def replaced_by(monkeypatch):
     """Have the inspecting process run other code, to see what the caller makes of its fate."""

@@ -78,13 +78,14 @@ def _inspect(path: Path) -> Inspected:
 
     from towline.convert.graph import BUILT_IN_DOMAINS, take_census
     from towline.convert.signature import read_signature
+    from towline.convert.unbounded import unbounded_warnings
 
     raw = path.read_bytes()
     model = _parsed(raw)
     sizes = _external_sizes(path.parent, path.name)
     census = take_census(model, sizes)
     signature, unnamed = read_signature(model.graph)
-    warnings = _checked(path, raw, has_external=bool(sizes))
+    warnings = (*_checked(path, raw, has_external=bool(sizes)), *unbounded_warnings(model.graph))
     return Inspected(
         signature=signature,
         unnamed=unnamed,

@@ -101,18 +101,42 @@ def test_every_405_says_what_is_allowed(api: Api) -> None:
     assert (b"allow", b"GET") in api.ask("POST", "/v2/health/live").headers
 
 
-def test_a_huge_and_wrong_body_is_refused_within_a_second() -> None:
-    api = Api(HonestPlane(version("m", MODELS["m"])), Limits(max_batch=1 << 20))
-    rows = b"[1.5,2.5]," * 800_000
-    for body in (
-        b'{"instances": [' + rows + b"[1,true]]}",
-        b'{"instances": [' + rows + b"[1]]}",
-        b'{"instances": [' + b"[]," * 3_000_000 + b"[]]}",
-        b'{"instances": [' + b"{}," * 3_000_000 + b"{}]}",
-        b'{"instances": [' + b"[" * 8_000_000,
-        b'{"instances": [' + b"null," * 1_500_000 + b"null]}",
-    ):
-        started = time.process_time()
-        answer = api.ask("POST", "/v1/models/m:predict", body)
-        assert answer.status in (400, 413)
-        assert time.process_time() - started < 1.5
+HUGE = {
+    "a wrong value at the end": ("v1/models/m:predict", b'{"instances": [' + b"[1.5,2.5]," * 800_000 + b"[1,true]]}"),
+    "a ragged end": ("v1/models/m:predict", b'{"instances": [' + b"[1.5,2.5]," * 800_000 + b"[1]]}"),
+    "millions of empty lists": ("v1/models/m:predict", b'{"instances": [' + b"[]," * 15_000_000 + b"[]]}"),
+    "empty lists up to the limit": ("v1/models/m:predict", b'{"instances": [' + b"[]," * 990_000 + b"[]]}"),
+    "millions of objects": ("v1/models/m:predict", b'{"instances": [' + b"{}," * 3_000_000 + b"{}]}"),
+    "a deep nest": ("v1/models/m:predict", b'{"instances": [' + b"[" * 8_000_000),
+    "nulls": ("v1/models/m:predict", b'{"instances": [' + b"null," * 900_000 + b"null]}"),
+    "many small numbers": ("v1/models/m:predict", b'{"inputs": [[' + b"1," * 16_000_000 + b"1]]}"),
+    "many digits": ("v1/models/m:predict", b'{"instances": [' + b"9" * 30_000_000 + b"]}"),
+    "escaped surrogate pairs": ("v1/models/m:predict", b'{"instances": ["' + b"\\ud83d\\ude00" * 1_500_000 + b'"]}'),
+    "many strings of surrogate pairs": ("v1/models/m:predict", b'{"instances": [' + b'"\\ud83d\\ude00",' * 900_000 + b"1]}"),
+    "many keys, the last one twice": ("v1/models/m:predict", b"{" + b",".join(b'"%d":1' % n for n in range(400_000)) + b',"399999":2}'),
+    "escaped quotes before NaN": ("models/m/predict", b'{"input": ["' + b'\\"' * 10_000_000 + b'", NaN]}'),
+    "many strings": (
+        "v2/models/text/infer",
+        b'{"inputs":[{"name":"x","shape":[1,2],"datatype":"BYTES","data":["a"' + b',"a"' * 3_000_000 + b"]}]}",
+    ),
+    "many inputs": (
+        "v2/models/m/infer",
+        b'{"inputs":[' + b",".join([b'{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,2]}'] * 300_000) + b"]}",
+    ),
+    "deep parameters": ("v2/models/m/infer", b'{"inputs":[],"parameters":{"a":' + b"[" * 900 + b"]" * 900 + b"}}"),
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_a_huge_and_wrong_body_is_refused_soon(name: str) -> None:
+    api = Api(HonestPlane(version("m", MODELS["m"]), version("text", MODELS["text"])), Limits(max_batch=1 << 24))
+    path, body = HUGE[name]
+
+    started = time.process_time()
+    answer = api.ask("POST", f"/{path}", body, {"Content-Type": "application/json"})
+    spent_s = time.process_time() - started
+
+    assert answer.status in (400, 413)
+    assert len(answer.body) <= 2048
+    # A second is the promise; half as much again is left for a busy machine.
+    assert spent_s < 1.5

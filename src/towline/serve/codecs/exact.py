@@ -7,7 +7,6 @@ that JSON does not (NaN, lone surrogates, 1e400) is caught here or in nested.py.
 from __future__ import annotations
 
 import json
-import math
 import re
 from typing import Any, NoReturn
 
@@ -16,11 +15,12 @@ import msgspec
 from towline.core.errors import InvalidRequest, Kind
 from towline.core.refs import clip
 
-# Separators, hence values, that are looked at one by one: about half a second of work.
-MAX_TOKENS = 2_000_000
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# Separators, hence values, that are looked at one by one: less than a second of work.
+MAX_TOKENS = 1_000_000
+# Where a bare word stands is looked for only in bodies this short: strings full of escapes are slow to skip.
+_SEARCHED_CHARS = 1 << 20
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|(-?Infinity|NaN)')
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|(-?Infinity|NaN)', re.DOTALL)
 _AT = re.compile(r" - at `\$\.?(?:key in )?([^`]*)`$")
 _BYTE = re.compile(r" \(byte (\d+)\)$")
 
@@ -56,6 +56,8 @@ def parse(raw: bytes, *, allow_non_finite: bool = False, stop_when_done: bool = 
     except ValueError:
         # int() refuses numbers of more than some thousand digits.
         raise InvalidRequest("A number has too many digits.", code="OUT_OF_RANGE") from None
+    if _SURROGATE.search(raw):
+        _check_surrogates(value)
     rest = text[end:].lstrip(" \t\r\n")
     if rest and not stop_when_done:
         raise _bad_json("Extra data after the JSON value", _offset(text, len(text) - len(rest)))
@@ -63,7 +65,7 @@ def parse(raw: bytes, *, allow_non_finite: bool = False, stop_when_done: bool = 
 
 
 def decode_text(raw: bytes) -> str:
-    """UTF-8 without a byte order mark and without lone surrogates; not empty."""
+    """UTF-8 without a byte order mark; not empty."""
     if not raw or raw.isspace():
         raise InvalidRequest("The body is empty: expected a JSON object.", code="EMPTY_BODY")
     if raw.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")) or b"\0" in raw[:4]:
@@ -72,24 +74,24 @@ def decode_text(raw: bytes) -> str:
         text = raw.decode()
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"The body is not UTF-8: byte {error.start}.", code="BAD_ENCODING") from None
-    if _SURROGATE.search(raw):
-        _check_surrogates(raw)
     return text
 
 
-def _check_surrogates(raw: bytes) -> None:
-    for match in _STRING.finditer(raw):
-        if not _SURROGATE.search(match[0]):
-            continue
-        try:
-            json.loads(match[0]).encode()
-        except UnicodeEncodeError:
-            raise InvalidRequest(
-                f"A string holds half of a surrogate pair (byte {match.start()}): it is no text.", code="BAD_ENCODING"
-            ) from None
-        except ValueError:
-            # Malformed in another way; the parser will say how.
-            return
+def _check_surrogates(value: Any) -> None:
+    """Refuse half surrogate pairs in any key or string. A loop, not a recursion: its work is bounded by MAX_TOKENS."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            waiting.extend(item)
+            waiting.extend(item.values())
+        elif isinstance(item, list):
+            waiting.extend(item)
+        elif isinstance(item, str):
+            try:
+                item.encode()
+            except UnicodeEncodeError:
+                raise InvalidRequest("A string holds half of a surrogate pair: it is no text.", code="BAD_ENCODING") from None
 
 
 def explain(error: msgspec.DecodeError) -> InvalidRequest:
@@ -112,27 +114,26 @@ def _refuse_constant(word: str) -> NoReturn:
     raise _Constant
 
 
-def _first_constant(text: str) -> int:
-    return next((match.start() for match in _TOKEN.finditer(text) if match[1]), 0)
+def _first_constant(text: str) -> int | None:
+    if len(text) > _SEARCHED_CHARS:
+        return None
+    return next((match.start() for match in _TOKEN.finditer(text) if match[1]), None)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
+        seen: set[str] = set()
+        # `add` returns None: the first name that is there already ends the search, in one pass.
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise InvalidRequest(f"The key '{clip(twice)}' is given more than once.", code="DUPLICATE_KEY", field=clip(twice))
     return found
 
 
-def _bad_json(reason: str, offset: int) -> InvalidRequest:
-    return InvalidRequest(f"JSON Parse error: {reason} at offset: {offset}", code="BAD_JSON")
+def _bad_json(reason: str, offset: int | None) -> InvalidRequest:
+    where = "" if offset is None else f" at offset: {offset}"
+    return InvalidRequest(f"JSON Parse error: {reason}{where}", code="BAD_JSON")
 
 
-def _offset(text: str, position: int) -> int:
-    return len(text[:position].encode())
-
-
-def is_overflow(value: Any) -> bool:
-    """Whether the parser made infinity of a number that was written out."""
-    return type(value) is float and math.isinf(value)
+def _offset(text: str, position: int | None) -> int | None:
+    return None if position is None else len(text[:position].encode())

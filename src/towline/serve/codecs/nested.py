@@ -39,17 +39,6 @@ def to_array(value: Any, spec: TensorSpec, field: str, limits: Limits) -> np.nda
     return _convert(flat, tuple(shape), kind, spec, field, limits)
 
 
-def rank_of(value: Any) -> int:
-    """How deeply the first elements are nested."""
-    rank = 0
-    while isinstance(value, list) and rank <= MAX_RANK:
-        rank += 1
-        if not value:
-            break
-        value = value[0]
-    return rank
-
-
 def _shape(value: Any, field: str) -> list[int]:
     shape: list[int] = []
     while isinstance(value, list):

@@ -233,6 +233,7 @@ def _header_size(value: bytes, body_size: int) -> int:
 
 
 def _parse(head: bytes) -> _Body:
+    json.check_amount(head)
     try:
         parsed = _decode_body(head)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
@@ -241,7 +242,11 @@ def _parse(head: bytes) -> _Body:
         if isinstance(error, msgspec.DecodeError):
             raise exact.explain(error) from None
         raise InvalidRequest("The body is no infer request.", code="BAD_JSON") from None
-    if head.count(b'"') != 2 * _strings(parsed) + _quotes_in_data(parsed):
+    try:
+        is_plain = head.count(b'"') == 2 * _strings(parsed) + _quotes_in_data(parsed)
+    except RecursionError:
+        raise InvalidRequest("The parameters are nested too deeply.", code="BAD_JSON", field="parameters") from None
+    if not is_plain:
         # There are strings nobody asked for: strangers are ignored, duplicate keys refused.
         exact.parse(head)
     return parsed

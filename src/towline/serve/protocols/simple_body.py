@@ -44,6 +44,7 @@ class PlainCodec:
 
     def decode(self, body: bytes, deadline: float | None = None) -> tuple[Request, bool]:
         """The request, and whether it is one item rather than a batch. Raises InvalidRequest."""
+        json.check_amount(body)
         for decode, is_item in self._typed:
             try:
                 value = decode(body).input

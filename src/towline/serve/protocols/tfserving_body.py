@@ -54,6 +54,7 @@ class PredictCodec:
 
     def decode(self, body: bytes, deadline: float | None = None) -> tuple[Request, bool]:
         """The request, and whether it came in row form (`instances`). Raises InvalidRequest."""
+        json.check_amount(body)
         for decode, values in ((self._plain, self._plain_values), (self._named, self._named_values)):
             if decode is None:
                 continue

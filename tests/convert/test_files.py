@@ -198,7 +198,7 @@ def test_external_data_called_as_the_model_itself_is_refused(source, staged):
 
 
 @pytest.mark.parametrize(("make", "code"), [(os.mkfifo, "EXTERNAL_DATA_NOT_A_FILE"), (os.mkdir, "EXTERNAL_DATA_NOT_A_FILE")])
-def test_external_data_that_is_no_file_is_refused_without_being_opened(source, staged, make, code):
+def test_external_data_that_is_no_file_is_refused_and_nobody_waits(source, staged, make, code):
     path = tiny_models.external(source)
     (source / "weights.bin").unlink()
     make(source / "weights.bin")
@@ -296,6 +296,20 @@ def test_a_source_that_changes_meanwhile_is_noticed(source, staged, monkeypatch)
 
     assert refusal(path, staged).code == "SOURCE_CHANGED"
     writer.close()
+
+
+def test_a_source_rewritten_in_place_is_noticed_by_its_time(source, staged, monkeypatch):
+    path = tiny_models.write(source, tiny_models.mlp())
+    os.utime(path, (1, 1))
+    real_read = os.read
+
+    def read_while_another_rewrites(descriptor, size):
+        path.write_bytes(tiny_models.mlp())
+        return real_read(descriptor, size)
+
+    monkeypatch.setattr(os, "read", read_while_another_rewrites)
+
+    assert refusal(path, staged).code == "SOURCE_CHANGED"
 
 
 def test_a_total_beyond_the_limit_is_refused_by_size(source, staged):

@@ -15,6 +15,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from towline.convert import graph
 from towline.convert import inspect as inside
 from towline.convert import onnx as reading
 from towline.convert.files import copy_source
@@ -242,6 +243,12 @@ def test_subgraphs_may_be_nested_thirty_deep_but_not_forty(inspect, refused):
         inspect(nested_ifs(30))
     assert refused(nested_ifs(33)).code == "LIMIT_EXCEEDED"
     assert refused(nested_ifs(40)).code == "LIMIT_EXCEEDED"
+
+
+def test_our_own_limit_on_nesting_holds_whatever_the_parser_allows(refused, monkeypatch):
+    monkeypatch.setattr(graph, "MAX_DEPTH", 5)
+
+    assert "lie more than 5 deep" in refused(nested_ifs(6)).message
 
 
 def test_a_million_nodes_are_refused_fast(refused):

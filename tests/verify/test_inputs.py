@@ -99,6 +99,14 @@ def test_loud_rows_change_only_where_they_should():
         assert (changed["x"] != batch["x"]).tolist() == [False, True, False]
 
 
+def test_loud_rows_are_much_larger_than_the_rest():
+    recipe = next(recipes(signature(("x", "float32", ("N", 50)))))
+    rng = np.random.default_rng(0)
+    batch = make(recipe, rng, rows=2)
+
+    assert np.abs(with_loud_rows(recipe, batch, rng, [1])["x"][1]).max() > 3 * np.abs(batch["x"]).max()
+
+
 def test_a_recipe_of_one_value_cannot_make_unlike_rows():
     recipe = Recipe(signature(("x", "int64", ("N",))), {}, inputs.Style("integers of 0", "", "zeros"))
     rng = np.random.default_rng(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import os
@@ -14,7 +13,7 @@ import uvloop
 
 from towline.core.config import Settings
 from towline.core.manifest import Manifest
-from towline.core.process import become, ignore_signals_of_the_terminal
+from towline.core.process import become, ignore_signals_of_the_terminal, settle_collector
 from towline.core.version import check_sealed
 from towline.core.warmup import WarmReport, warm
 from towline.monitor.metrics import ServingMetrics
@@ -27,6 +26,8 @@ def main(argv: list[str]) -> None:
     settings = Settings(**json.loads(argv[2]))
     become("towline-front", parent=os.getppid())
     ignore_signals_of_the_terminal()
+    # What uvicorn says of its own start and stop is said better by the supervisor.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     uvloop.run(_serve(settings, listener, channel_end, force=argv[3] == "force"))
 
@@ -35,9 +36,7 @@ async def _serve(settings: Settings, listener: socket.socket, channel_end: socke
     metrics = ServingMetrics()
     inline = (lambda loop: InlineLanes(_load_inline, loop)) if settings.isolation == "none" else None
     front = Front(settings, listener, channel_end, Parts(metrics, metrics.render, inline), force=force)
-    # What start-up made lives until the end: the collector need not look at it again.
-    gc.collect()
-    gc.freeze()
+    settle_collector()
     await front.run()
 
 

@@ -57,7 +57,7 @@ def write_frame(buffer: Any, start: int, capacity: int, tensors: Sequence[tuple[
         dtype = dtypes.of_array(first)
         if dtype is None:
             raise FrameError(f"Tensor '{name}' has a type no frame carries: {first.dtype}.")
-        shape = first.shape if len(parts) == 1 else (sum([len(part) for part in parts]), *first.shape[1:])
+        shape = _joined_shape(parts)
         encoded, size_of_name = _encoded_name(name)
         plans.append((encoded, size_of_name, dtype, shape, parts))
         head_size += _RECORD.size + 8 * len(shape) + len(encoded)
@@ -141,14 +141,9 @@ class FrameWriter:
         self._plans: dict[Any, tuple[list[np.ndarray], bytes, int]] = {}
         self._last: bytes = b""
 
-    def write(self, tensors: Sequence[tuple[str, Sequence[np.ndarray]]]) -> int:
-        """As write_frame."""
-        key = tuple(
-            [
-                (name, parts[0].dtype, parts[0].shape if len(parts) == 1 else (sum([len(part) for part in parts]), *parts[0].shape[1:]))
-                for name, parts in tensors
-            ]
-        )
+    def write(self, tensors: Sequence[tuple[str, Sequence[np.ndarray]]], layout: Any = None) -> int:
+        """As write_frame. Equal `layout`s promise equal names, dtypes and shapes; None: they are to be compared."""
+        key = _layout(tensors) if layout is None else layout
         plan = self._plans.get(key)
         if plan is None:
             return self._write_new(key, tensors)
@@ -170,13 +165,23 @@ class FrameWriter:
     def _write_new(self, key: Any, tensors: Sequence[tuple[str, Sequence[np.ndarray]]]) -> int:
         self._last = b""
         size = write_frame(self._buffer, self._start, self._capacity, tensors)
-        if all(dtype in dtypes.WITH_SIZE for _, dtype, _ in key):
+        if all(parts[0].dtype in dtypes.WITH_SIZE for _, parts in tensors):
             head_size = _head_size(self._buffer, self._start)
             views = list(read_frame(self._buffer, self._start, self._capacity).values())
             if len(self._plans) >= REMEMBERED_LAYOUTS:
                 self._plans.clear()
             self._plans[key] = views, self._buffer[self._start : self._start + head_size], size
         return size
+
+
+def _layout(tensors: Sequence[tuple[str, Sequence[np.ndarray]]]) -> Any:
+    return tuple([(name, parts[0].dtype, _joined_shape(parts)) for name, parts in tensors])
+
+
+def _joined_shape(parts: Sequence[np.ndarray]) -> tuple[int, ...]:
+    """The shape of the parts put together along axis 0."""
+    shape = parts[0].shape
+    return shape if len(parts) == 1 else (sum([len(part) for part in parts]), *shape[1:])
 
 
 class FrameReader:

@@ -7,7 +7,6 @@ python -m towline.engines.host worker ENGINE LINK_FD CONTROL_FD
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib.metadata
 import json
 import os
@@ -25,7 +24,7 @@ from towline.core.engine import Engine, EngineOptions, Session
 from towline.core.errors import Kind, MissingExtra, TowlineError
 from towline.core.frames import FrameError, FrameReader, FrameTooLarge, FrameWriter
 from towline.core.manifest import Manifest, decode_manifest
-from towline.core.process import become, ignore_signals_of_the_terminal
+from towline.core.process import become, ignore_signals_of_the_terminal, settle_collector
 from towline.core.version import check_sealed
 from towline.core.warmup import WarmReport, warm
 from towline.core.worker_messages import BATCH, DONE, FAILED, MAX_ERROR_BYTES, RUN, error_message
@@ -102,9 +101,7 @@ class Host:
         self._readers = [FrameReader(arena.inputs, slot * size, size) for slot in range(slots)]
         self._writers = [FrameWriter(arena.outputs, slot * size, size) for slot in range(slots)]
         self._session = self._engine.load(folder, self._manifest, EngineOptions(device=message["device"]))
-        # What the load left behind lives as long as the worker: no collection needs to look at it again.
-        gc.collect()
-        gc.freeze()
+        settle_collector()
         return {"memory_bytes": memory_bytes()}
 
     def _warm(self, folder: Path, manifest: Manifest) -> dict[str, Any]:
@@ -128,6 +125,8 @@ class Host:
         names = [spec.name for spec in self._manifest.signature.outputs]
         receive, send, unpack, pack, clock = link.recv, link.send, BATCH.unpack, BATCH.pack, time.perf_counter_ns
         readers, writers = self._readers, self._writers
+        # An engine gives each output one dtype: of a single one the shape tells all.
+        only_one = len(names) == 1
         while len(message := receive(64)) == BATCH.size:
             slot, what, _ = unpack(message)
             if what != RUN or slot >= len(readers):
@@ -137,7 +136,8 @@ class Host:
                 began = clock()
                 outputs = session.run(inputs, slot=slot)
                 spent_us = min((clock() - began) // 1000, 0xFFFFFFFF)
-                writers[slot].write([(name, (array,)) for name, array in zip(names, outputs, strict=True)])
+                layout = outputs[0].shape if only_one else None
+                writers[slot].write([(name, (array,)) for name, array in zip(names, outputs, strict=True)], layout)
                 answer = pack(slot, DONE, spent_us)
             except TowlineError as error:
                 answer = pack(slot, FAILED, self._write_error(slot, error))
@@ -192,8 +192,7 @@ def fork_server(end: socket.socket) -> None:
     Forking after the import saves a worker 150 ms. No session is made here: it would start threads, and threads do not survive a fork.
     """
     engine = load_engine("onnxruntime")
-    gc.collect()
-    gc.freeze()
+    settle_collector()
     while received := channel.receive(end):
         _, descriptors = received
         _fork_worker(end, engine, descriptors)

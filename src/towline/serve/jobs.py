@@ -71,6 +71,12 @@ class Batch:
         """Somebody still waits for an answer from this batch."""
         return any(job.done is not None for job in self.jobs)
 
+    @property
+    def layout(self) -> Any:
+        """Equal for batches whose tensors have equal shapes; None when only a look at them tells."""
+        group = self.jobs[0].group
+        return self.rows if group == 1 else None if group is None else (self.rows, group)
+
     def tensors(self) -> list[tuple[str, Sequence[np.ndarray]]]:
         first = self.jobs[0].request.inputs
         if len(self.jobs) == 1:

@@ -59,7 +59,7 @@ class Worker:
         """Write the batch into a free slot and wake the worker. The answer comes through `on_batch`."""
         slot = self._free.pop()
         try:
-            used = self._writers[slot].write(batch.tensors())
+            used = self._writers[slot].write(batch.tensors(), batch.layout)
         except FrameTooLarge as error:
             self._free.append(slot)
             batch.fail(TowlineError(error.message, code="TENSORS_TOO_LARGE", kind=Kind.TOO_LARGE))

@@ -124,6 +124,7 @@ def test_a_right_answer_counts_as_right_and_a_wrong_one_does_not():
     ("bad", "reason"),
     [
         ((500, b'{"error": "no"}'), "500"),
+        ((503, one_hot(3)), "503"),
         ((200, b"not json"), "200"),
         ((200, b'{"predictions": []}'), "200"),
         ((200, b'{"predictions": [[]]}'), "200"),

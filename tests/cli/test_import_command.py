@@ -14,6 +14,7 @@ import pytest
 from conftest import TOWLINE, Run
 
 from towline.app.importing import import_model, name_from
+from towline.cli import main as main_module
 from towline.core.errors import ImportRefused, UsageError
 from towline.testing import tiny_models
 
@@ -196,6 +197,29 @@ def test_a_signal_in_the_middle_of_an_import_ends_it_and_leaves_nothing(
     assert wait_until_gone(workers)
     assert staged(home) == []
     assert towline("ls", "--json").json()["versions"] == []
+
+
+def test_a_refused_import_leaves_no_process_behind(mlp: Path, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "two.txt").write_text("a\nb\n")
+    before = children(os.getpid())
+
+    # Wrong labels are found last, when the worker has done its work.
+    with pytest.raises(ImportRefused, match="2 labels") as caught:
+        import_model(mlp, labels=tmp_path / "two.txt", home=home)
+
+    assert children(os.getpid()) == before, caught.value
+
+
+def test_a_second_ctrl_c_does_not_cut_the_cleaning_up_short_and_a_third_does() -> None:
+    ours = signal.getsignal(signal.SIGINT)
+    try:
+        signal.signal(signal.SIGINT, main_module._on_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGINT, ours)
 
 
 def staged(home: Path) -> list[Path]:

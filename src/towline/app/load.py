@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,9 +36,6 @@ class Model:
         # The server's own check, without its bound on the batch: here the caller's memory is the caller's.
         self._check = InputCheck(manifest.signature, Limits(max_batch=MAX_DIM))
         self._names = [spec.name for spec in manifest.signature.inputs]
-        self._lock = threading.Lock()
-        self._free_slots: list[int] = []
-        self._slots = 0
 
     @property
     def signature(self) -> Signature:
@@ -61,11 +57,7 @@ class Model:
         output, else a dict of arrays by name; strings are object arrays of bytes. Raises InvalidRequest, EngineError.
         """
         tensors = self._checked(inputs)
-        slot = self._borrow()
-        try:
-            arrays = self._session.run(tensors, slot=slot)
-        finally:
-            self._give_back(slot)
+        arrays = self._session.run(tensors)
         outputs = {spec.name: _as_bytes(array) for spec, array in zip(self.signature.outputs, arrays, strict=True)}
         if len(outputs) == 1 and not isinstance(inputs, Mapping):
             return next(iter(outputs.values()))
@@ -79,18 +71,6 @@ class Model:
         tensors = {spec.name: as_tensor(spec.name, named[spec.name], dtypes.BY_NAME[spec.dtype]) for spec in self.signature.inputs}
         self._check.rows([tensors[name].shape for name in self._names], self._names)
         return tensors
-
-    def _borrow(self) -> int:
-        """A number no other run has now: a session names its runs by it."""
-        with self._lock:
-            if self._free_slots:
-                return self._free_slots.pop()
-            self._slots += 1
-            return self._slots - 1
-
-    def _give_back(self, slot: int) -> None:
-        with self._lock:
-            self._free_slots.append(slot)
 
 
 def load(ref_or_path: str | Path | Ref, *, home: str | Path | None = None, device: str = "cpu") -> Model:

@@ -207,8 +207,7 @@ class Slot:
             else:
                 batch.fail(result)
         finally:
-            # The slot of the batch is freed by the lane after this returns, so the next one is sent a moment later.
-            self._around.loop.call_soon(self._batcher.flush)
+            self._batcher.flush_after_reading()
 
     def tick(self) -> None:
         """Several times a second: deadlines of what waits and runs, and of workers that do not answer."""

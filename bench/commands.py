@@ -65,9 +65,8 @@ def _cold_commands(model: Path, home: Path) -> dict[str, float]:
 
 def multiply_versions(home: Path, count: int) -> None:
     """Publish `count` more versions, through the store itself: each is the mlp with one file that differs."""
-    from towline.store.sqlite import open_store
-
     from towline.core.refs import Ref
+    from towline.store.sqlite import open_store
 
     store = open_store(home)
     original = store.version(Ref(models.NAME)).path

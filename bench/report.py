@@ -11,6 +11,9 @@ from goals import Verdict
 from http_load import BARE, FASTAPI, FLASK, TOWLINE, Figures
 
 SCHEMA = "towline.bench/1"
+SHOWN = (BARE, TOWLINE, FASTAPI, FLASK)
+FIGURES_START = "<!-- figures: written by make bench -->"
+FIGURES_END = "<!-- end of figures -->"
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,30 @@ def as_markdown(measured: Measured, found: Sequence[Verdict]) -> str:
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
+def readme_table(measured: Measured) -> str:
+    """The ratios of processor time, which do not change with the machine's speed; the same in every language."""
+    lines = ["| clients | session.run | bare server | **Towline** | FastAPI + uvicorn | Flask + gunicorn |", "|--:|--:|--:|--:|--:|--:|"]
+    for clients, servers in sorted(measured.load.items()):
+        floor = min(measured.floor_us) / servers[BARE].cpu_us
+        ratios = " | ".join(f"**{servers[name].ratio:.1f}x**" if name == TOWLINE else f"{servers[name].ratio:.1f}x" for name in SHOWN)
+        lines.append(f"| {clients} | {floor:.1f}x | {ratios} |")
+    return "\n".join(lines)
+
+
+def with_figures(page: str, table: str) -> str:
+    """A README with the table between its two marks replaced."""
+    before, start, rest = page.partition(FIGURES_START)
+    _, end, after = rest.partition(FIGURES_END)
+    if not start or not end:
+        raise ValueError(f"the page lacks its marks {FIGURES_START!r} and {FIGURES_END!r}")
+    return f"{before}{start}\n{table}\n{end}{after}"
+
+
 def _load_table(measured: Measured) -> Iterator[str]:
     yield "| clients | server | CPU per request | ratio | requests/s | p50 | p99 | failed |"
     yield "|--:|---|--:|--:|--:|--:|--:|--:|"
     for clients, servers in sorted(measured.load.items()):
-        for name in (BARE, TOWLINE, FASTAPI, FLASK):
+        for name in SHOWN:
             one = servers[name]
             ratio = f"{one.ratio:.2f}x ({one.ratio_low:.2f} to {one.ratio_high:.2f})"
             times = f"{one.p50_us / 1e3:.2f} ms | {one.p99_us / 1e3:.2f} ms"

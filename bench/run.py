@@ -1,4 +1,4 @@
-"""`make bench`: measure Towline against the floor and the peers, compare with the goals, write bench/results/latest.{json,md}."""
+"""`make bench`: measure against the floor and the peers, compare with the goals, write bench/results/ and the READMEs' table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ import goals
 import http_load
 import report
 
-RESULTS = Path(__file__).resolve().parent / "results"
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "bench" / "results"
 SCENARIOS = ("load", "start", "commands")
 PACKAGES = ("towline", "onnxruntime", "numpy", "uvicorn", "uvloop")
 PEER_PACKAGES = ("fastapi", "flask", "gunicorn", "onnxruntime", "uvicorn")
@@ -40,6 +41,9 @@ def main() -> int:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / "latest.json").write_text(json.dumps(report.as_json(measured, found), indent=1) + "\n")
         (RESULTS / "latest.md").write_text(text)
+    if set(options.only) == set(SCENARIOS):
+        for page in (ROOT / "README.md", ROOT / "README.zh-CN.md"):
+            page.write_text(report.with_figures(page.read_text(), report.readme_table(measured)))
     if goals.has_failed(found):
         print(f"bench: at least one figure is beyond {goals.FAILS_BEYOND:g} times its goal.", file=sys.stderr)
         return 1

@@ -11,7 +11,7 @@ from typing import Any
 
 from towline.core.errors import Conflict
 from towline.store.disk import Disk
-from towline.store.errors import StoreError, busy, named_faults
+from towline.store.errors import StoreError, busy, named_faults, uncertain
 
 Row = sqlite3.Row
 
@@ -57,7 +57,7 @@ class Database:
             try:
                 self._refuse_other_schema()
                 yield
-                self._connection.execute("COMMIT")
+                self._commit()
             finally:
                 self._leave()
 
@@ -99,6 +99,27 @@ class Database:
             yield
         finally:
             self._lock.release()
+
+    def _commit(self) -> None:
+        """COMMIT; when the disk refuses it, make sure that it does not come true later."""
+        try:
+            self._connection.execute("COMMIT")
+        except sqlite3.Error:
+            self._leave()
+            self._overwrite_refused_commit()
+            raise
+
+    def _overwrite_refused_commit(self) -> None:
+        # When only the fsync failed, the commit lies complete in the log, and whoever opens the store after this process would
+        # take it for done. The next commit is written over the same place.
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute("UPDATE chain SET number = number")
+            self._connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            # No room for even one page at that place: then nothing lies there.
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
+                raise uncertain() from error
 
     def _leave(self) -> None:
         # After a failed COMMIT SQLite has sometimes rolled back already, sometimes not.

@@ -14,7 +14,7 @@ _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class StoreError(TowlineError):
-    """The store itself failed, not the request: its disk, its permissions or its database. Nothing was changed."""
+    """The store itself failed, not the request: its disk, its permissions or its database."""
 
     kind = Kind.UNAVAILABLE
     code = "STORE_UNUSABLE"
@@ -93,6 +93,14 @@ def io_failed(reason: str) -> StoreError:
         f"The disk under the store failed: {reason}; nothing was changed.",
         code="STORE_IO",
         hint="See the system's log for the disk; 'towline doctor' checks what the store still holds.",
+    )
+
+
+def uncertain() -> StoreError:
+    return StoreError(
+        "The disk under the store failed while a change was written; whether it was made shows when the store is opened again.",
+        code="STORE_IO",
+        hint="See the system's log for the disk, then look with 'towline ls' and 'towline events'.",
     )
 
 

@@ -32,8 +32,8 @@ def finish(db: Database, files: Files) -> None:
     with db.read():
         if db.row("SELECT 1 FROM unfinished LIMIT 1") is None:
             return
-    # When fsync failed, SQLite took the commit back, but its pages may still be in the log and count after a power cut. A new
-    # commit overwrites them; only after that is it certain that a folder without a row stays without one.
+    # Another process may have died just after its commit was refused by the disk. That commit lies in the log until the next one
+    # is written over it; only then is it certain that a folder without a row stays without one.
     with db.write():
         db.execute("UPDATE unfinished SET tries = tries + 1")
         notes = db.rows("SELECT digest, staging FROM unfinished")

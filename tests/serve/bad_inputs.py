@@ -357,9 +357,8 @@ PLAIN = (
         _plain(f"content type {value!r}", '{"input": [1, 2]}', 415, "UNSUPPORTED_MEDIA_TYPE", "application/json", headers=headers)
         for value, headers in (
             ("text/plain", {"Content-Type": "text/plain"}),  # 26
-            ("none", {}),
+            ("multipart", {"Content-Type": "multipart/form-data; boundary=x"}),
             ("utf-7", {"Content-Type": "application/json;charset=utf-7"}),
-            ("form", {"Content-Type": "application/x-www-form-urlencoded"}),
         )
     ),
     _plain("an unknown model", '{"input": [1, 2]}', 404, "NOT_FOUND", "nobody", model="nobody"),

@@ -141,6 +141,6 @@ class Api:
             raise AssertionError(f"no route takes {method} {path}")
         given = [(name.lower().encode(), value.encode("latin-1")) for name, value in (headers or {}).items()]
         answers: list[HttpResponse] = []
-        found.handler(HttpRequest(method, found.path, found.query, given, body, 100.0), found.params, answers.append)
+        found.handler(HttpRequest(method, found.path, found.query, given, body, 100.0, b"request-7"), found.params, answers.append)
         (answer,) = answers
         return answer

@@ -46,7 +46,8 @@ def serve_command(options: ServeOptions) -> int:
 
 
 def _commands(options: ServeOptions, url: str) -> Commands:
-    python = [sys.executable, "-m"]
+    # -P: a numpy.py in the folder this was started in is not ours to run.
+    python = [sys.executable, "-P", "-m"]
     settings = json.dumps(dataclasses.asdict(options.settings))
     wish = {
         "home": str(options.home),

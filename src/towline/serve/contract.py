@@ -84,6 +84,8 @@ class HttpRequest(msgspec.Struct, gc=False):
     body: bytes
     # On the monotonic clock, when the request began to arrive.
     received_s: float = 0.0
+    # The client's x-request-id, or the one the transport made; the answer carries it.
+    id: bytes = b""
 
     def header(self, name: bytes) -> bytes | None:
         for key, value in self.headers:

@@ -85,8 +85,7 @@ def printable(text: str, limit: int = 64) -> str:
 
 
 def request_id(request: HttpRequest) -> str:
-    raw = request.header(b"x-request-id") or b""
-    return printable(raw.decode("latin-1"), 128) if raw else ""
+    return printable(request.id.decode("latin-1"), 128)
 
 
 def _flat(error: TowlineError) -> dict[str, str]:

@@ -117,25 +117,31 @@ class Gate:
         return None
 
     @staticmethod
-    def echo(name: bytes, value: bytes) -> bytes:
-        """The header line by which an answer repeats what identifies its request; nothing when it is not what it should be."""
-        pattern = _REQUEST_ID if name == b"x-request-id" else _TRACEPARENT
-        return b"%b: %b\r\n" % (name, value) if pattern.fullmatch(value) else b""
+    def is_request_id(value: bytes) -> bool:
+        return _REQUEST_ID.fullmatch(value) is not None
 
-    def head(self, response: HttpResponse, echo: bytes, *, keep_alive: bool) -> bytes:
-        """Status line and headers, up to and with the empty line. Every answer has an x-request-id: the client's, or ours."""
-        if b"x-request-id" not in echo:
-            self._count += 1
-            echo += b"x-request-id: %b-%x\r\n" % (self._boot_id, self._count)
+    @staticmethod
+    def trace_line(value: bytes) -> bytes:
+        """The header line by which an answer repeats its request's trace context; nothing when it is none."""
+        return b"traceparent: %b\r\n" % value if _TRACEPARENT.fullmatch(value) else b""
+
+    def new_id(self) -> bytes:
+        """An id for a request whose client gave none."""
+        self._count += 1
+        return b"%b-%x" % (self._boot_id, self._count)
+
+    def head(self, response: HttpResponse, request_id: bytes, trace: bytes, *, keep_alive: bool) -> bytes:
+        """Status line and headers, up to and with the empty line."""
         if keep_alive and not response.headers and response.status == 200 and response.content_type == _JSON:
-            return b"%b%d\r\n%b\r\n" % (self._json_head, len(response.body), echo)
+            return b"%b%d\r\nx-request-id: %b\r\n%b\r\n" % (self._json_head, len(response.body), request_id, trace)
         extra = b"".join([b"%b: %b\r\n" % pair for pair in response.headers])
-        return b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b%b\r\n" % (
+        return b"%b%bcontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b%b\r\n" % (
             _STATUS_LINES.get(response.status) or b"HTTP/1.1 %d \r\n" % response.status,
             self._date,
             response.content_type,
             len(response.body),
-            echo,
+            request_id,
+            trace,
             extra,
             b"" if keep_alive else b"connection: close\r\n",
         )

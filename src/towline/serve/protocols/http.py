@@ -46,8 +46,9 @@ class Exchange(msgspec.Struct, eq=False):
     url: bytes = b""
     method: bytes = b""
     headers: list[tuple[bytes, bytes]] = []
-    # Header lines that the answer repeats: x-request-id and traceparent.
-    echo: bytes = b""
+    # Repeated by the answer: the request's id, the client's or ours, and the line of its trace context.
+    id: bytes = b""
+    trace: bytes = b""
     parts: list[bytes] = []
     body_bytes: int = 0
     found: Found | None = None
@@ -138,9 +139,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self._learning = None
 
     def _learn(self, data: bytes, exchange: Exchange) -> None:
-        """Remember the head of a request that came whole, and alone, in `data`. It may tell nothing that changes from one to the next."""
+        """Remember the head of a request that came whole, and alone, in `data`."""
         raw = data[: len(data) - self._length]
-        if exchange.found is not None and raw.endswith(b"\r\n\r\n") and raw.count(b"\r\n\r\n") == 1 and not exchange.echo:
+        if exchange.found is not None and raw.endswith(b"\r\n\r\n") and raw.count(b"\r\n\r\n") == 1:
             self._known = Head(raw, len(data), exchange.method, exchange.headers, exchange.found)
 
     def _feed(self, data: bytes) -> None:
@@ -190,8 +191,10 @@ class GuardedProtocol(HttpToolsProtocol):
             self._problem = TowlineError("The only transfer-encoding taken is 'chunked'.", code="BAD_REQUEST", kind=Kind.INVALID)
         elif name == b"expect":
             self.expect_100_continue = value.lower() == b"100-continue"
-        else:
-            exchange.echo += self.gate.echo(name, value)
+        elif name == b"traceparent":
+            exchange.trace = self.gate.trace_line(value)
+        elif self.gate.is_request_id(value):
+            exchange.id = value
 
     def on_headers_complete(self) -> None:
         exchange, gate = self._reading, self.gate
@@ -246,7 +249,8 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         # Only a request with a declared length, an open connection and no half-way answer is remembered by its head.
         is_plain = exchange.keep_alive and exchange.body_bytes == self._length and not self.expect_100_continue
-        self._learning = exchange if is_plain and self._length else None
+        # Nor one that tells an id or a trace: those change from one request to the next.
+        self._learning = exchange if is_plain and self._length and not exchange.id and not exchange.trace else None
         self._line_up(exchange)
 
     # Answers, in the order of their requests
@@ -269,7 +273,8 @@ class GuardedProtocol(HttpToolsProtocol):
         parts, exchange.parts = exchange.parts, []
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         found = exchange.found
-        request = HttpRequest(exchange.method.decode("ascii"), found.path, found.query, exchange.headers, body, self._since_s)
+        exchange.id = exchange.id or self.gate.new_id()
+        request = HttpRequest(exchange.method.decode("ascii"), found.path, found.query, exchange.headers, body, self._since_s, exchange.id)
         exchange.cancel = self.gate.handle(found, request, partial(self._answer, exchange))
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
@@ -284,7 +289,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         keep_alive = exchange.keep_alive and not self.gate.is_draining
-        head = self.gate.head(response, exchange.echo, keep_alive=keep_alive)
+        head = self.gate.head(response, exchange.id or self.gate.new_id(), exchange.trace, keep_alive=keep_alive)
         self.transport.write(head if exchange.method == b"HEAD" else head + response.body)
         if keep_alive:
             self.on_response_complete()

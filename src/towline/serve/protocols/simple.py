@@ -14,6 +14,8 @@ from towline.serve.protocols.errors import allowing, own_error, printable, wrong
 PROTOCOL = "predict"
 _MODEL = r"/models/(?P<model>[^/]+)/predict"
 
+_TAKEN_FOR_JSON = ("application/json", "application/x-www-form-urlencoded")
+
 
 def routes(plane: DataPlane, limits: Limits) -> tuple[Route, ...]:
     """The table, to be tried in order; a method of "*" takes every verb."""
@@ -64,10 +66,10 @@ class _Api:
 
 
 def check_content_type(value: bytes | None) -> None:
-    """JSON in UTF-8 and nothing else: a page of another site cannot send it without asking the browser first."""
-    media, _, parameters = (value or b"").decode("latin-1").lower().partition(";")
+    """JSON in UTF-8. No type at all, and the one `curl -d` sends unasked, are taken for it, as hand-written services do."""
+    media, _, parameters = (value or b"application/json").decode("latin-1").lower().partition(";")
     charset = parameters.replace(" ", "").replace('"', "")
-    if media.strip() != "application/json" or charset not in ("", "charset=utf-8"):
+    if media.strip() not in _TAKEN_FOR_JSON or charset not in ("", "charset=utf-8"):
         raise InvalidRequest(
             "The body must be JSON in UTF-8.",
             code="UNSUPPORTED_MEDIA_TYPE",

@@ -18,10 +18,13 @@ class Countdown:
 
     def __init__(self, at: int, act: Callable[[], None]) -> None:
         self.passed = 0
+        # Done at every point before the count; for a neighbour that works beside us.
+        self.at_each_point: Callable[[], None] = lambda: None
         self._at = at
         self._act = act
 
     def point(self) -> None:
+        self.at_each_point()
         self.passed += 1
         if self.passed == self._at:
             self._act()
@@ -31,6 +34,7 @@ class PointedDisk(Disk):
     """The real disk, with a point before and after each effect, and in the middle of those that have one."""
 
     def __init__(self, countdown: Countdown, *, with_statements: bool) -> None:
+        self.countdown = countdown
         self.point = countdown.point
         if with_statements:
             self.connection_class = _pointed_connection(countdown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import shutil
 import sqlite3
@@ -13,7 +14,7 @@ from changes import CHANGES, carry_out, prepare
 from dying import Countdown, PointedDisk, run_and_die
 from store_making import HandClock, add, complaints, fast_folder, state
 
-from towline.core.errors import TowlineError
+from towline.core.errors import Conflict, TowlineError
 from towline.store import opening, schema
 from towline.store.disk import Disk
 from towline.store.files import Files
@@ -136,6 +137,36 @@ def test_a_mending_import_that_is_killed_can_be_done_again(folder: Path) -> None
 def mend(home: Path, disk: Disk) -> None:
     with open_store(home, disk=disk) as store:
         add(store, "a", 1)
+
+
+def test_a_neighbour_that_opens_the_store_meanwhile_takes_nothing_away(folder: Path) -> None:
+    """Its sweep must see that the import is alive at every point, and clear up after it once it is dead."""
+    prepare("import", folder / "start")
+
+    def import_beside_a_neighbour(home: Path, disk: Disk, phase: int) -> None:
+        neighbour = Disk()
+        neighbour.busy_timeout_s = 0.0
+
+        def look() -> None:
+            # Not at every point: a folder that is swept each time before it is locked is refused in the end, rightly.
+            if countdown.passed % 4 == phase:
+                with contextlib.suppress(Conflict):
+                    open_store(home, disk=neighbour).close()
+
+        assert isinstance(disk, PointedDisk)
+        countdown = disk.countdown
+        countdown.at_each_point = look
+        carry_out("import", home, disk)
+
+    for at in range(1, MOST_POINTS):
+        home = copy_of(folder / "start", folder / "killed")
+        was_killed, had_finished, _ = run_and_die(lambda disk, home=home, phase=at % 4: import_beside_a_neighbour(home, disk, phase), at)
+        versions = read_state(home)["versions"]
+        assert isinstance(versions, list)
+        assert len(versions) == 4 or not had_finished
+        if not was_killed:
+            return
+    pytest.fail("the import never ended")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])

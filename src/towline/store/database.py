@@ -75,6 +75,10 @@ class Database:
         if not self._writable:
             raise StoreError("The store was opened for reading only.", code="READ_ONLY", hint="Open it with read_only=False.")
 
+    def leave_mark(self) -> None:
+        """Give the transaction something to write: SQLite writes no page for a value that stays the same."""
+        self._connection.execute("UPDATE marks SET count = count + 1")
+
     def change_token(self) -> int:
         """data_version counts the commits of other connections, total_changes what this one changed."""
         with self._mine(), named_faults():
@@ -114,7 +118,7 @@ class Database:
         # take it for done. The next commit is written over the same place.
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.execute("UPDATE chain SET number = number")
+            self.leave_mark()
             self._connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
             # No room for even one page at that place: then nothing lies there.

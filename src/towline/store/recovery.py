@@ -35,7 +35,7 @@ def finish(db: Database, files: Files) -> None:
     # Another process may have died just after its commit was refused by the disk. That commit lies in the log until the next one
     # is written over it; only then is it certain that a folder without a row stays without one.
     with db.write():
-        db.execute("UPDATE unfinished SET tries = tries + 1")
+        db.leave_mark()
         notes = db.rows("SELECT digest, staging FROM unfinished")
     for note in notes:
         files.remove(_settle_if_ownerless(db, files, note["digest"], note["staging"]))

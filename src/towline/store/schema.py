@@ -76,9 +76,11 @@ _FIRST = (
     """CREATE TABLE unfinished (
         digest TEXT NOT NULL,
         staging TEXT NOT NULL,
-        tries INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (digest, staging)
     ) WITHOUT ROWID""",
+    # A number to change when a commit is made only to be written: see Database._overwrite_refused_commit.
+    "CREATE TABLE marks (only INTEGER PRIMARY KEY CHECK (only = 1), count INTEGER NOT NULL)",
+    "INSERT INTO marks VALUES (1, 0)",
 )
 
 # One tuple of statements per format. A released one is never edited: the next change is a new one at the end.

@@ -286,7 +286,6 @@ def test_a_demo_that_is_terminated_stops_its_server(tmp_path):
     assert list(tmp_path.glob("towline-*")) == []
 
 
-@pytest.mark.xfail(strict=True, reason="ONNX Runtime 1.29+ collects on Linux unless ORT_DISABLE_TELEMETRY is set before its import")
 def test_the_demo_leaves_no_telemetry_behind(tmp_path):
     with demo_running(tmp_path) as process:
         next(line for line in process.stdout if "ready" in line)

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import uvloop
@@ -17,7 +18,8 @@ from towline.core.process import become, ignore_signals_of_the_terminal, settle_
 from towline.core.version import check_sealed
 from towline.core.warmup import WarmReport, warm
 from towline.monitor.metrics import ServingMetrics
-from towline.serve.front import Front, Parts
+from towline.monitor.process import ProcessSample, sample_process
+from towline.serve.front import Front, Parts, Process
 from towline.serve.lanes import InlineLanes, Run
 
 
@@ -35,9 +37,16 @@ def main(argv: list[str]) -> None:
 async def _serve(settings: Settings, listener: socket.socket, channel_end: socket.socket, *, force: bool) -> None:
     metrics = ServingMetrics()
     inline = (lambda loop: InlineLanes(_load_inline, loop)) if settings.isolation == "none" else None
-    front = Front(settings, listener, channel_end, Parts(metrics, metrics.render, inline), force=force)
+    front = Front(
+        settings, listener, channel_end, Parts(metrics, lambda processes: metrics.render(_samples(processes)), inline), force=force
+    )
     settle_collector()
     await front.run()
+
+
+def _samples(processes: Sequence[Process]) -> list[ProcessSample]:
+    samples = [sample_process(one.pid, one.role, model=one.model, version=one.version) for one in processes]
+    return [sample for sample in samples if sample is not None]
 
 
 def _load_inline(folder: Path, digest: str, manifest: Manifest) -> tuple[Run, WarmReport]:

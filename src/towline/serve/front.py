@@ -8,9 +8,9 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvicorn
 
@@ -25,7 +25,8 @@ from towline.serve.protocols.gate import Gate
 from towline.serve.protocols.http import protocol_for
 from towline.serve.protocols.table import RouteTable
 from towline.serve.router import WantedModel, WantedVersion
-from towline.serve.slots import Meters, Slot, SlotLimits, Surroundings
+from towline.serve.slots import Slot
+from towline.serve.surroundings import Meters, SlotLimits, Surroundings
 from towline.serve.workers.hub import Hub
 from towline.serve.workers.pool import Pool, default_arena_size
 
@@ -36,12 +37,21 @@ _SWEEP_EVERY_TICKS = 10
 _STATE_PAUSE_S = 0.1
 
 
+class Process(NamedTuple):
+    """One process of this server, for its own accounts. Model and version are a worker's."""
+
+    pid: int
+    role: str
+    model: str = ""
+    version: str = ""
+
+
 @dataclass(frozen=True)
 class Parts:
     """What other rooms lend the front: where to count, how to print the counts, and lanes when there is no isolation."""
 
     meters: Meters
-    exposition: Callable[[], bytes]
+    exposition: Callable[[Sequence[Process]], bytes]
     inline_lanes: Callable[[asyncio.AbstractEventLoop], Lanes] | None = None
     routes: Callable[[ServingPlane, Limits], tuple[Route, ...]] | None = None
 
@@ -75,7 +85,11 @@ class Front:
         protocols = (tfserving, openinference, simple)
         own = [route for protocol in protocols for route in protocol.routes(self.plane, limits)]
         more = parts.routes(self.plane, limits) if parts.routes else ()
-        return RouteTable([*health.routes(self.plane, parts.exposition), *own, *more])
+        return RouteTable([*health.routes(self.plane, Scrape(lambda: parts.exposition(self._processes()))), *own, *more])
+
+    def _processes(self) -> list[Process]:
+        workers = [Process(slot.pid, "worker", slot.name, str(slot.number)) for slot in self.plane.slots() if slot.pid]
+        return [Process(os.getppid(), "supervisor"), Process(os.getpid(), "front"), *workers]
 
     def _uvicorn_config(self) -> uvicorn.Config:
         return uvicorn.Config(
@@ -165,6 +179,23 @@ class Front:
         if self.plane.is_ready() and not self._was_ready:
             self._was_ready = True
             self.hub.send({"to": "supervisor", "do": "ready", "models": models})
+
+
+class Scrape:
+    """What `/metrics` answers. Kept for ten times as long as it took to write, so that no storm of scrapes costs more than a tenth."""
+
+    def __init__(self, write: Callable[[], bytes]) -> None:
+        self._write = write
+        self._page = b""
+        self._until_s = 0.0
+
+    def __call__(self) -> bytes:
+        began = time.monotonic()
+        if began >= self._until_s:
+            self._page = self._write()
+            ended = time.monotonic()
+            self._until_s = ended + 10 * (ended - began)
+        return self._page
 
 
 class _Server(uvicorn.Server):

@@ -50,7 +50,7 @@ class InputCheck:
         first = self._specs[0].shape if len(self._specs) == 1 else None
         is_plain = self._batch is not None and first is not None and all(isinstance(dim, int) for dim in first[1:])
         # One input, [N, sizes...]: by far the most common signature, checked with one comparison.
-        self._plain_tail = first[1:] if is_plain and first is not None else None
+        self.plain_tail = first[1:] if is_plain and first is not None else None
 
     @property
     def has_batch(self) -> bool:
@@ -58,7 +58,7 @@ class InputCheck:
 
     def rows(self, shapes: Sequence[tuple[int, ...]], fields: Sequence[str]) -> int:
         """The size of the batch dim, 1 when there is none. Raises InvalidRequest for a shape the signature does not take."""
-        if self._plain_tail is not None and shapes[0][1:] == self._plain_tail and 0 < shapes[0][0] <= self._limits.max_batch:
+        if self.plain_tail is not None and shapes[0][1:] == self.plain_tail and 0 < shapes[0][0] <= self._limits.max_batch:
             return shapes[0][0]
         sizes: dict[str, tuple[int, str]] = {}
         for spec, shape, field in zip(self._specs, shapes, fields, strict=True):

@@ -94,13 +94,18 @@ def has_strings(body: bytes, count: int) -> bool:
     return body.count(b'"') == 2 * count
 
 
+def is_numeric(spec: TensorSpec) -> bool:
+    """A typed decoder's lists of it become an array as they are."""
+    return spec.dtype not in ("string", "bool")
+
+
 def array_of(value: Any, spec: TensorSpec) -> np.ndarray:
     """A typed decoder's lists as an array. Raises one of NOT_PLAIN when they are ragged."""
     return np.array(value, dtypes.BY_NAME[spec.dtype].numpy)
 
 
 def dumps(value: Any) -> bytes:
-    """Compact JSON; arrays must come from `jsonable`. NaN and infinity become null."""
+    """Compact JSON; arrays must come from `jsonable`. NaN and infinity become null. Raises TypeError for what orjson does not write."""
     return _dumps(value, None, _NUMPY)
 
 

@@ -197,7 +197,7 @@ def encode(response: Response, is_row: bool) -> bytes:
         (array,) = outputs.values()
         if array.ndim:
             try:
-                body = json.dumps({"predictions" if is_row else "outputs": array})
+                body = (b'{"predictions":%b}' if is_row else b'{"outputs":%b}') % json.dumps(array)
             except TypeError:
                 # Strings, and arrays that are laid out otherwise than orjson reads them.
                 body = b"null"

@@ -29,7 +29,6 @@ from towline.core.event import Event
 from towline.core.process import become, ignore_signals_of_the_terminal
 from towline.core.refs import parse_ref
 from towline.core.store import Store
-from towline.serve.workers.pool import default_arena_size
 from towline.store.sqlite import open_store
 
 log = logging.getLogger("towline.controller")
@@ -46,7 +45,7 @@ class Controller:
         self._wish = wish
         self._store = store
         self._clock = SystemClock()
-        self._workers = ForkedWorkers(end, default_arena_size(wish["max_request_bytes"]))
+        self._workers = ForkedWorkers(end, wish["max_request_bytes"])
         # None: everything the store deploys.
         self._names: set[str] | None = set() if wish["refs"] or wish["watch"] else None
         self._watchers = [Watcher(Path(folder), store, self._import) for folder in wish["watch"]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import re
 import signal
 from collections.abc import Callable
@@ -18,17 +17,13 @@ from towline.app.machine import memory
 from towline.app.sources import check_file
 from towline.convert.files import Copied, copy_source
 from towline.convert.labels import encode_labels, read_labels
-from towline.convert.onnx import inspect_model
-from towline.convert.report import ImportReport, import_report
-from towline.convert.version import build_version, draft_manifest
+from towline.convert.onnx import Inspection
+from towline.convert.report import ImportReport
 from towline.core.errors import ImportRefused, UsageError, VersionError, WorkerDied
 from towline.core.manifest import Manifest
 from towline.core.refs import MODEL_NAME, check_model_name, clip
 from towline.core.store import Store
 from towline.core.version import Version, check_sealed
-from towline.verify.golden import record_golden
-from towline.verify.samples import load_sample
-from towline.verify.smoke import smoke_test
 
 if TYPE_CHECKING:
     from towline.serve.workers.local import LocalWorker
@@ -145,7 +140,15 @@ def _import_new(
     message: str,
     say: Progress,
 ) -> tuple[ImportResult, LocalWorker | None]:
-    inspected = inspect_model(copied.folder / copied.model_file)
+    with Inspection(copied.folder / copied.model_file) as inspection:
+        # While another process reads the model, this one loads what the next steps need.
+        from towline.convert.report import import_report
+        from towline.convert.version import build_version, draft_manifest
+        from towline.verify.golden import record_golden
+        from towline.verify.samples import load_sample
+        from towline.verify.smoke import smoke_test
+
+        inspected = inspection.result()
     samples = [load_sample(given.sample, inspected.signature)] if given.sample else []
     say("Loading it in a process of its own")
     worker = _loaded(start_worker, copied.folder, draft_manifest(copied, inspected))
@@ -231,6 +234,8 @@ def _loaded(start_worker: StartWorker, folder: Path, manifest: Manifest) -> Loca
 
 
 def _tools(given: _Source) -> dict[str, str]:
+    import importlib.metadata
+
     tools = {"towline": towline.__version__, "onnxruntime": importlib.metadata.version("onnxruntime")}
     return {**tools, _SAMPLE: given.sample_digest} if given.sample_digest else tools
 

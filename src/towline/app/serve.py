@@ -145,5 +145,9 @@ def _say_fatal(message: dict[str, Any]) -> None:
 
 
 def _talk(text: str) -> None:
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    try:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    except OSError:
+        # Whoever read it has gone (`towline serve 2>&1 | head`). Requests are still answered.
+        pass

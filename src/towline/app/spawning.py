@@ -8,12 +8,13 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from towline.core import channel
 from towline.core.manifest import Manifest
-from towline.serve.workers.local import LocalWorker
-from towline.serve.workers.pool import ArenaSize
+
+if TYPE_CHECKING:
+    from towline.serve.workers.local import LocalWorker
 
 
 class ForkedWorkers:
@@ -22,14 +23,19 @@ class ForkedWorkers:
     While a worker is waited for, messages that are not about its end are kept for the controller's loop (`kept`).
     """
 
-    def __init__(self, end: socket.socket, arena_size: ArenaSize) -> None:
+    def __init__(self, end: socket.socket, max_request_bytes: int) -> None:
         self._end = end
-        self._arena_size = arena_size
+        self._max_request_bytes = max_request_bytes
         self._exits: dict[int, dict[str, Any]] = {}
         self.kept: list[dict[str, Any]] = []
 
     def start(self, folder: Path, manifest: Manifest, *, device: str = "cpu", timeout_s: float = 120.0) -> LocalWorker:
-        return LocalWorker.start(folder, manifest, device=device, timeout_s=timeout_s, spawn=self._spawn, arena_size=self._arena_size)
+        # Loaded when a worker is needed: a server that only serves what it has never pays for it.
+        from towline.serve.workers.local import LocalWorker
+        from towline.serve.workers.pool import default_arena_size
+
+        arena_size = default_arena_size(self._max_request_bytes)
+        return LocalWorker.start(folder, manifest, device=device, timeout_s=timeout_s, spawn=self._spawn, arena_size=arena_size)
 
     def hand_over(self, worker: LocalWorker, digest: str) -> None:
         """Give a worker that has loaded `digest` to the front, which will warm it and serve with it."""

@@ -26,7 +26,7 @@ _QUICK_DEATH_S = 2.0
 _MAX_QUICK_DEATHS = 5
 _BACK_OFF_S = (0.0, 0.1, 0.5, 1.0, 2.0)
 _LAST_WORDS_S = 2.0
-_ROLES = ("fork-server", "front", "controller")
+_ROLES = ("controller", "fork-server", "front")
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, lambda number, frame: None)
         self._selector.register(wake, selectors.EVENT_READ, None)
-        # The slowest to start goes first.
+        # The one that the others wait for goes first: with few cores that decides when the first answer is given.
         for role in _ROLES:
             self._launch(self._members[role])
         try:
@@ -114,12 +114,25 @@ class Supervisor:
             word.format(channel=theirs.fileno(), listener=self._listener.fileno()) if "{" in word and len(word) < 16 else word
             for word in getattr(self._commands, member.role.replace("-", "_"))
         ]
-        member.process = subprocess.Popen(command, pass_fds=passed, stdin=subprocess.DEVNULL)
-        theirs.close()
+        try:
+            member.process = subprocess.Popen(command, pass_fds=passed, stdin=subprocess.DEVNULL)
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         member.end, member.started_s, member.restart_at_s = ours, time.monotonic(), None
         self._selector.register(ours, selectors.EVENT_READ, member)
         if member.role == "front" and self._state.table is not None:
             self._state.table_is_sent = False
+
+    def _relaunch(self, member: _Member) -> None:
+        """Try, and try again: while the system has no room for a process, those that are left go on answering."""
+        try:
+            self._launch(member)
+        except OSError as error:
+            member.restart_at_s = time.monotonic() + _BACK_OFF_S[-1]
+            self._say({"do": "note", "text": f"The {member.role} could not be started ({error.strerror}); trying again."})
 
     def _reap(self) -> None:
         while True:
@@ -159,10 +172,10 @@ class Supervisor:
         lived_s = time.monotonic() - member.started_s
         member.quick_deaths = member.quick_deaths + 1 if lived_s < _QUICK_DEATH_S else 0
         self._say({"do": "restarting", "role": member.role, "code": code})
-        if member.role != "controller" and member.quick_deaths > _MAX_QUICK_DEATHS:
+        if gives_up(member.role, quick_deaths=member.quick_deaths, was_ready=self._state.was_ready):
             self._state.exit_code = 1
             return
-        member.restart_at_s = time.monotonic() + _BACK_OFF_S[min(member.quick_deaths, len(_BACK_OFF_S) - 1)]
+        member.restart_at_s = time.monotonic() + back_off_s(member.quick_deaths)
 
     def _hang_up(self, member: _Member) -> None:
         if member.end is not None:
@@ -214,7 +227,12 @@ class Supervisor:
             self._send("fork-server", {"do": "spawn"}, descriptors)
             return
         command = [*self._commands.worker, engine, *map(str, descriptors)]
-        process = subprocess.Popen(command, pass_fds=descriptors, stdin=subprocess.DEVNULL)
+        try:
+            process = subprocess.Popen(command, pass_fds=descriptors, stdin=subprocess.DEVNULL)
+        except OSError as error:
+            # Whoever asked sees its ends close, and asks again.
+            self._say({"do": "note", "text": f"A worker could not be started: {error.strerror}."})
+            return
         self._state.foreign[process.pid] = process
 
     def _relay(self, message: dict[str, Any], descriptors: list[int]) -> None:
@@ -243,7 +261,7 @@ class Supervisor:
             state.table_is_sent = self._send("front", state.table)
         for member in self._members.values():
             if member.restart_at_s is not None and now >= member.restart_at_s and state.stopping_since_s is None:
-                self._launch(member)
+                self._relaunch(member)
         if state.stopping_since_s is not None and now - state.stopping_since_s > self._drain_timeout_s + _LAST_WORDS_S:
             state.exit_code = 1
 
@@ -288,6 +306,16 @@ class Supervisor:
                         member.process.returncode = os.waitstatus_to_exitcode(status)
         except ChildProcessError:
             return False
+
+
+def gives_up(role: str, *, quick_deaths: int, was_ready: bool) -> bool:
+    """Is a process that keeps dying young a reason to end? Not once requests are answered: whoever still lives goes on."""
+    return not was_ready and role != "controller" and quick_deaths > _MAX_QUICK_DEATHS
+
+
+def back_off_s(quick_deaths: int) -> float:
+    """Seconds before a process is started again, after so many quick deaths in a row."""
+    return _BACK_OFF_S[min(quick_deaths, len(_BACK_OFF_S) - 1)]
 
 
 def _children() -> list[int]:

@@ -47,7 +47,7 @@ class Batcher:
             self._loop.call_soon(self.flush)
 
     def put_back(self, jobs: list[Job]) -> None:
-        """Jobs whose worker died go first, in their old order."""
+        """Jobs that must run again go first, in their old order."""
         self._queue.extendleft(reversed(jobs))
         self.waiting_bytes += sum(job.nbytes for job in jobs)
         self.flush()
@@ -69,11 +69,16 @@ class Batcher:
         self._loop.call_soon(self._loop.call_soon, self.flush)
 
     def drop_late(self) -> None:
-        """Answer those that waited too long; called a few times a second."""
+        """Answer those that waited too long, and let go of all that are answered; called a few times a second."""
         now = self._clock()
-        for job in self._queue:
-            if job.deadline <= now:
-                job.answer(late(job))
+        # Picked first: an answer may bring the same client's next request, which is put into the queue at once.
+        for job in [job for job in self._queue if job.deadline <= now]:
+            job.answer(late(job))
+        wanted = [job for job in self._queue if job.done is not None]
+        if len(wanted) < len(self._queue):
+            self._queue.clear()
+            self._queue.extend(wanted)
+            self.waiting_bytes = sum(job.nbytes for job in wanted)
 
     def fail_all(self, error: TowlineError) -> None:
         while self._queue:

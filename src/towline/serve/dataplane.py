@@ -16,7 +16,8 @@ from towline.serve import router
 from towline.serve.contract import Done, VersionStatus
 from towline.serve.contract import Served as ServedVersion
 from towline.serve.router import WantedModel, WantedVersion
-from towline.serve.slots import Slot, SlotLimits, Surroundings
+from towline.serve.slots import Slot
+from towline.serve.surroundings import SlotLimits, Surroundings
 
 log = logging.getLogger("towline.serve")
 
@@ -121,7 +122,8 @@ class ServingPlane:
         for model in models:
             for version in model.versions:
                 slot = self._slots.get((version.name, version.number))
-                if slot is None or slot.digest != version.digest or slot.state in ("draining", "closed"):
+                is_there = slot is not None and slot.digest == version.digest and slot.state != "closed"
+                if slot is None or not is_there or (slot.state == "draining" and not slot.revive()):
                     self._load(version, model)
         self._settle()
 
@@ -185,7 +187,7 @@ class ServingPlane:
         for key in router.to_drain(wanted, self._table, list(self._slots)):
             slot = self._slots[key]
             if slot.state not in ("draining", "closed"):
-                self._start(slot.drain(self._keep_s if slot.state == "ready" else 0.0))
+                slot.drain(self._keep_s if slot.state == "ready" else 0.0)
 
     def _answers_still(self, key: tuple[str, int], slot: Slot) -> bool:
         """A slot in the table whose worker is being replaced keeps its place: its requests wait for the new one, or learn why not."""

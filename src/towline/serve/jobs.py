@@ -57,7 +57,7 @@ def _nobody(result: Response | TowlineError) -> None:
 
 
 class Batch:
-    """Jobs that run as one. `alone` batches carry a single job under suspicion."""
+    """Jobs that run as one."""
 
     __slots__ = ("jobs", "rows", "sent_s")
 
@@ -70,6 +70,11 @@ class Batch:
     def is_wanted(self) -> bool:
         """Somebody still waits for an answer from this batch."""
         return any(job.done is not None for job in self.jobs)
+
+    @property
+    def deadline(self) -> float:
+        """When the last of its jobs is late."""
+        return max(job.deadline for job in self.jobs)
 
     @property
     def layout(self) -> Any:

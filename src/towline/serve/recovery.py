@@ -5,7 +5,10 @@ from __future__ import annotations
 import signal
 from enum import Enum
 
-MAX_TRIES = 3
+# A request is run so often again after its worker was killed from outside.
+MAX_RETRIES = 3
+# How long a run that was asked to stop may go on before its worker is killed.
+TERMINATE_GRACE_S = 1.0
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGBUS, signal.SIGILL})
 _BACK_OFF_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 
@@ -30,7 +33,7 @@ def fate(*, signal_number: int, was_alone: bool, tries: int, may_repeat: bool, o
     if is_crash(signal_number):
         # One that was alone is guilty. Of several, each is tried alone: bisecting 64 would cost 7 crashes, this costs one.
         return Fate.QUARANTINE if was_alone else Fate.SUSPECT
-    if tries < MAX_TRIES:
+    if tries <= MAX_RETRIES:
         return Fate.RETRY
     return Fate.OUT_OF_MEMORY if out_of_memory else Fate.GIVE_UP
 
@@ -43,3 +46,8 @@ def back_off_s(failures: int) -> float:
 def fits(*, needed_bytes: int, available_bytes: int | None) -> bool:
     """May a load be tried? Unknown available memory is not held against it."""
     return available_bytes is None or needed_bytes <= available_bytes
+
+
+def has_overrun(*, now_s: float, deadline_s: float, unwanted_since_s: float) -> bool:
+    """Is a run to be ended with its worker? Only past its deadline: a client that leaves early must not cost the others their worker."""
+    return now_s - max(unwanted_since_s, deadline_s) > TERMINATE_GRACE_S

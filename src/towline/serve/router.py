@@ -92,7 +92,7 @@ def find(table: Mapping[str, Served[S]], wanted: Mapping[str, WantedModel], name
         number = served.labels[label]
     slot = served.slots.get(served.default if number is None else number)
     if slot is None:
-        if any(version.number == number for version in wanted[name].versions if name in wanted):
+        if name in wanted and any(version.number == number for version in wanted[name].versions):
             raise Unavailable(f"Version {number} of '{name}' is not ready.", code="VERSION_NOT_READY", field="version", retry_after_s=1.0)
         raise NotFound(f"Version {number} of '{name}' is not served here.", code="VERSION_NOT_FOUND", field="version")
     return slot

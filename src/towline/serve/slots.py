@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from towline.core.errors import EngineError, InvalidRequest, Kind, Overloaded, TowlineError, Unavailable
 from towline.core.inference import Request, Response
@@ -16,66 +15,20 @@ from towline.serve import recovery
 from towline.serve.batcher import Batcher, late
 from towline.serve.contract import Done
 from towline.serve.jobs import Batch, Job, expected_outputs
-from towline.serve.lanes import Lane, Lanes
+from towline.serve.lanes import Lane
 from towline.serve.quarantine import Quarantine
 from towline.serve.recovery import Fate
 from towline.serve.router import WantedVersion
+from towline.serve.surroundings import Meter, SlotLimits, Surroundings
+from towline.serve.trials import Trial
 from towline.serve.workers.hub import Exit
 
 log = logging.getLogger("towline.serve")
 
-_TERMINATE_GRACE_S = 1.0
-_PING_LIMIT_S = 4.0
-
+# With the second between two pings, a worker that is stopped is replaced within five.
+_PING_LIMIT_S = 3.0
 
 Answered = Callable[[Job, "Response | TowlineError"], None]
-
-
-class Meter(Protocol):
-    """Counts one version's requests over one protocol."""
-
-    inflight: int
-
-    def observe(self, code: str, duration_s: float) -> None: ...
-
-
-class Meters(Protocol):
-    """Where slots report (monitor/metrics.py)."""
-
-    def of(self, model: str | None, version: int | str = "", track: str = "", protocol: str = "") -> Any: ...
-
-    def batches(self, model: str, version: int | str, track: str = "") -> Any: ...
-
-    def worker_restarted(self, model: str, version: int | str) -> None: ...
-
-    def quarantined(self, model: str, version: int | str) -> None: ...
-
-    def set_ready(self, model: str, version: int | str, is_ready: bool) -> None: ...
-
-    def forget(self, model: str, version: int | str) -> None: ...
-
-
-@dataclass(frozen=True)
-class SlotLimits:
-    max_waiting_requests: int
-    max_waiting_bytes: int
-    timeout_s: float
-    max_batch: int
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What every slot of a server shares."""
-
-    loop: asyncio.AbstractEventLoop
-    clock: Callable[[], float]
-    lanes: Lanes
-    meters: Meters
-    kill: Callable[[int], None]
-    exit_of: Callable[[int], Any]
-    available_memory_bytes: Callable[[], int | None]
-    tell: Callable[..., None]
-    force: bool = False
 
 
 class Slot:
@@ -107,6 +60,7 @@ class Slot:
         # None: requests of this version never share a batch.
         self._only_group = 1 if manifest.batchable else None
         self._groups_vary = manifest.batchable and any(_has_free_dims(spec.shape) for spec in self._signature.inputs)
+        self._has_strings = any(spec.dtype == "string" for spec in self._signature.inputs)
         self._quarantine = Quarantine(around.clock)
         self._meters: dict[str, tuple[Meter, Answered]] = {}
         self._batches = around.meters.batches(self.name, self.number)
@@ -114,8 +68,12 @@ class Slot:
         self._is_idle = asyncio.Event()
         self._is_idle.set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._unwanted_since_s: float | None = None
+        self._draining: asyncio.Task[None] | None = None
+        # Batches that run on although nobody waits for them, and since when.
+        self._unwanted: dict[Batch, float] = {}
         self._is_pinging = False
+        # One trial at a time: a flood of inputs that crash must not become a flood of workers.
+        self._trials = asyncio.Lock()
 
     def __repr__(self) -> str:
         return f"{self.name}:{self.number} ({self.state})"
@@ -143,6 +101,8 @@ class Slot:
         nbytes = 0
         for array in request.inputs.values():
             nbytes += array.nbytes
+        if self._has_strings:
+            nbytes = _bytes_with_strings(request)
         limit_s = now + self._limits.timeout_s
         deadline = limit_s if request.deadline is None else min(request.deadline, limit_s)
         meter, answered = self._meters.get(protocol) or self._meter(protocol)
@@ -196,38 +156,46 @@ class Slot:
     # Batches
 
     def _on_batch(self, batch: Batch, result: dict[str, Any] | TowlineError, spent_us: int) -> None:
-        self._unwanted_since_s = None
         self._batches.observe(batch.rows, batch.sent_s - batch.jobs[0].admitted_s, spent_us / 1e6)
         try:
             if isinstance(result, dict):
                 batch.finish(result, self._expected, self.name, self.number)
-            elif len(batch.jobs) > 1 and result.kind is not Kind.DEADLINE:
-                # One bad item must not spoil its neighbours: each runs again by itself and gets its own answer.
-                self._start(self._run_alone(batch.jobs))
+            elif result.kind is Kind.DEADLINE or len(batch.jobs) > 1:
+                self._repeat(batch, result)
             else:
                 batch.fail(result)
         finally:
             self._batcher.flush_after_reading()
 
+    def _repeat(self, batch: Batch, error: TowlineError) -> None:
+        """Run the jobs of a refused batch again, each by itself: one bad item must not spoil its neighbours."""
+        now = self._around.clock()
+        again = []
+        for job in batch.jobs:
+            if error.kind is Kind.DEADLINE and job.deadline <= now:
+                job.answer(late(job))
+            elif job.done is not None:
+                # Also one that was told to stop in place of another, which had just ended in the same slot.
+                job.group = None
+                again.append(job)
+        self._batcher.put_back(again)
+
     def tick(self) -> None:
-        """Several times a second: deadlines of what waits and runs, and of workers that do not answer."""
+        """Several times a second: deadlines of what waits and runs, and of runs that do not stop."""
         self._batcher.drop_late()
         lane, now = self._lane, self._around.clock()
         if lane is None or lane.is_dead:
             return
-        unwanted = False
         for batch in lane.running:
             for job in batch.jobs:
                 if job.deadline <= now:
                     job.answer(late(job))
-            unwanted = unwanted or not batch.is_wanted
-        if not unwanted:
-            self._unwanted_since_s = None
-        elif self._unwanted_since_s is None:
-            self._unwanted_since_s = now
+        unwanted = {batch: self._unwanted.get(batch, now) for batch in lane.running if not batch.is_wanted}
+        if unwanted.keys() - self._unwanted.keys():
             lane.terminate_runs()
-        elif now - self._unwanted_since_s > _TERMINATE_GRACE_S:
-            self._unwanted_since_s = None
+        self._unwanted = unwanted
+        if any(recovery.has_overrun(now_s=now, deadline_s=batch.deadline, unwanted_since_s=since) for batch, since in unwanted.items()):
+            log.warning("a run of %s:%s does not stop at its deadline; its worker is replaced", self.name, self.number)
             self._around.kill(lane.pid)
 
     def ping(self) -> None:
@@ -255,24 +223,21 @@ class Slot:
         available = self._around.available_memory_bytes()
         if not self._around.force and not recovery.fits(needed_bytes=needed, available_bytes=available):
             free = (available or 0) >> 20
-            self._become(
-                "failed", f"It needs {needed >> 20} MiB as measured at import, {free} MiB are free. Free memory, or serve with --force."
-            )
+            self._fail(f"It needs {needed >> 20} MiB as measured at import, {free} MiB are free. Free memory, or serve with --force.")
             return
         self._become("loading")
         await self._open_lane()
 
-    async def _open_lane(self) -> None:
+    async def _open_lane(self) -> bool:
+        """Whether there is a lane to run on now."""
         try:
             lane = await self._around.lanes.open(self._version, self.manifest, self._become)
         except TowlineError as error:
-            self._failures += 1
-            self._become("failed", error.message)
-            self._batcher.fail_all(Unavailable(f"Model '{self.name}' could not be loaded.", code="MODEL_FAILED", retry_after_s=1.0))
-            return
+            self._fail(error.message)
+            return False
         if self.state == "closed":
             self._around.lanes.end(lane)
-            return
+            return False
         lane.on_batch = self._on_batch
         lane.on_death = self._on_death
         self._lane = self._batcher.lane = lane
@@ -280,14 +245,33 @@ class Slot:
         self.is_bereaved = False
         self._become("ready")
         self._batcher.flush()
+        return True
+
+    def _fail(self, why: str) -> None:
+        self._failures += 1
+        self._become("failed", why)
+        self._batcher.fail_all(Unavailable(f"Model '{self.name}' could not be loaded.", code="MODEL_FAILED", retry_after_s=1.0))
 
     def retry_in_s(self) -> float:
         """How long a failed slot waits before it is tried again."""
         return recovery.back_off_s(self._failures)
 
-    async def drain(self, keep_s: float) -> None:
-        """Close when the last lease is returned. Nobody routes to this slot any more."""
+    def drain(self, keep_s: float) -> None:
+        """Nobody routes to this slot any more: stay loaded for a while, then close when the last lease is returned."""
         self._become("draining")
+        self._draining = self._start(self._end_later(keep_s))
+
+    def revive(self) -> bool:
+        """Wanted again while it is kept: it answers at once. False when it cannot, and must be loaded anew."""
+        if self.state != "draining" or self._lane is None or self._lane.is_dead:
+            return False
+        if self._draining is not None:
+            self._draining.cancel()
+            self._draining = None
+        self._become("ready")
+        return True
+
+    async def _end_later(self, keep_s: float) -> None:
         await asyncio.sleep(keep_s)
         while self.leases:
             self._is_idle.clear()
@@ -295,7 +279,10 @@ class Slot:
         self.close()
 
     def close(self) -> None:
+        if self.state == "closed":
+            return
         self._become("closed")
+        self._batcher.lane = None
         self._batcher.fail_all(Unavailable("The server is stopping.", code="STOPPING"))
         if self._lane is not None:
             self._lane.on_death = lambda lane: None
@@ -303,7 +290,9 @@ class Slot:
         self._around.meters.forget(self.name, self.number)
 
     def _become(self, state: str, error: str = "") -> None:
-        if self.state == "closed":
+        is_leaving = self._draining is not None and state not in ("draining", "closed")
+        if self.state == "closed" or is_leaving:
+            # A worker replaced for the last leases of a slot that leaves does not make it stay.
             return
         self.state, self.error, self.since_s = state, error, self._around.clock()
         self._around.meters.set_ready(self.name, self.number, state == "ready")
@@ -313,32 +302,29 @@ class Slot:
 
     def _on_death(self, lane: Lane) -> None:
         self._batcher.lane = None
-        self._start(self._recover(lane, lane.running))
+        self._unwanted = {}
+        # One that only hung up, or answered nonsense, would go on running.
+        self._around.kill(lane.pid)
+        if self.state != "closed":
+            self._start(self._recover(lane))
 
-    async def _recover(self, lane: Lane, batches: list[Batch]) -> None:
+    async def _recover(self, lane: Lane) -> None:
         """Replace the worker, and decide about what it was running once it is known how it died."""
+        batches = lane.running
         self._around.meters.worker_restarted(self.name, self.number)
         self.is_bereaved = True
         reopening = asyncio.ensure_future(self._open_lane())
         end = await self._around.exit_of(lane.pid)
         self._around.tell("worker.died", self, {"pid": lane.pid, "signal": end.signal_number, "status": end.status})
-        jobs = [job for batch in batches for job in batch.jobs if job.done is not None]
-        again: list[Job] = []
-        suspects: list[Job] = []
         was_alone = sum(len(batch.jobs) for batch in batches) == 1
-        for job in jobs:
-            match self._judge(job, end, was_alone):
-                case Fate.RETRY:
-                    again.append(job)
-                case Fate.SUSPECT:
-                    suspects.append(job)
-        await reopening
-        if self.state == "failed":
+        fates = [(job, self._judge(job, end, was_alone)) for batch in batches for job in batch.jobs if job.done is not None]
+        again = [job for job, fate in fates if fate is Fate.RETRY]
+        suspects = [job for job, fate in fates if fate is Fate.SUSPECT]
+        if not await reopening:
             for job in (*again, *suspects):
                 job.answer(Unavailable(f"Model '{self.name}' lost its worker.", code="WORKER_DIED", retry_after_s=1.0))
             return
-        if again:
-            self._batcher.put_back(again)
+        self._batcher.put_back(again)
         if suspects:
             await self._run_alone(suspects)
 
@@ -361,75 +347,34 @@ class Slot:
 
     async def _run_alone(self, jobs: list[Job]) -> None:
         """Run each job by itself in a worker of their own, while the slot's worker serves the others."""
-        trial = Trial(self, self._around)
-        for job in jobs:
-            while job.done is not None:
-                end = await trial.run(job)
-                if end is None or self._judge(job, end, True) not in (Fate.RETRY, Fate.SUSPECT):
-                    break
-        trial.close()
+        async with self._trials:
+            trial = Trial(self._version, self.manifest, self._expected, self._around)
+            try:
+                for job in jobs:
+                    while job.done is not None:
+                        end = await trial.run(job)
+                        if end is None or self._judge(job, end, True) is not Fate.RETRY:
+                            break
+            finally:
+                trial.close()
 
-    def _start(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._around.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-class Trial:
-    """A lane beside the slot's own, in which suspects run one at a time."""
-
-    def __init__(self, slot: Slot, around: Surroundings) -> None:
-        self._slot = slot
-        self._around = around
-        self._lane: Lane | None = None
-
-    async def run(self, job: Job) -> Exit | None:
-        """Run one job; None when it was answered, or how its worker ended."""
-        try:
-            if self._lane is None:
-                self._lane = await self._around.lanes.open(self._slot._version, self._slot.manifest, lambda state: None)
-        except TowlineError as error:
-            job.answer(Unavailable(error.message, code="WORKER_DIED", retry_after_s=1.0))
-            return None
-        lane = self._lane
-        ended: asyncio.Future[bool] = self._around.loop.create_future()
-
-        def on_batch(batch: Batch, result: dict[str, Any] | TowlineError, spent_us: int) -> None:
-            if isinstance(result, dict):
-                batch.finish(result, self._slot._expected, self._slot.name, self._slot.number)
-            else:
-                batch.fail(result)
-            ended.set_result(True)
-
-        lane.on_batch = on_batch
-        lane.on_death = lambda lane: ended.set_result(False) if not ended.done() else None
-        lane.run(Batch([job], job.request.rows, self._around.clock()))
-        if await self._finished(lane, job, ended):
-            return None
-        self._lane = None
-        end: Exit = await self._around.exit_of(lane.pid)
-        return end
-
-    async def _finished(self, lane: Lane, job: Job, ended: asyncio.Future[bool]) -> bool:
-        """True when the lane answered. One that is late is answered, asked to stop, and killed if it does not."""
-        left_s = max(job.deadline - self._around.clock(), 0.0)
-        for wait_s, then in ((left_s, lane.terminate_runs), (_TERMINATE_GRACE_S, lambda: self._around.kill(lane.pid))):
-            try:
-                return await asyncio.wait_for(asyncio.shield(ended), wait_s)
-            except TimeoutError:
-                job.answer(late(job))
-                then()
-        return await ended
-
-    def close(self) -> None:
-        if self._lane is not None:
-            self._lane.on_death = lambda lane: None
-            self._around.lanes.end(self._lane)
+        return task
 
 
 def _has_free_dims(shape: tuple[int | str, ...] | None) -> bool:
     """Requests may differ in more than their number of rows."""
     return shape is None or any(isinstance(dim, str) for dim in shape[1:])
+
+
+def _bytes_with_strings(request: Request) -> int:
+    """What a request takes in a frame: numpy counts a string as the pointer to it."""
+    return sum(
+        sum(map(len, array.reshape(-1))) + 4 * array.size if array.dtype == object else array.nbytes for array in request.inputs.values()
+    )
 
 
 def _crashed(name: str) -> EngineError:

@@ -13,7 +13,7 @@ from typing import Any
 from towline.core import channel
 from towline.core.arena import Arena
 from towline.core.errors import EngineError, Kind, TowlineError, Unavailable, VersionError
-from towline.core.frames import FrameReader, FrameTooLarge, FrameWriter
+from towline.core.frames import FrameError, FrameReader, FrameTooLarge, FrameWriter
 from towline.core.worker_messages import BATCH, DONE, FAILED, MAX_ERROR_BYTES, RUN, error_from
 from towline.serve.jobs import Batch
 
@@ -60,9 +60,10 @@ class Worker:
         slot = self._free.pop()
         try:
             used = self._writers[slot].write(batch.tensors(), batch.layout)
-        except FrameTooLarge as error:
+        except (FrameError, ValueError) as error:
             self._free.append(slot)
-            batch.fail(TowlineError(error.message, code="TENSORS_TOO_LARGE", kind=Kind.TOO_LARGE))
+            self._writers[slot].forget()
+            self.on_batch(batch, _unwritten(error), 0)
             return
         self._running[slot] = (batch, used)
         try:
@@ -210,6 +211,13 @@ class Worker:
         self._writers, self._readers = [], []
         if self.arena is not None:
             self.arena.close()
+
+
+def _unwritten(error: Exception) -> TowlineError:
+    """Why a batch could not be handed to the worker. Of several jobs each is then tried alone."""
+    if isinstance(error, FrameTooLarge):
+        return TowlineError(error.message, code="TENSORS_TOO_LARGE", kind=Kind.TOO_LARGE)
+    return EngineError("The requests of a batch do not fit together.", code="BAD_BATCH")
 
 
 def _ignore_batch(batch: Batch, result: dict[str, Any] | TowlineError, spent_us: int) -> None:

@@ -1,0 +1,57 @@
+"""What a slot is given by its server: bounds, where to count, who makes and ends workers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from towline.serve.lanes import Lanes
+
+
+class Meter(Protocol):
+    """Counts one version's requests over one protocol."""
+
+    inflight: int
+
+    def observe(self, code: str, duration_s: float) -> None: ...
+
+
+class Meters(Protocol):
+    """Where slots report (monitor/metrics.py)."""
+
+    def of(self, model: str | None, version: int | str = "", track: str = "", protocol: str = "") -> Any: ...
+
+    def batches(self, model: str, version: int | str, track: str = "") -> Any: ...
+
+    def worker_restarted(self, model: str, version: int | str) -> None: ...
+
+    def quarantined(self, model: str, version: int | str) -> None: ...
+
+    def set_ready(self, model: str, version: int | str, is_ready: bool) -> None: ...
+
+    def forget(self, model: str, version: int | str) -> None: ...
+
+
+@dataclass(frozen=True)
+class SlotLimits:
+    max_waiting_requests: int
+    max_waiting_bytes: int
+    timeout_s: float
+    max_batch: int
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What every slot of a server shares."""
+
+    loop: asyncio.AbstractEventLoop
+    clock: Callable[[], float]
+    lanes: Lanes
+    meters: Meters
+    kill: Callable[[int], None]
+    exit_of: Callable[[int], Any]
+    available_memory_bytes: Callable[[], int | None]
+    tell: Callable[..., None]
+    force: bool = False

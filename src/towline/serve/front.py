@@ -110,6 +110,8 @@ class Front:
         if self._uses_workers:
             self.pool.keep_spare()
         tasks = [asyncio.ensure_future(self._keep_time()), asyncio.ensure_future(self.plane.tick_forever())]
+        for task in tasks:
+            task.add_done_callback(_end_without)
         self.hub.send({"to": "controller", "do": "front-started"})
         await self.server.serve([self._listener])
         for task in tasks:
@@ -196,6 +198,13 @@ class Scrape:
             ended = time.monotonic()
             self._until_s = ended + 10 * (ended - began)
         return self._page
+
+
+def _end_without(task: asyncio.Task[None]) -> None:
+    """Without its clock a front would answer until the first thing that hangs. The supervisor starts a sound one."""
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("the front's clock failed and the front ends", exc_info=task.exception())
+        os._exit(1)
 
 
 class _Server(uvicorn.Server):

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from towline.core.errors import EngineError, TowlineError, VersionError
+from towline.core.errors import EngineError, TowlineError, Unavailable, VersionError
 from towline.core.frames import FrameError
 from towline.core.manifest import Manifest, encode_manifest
 from towline.core.warmup import WarmReport
@@ -86,9 +86,11 @@ class ProcessLanes:
             if not report.is_ready:
                 raise VersionError(report.reason, code="GOLDEN_MISMATCH", hint="Test this version on this machine before it serves here.")
             await worker.start(1 if 0 <= report.one_row_us < TINY_RUN_US else self._cores)
-        except BaseException:
+        except BaseException as error:
             if worker is not None:
                 self._pool.end(worker)
+            if isinstance(error, OSError):
+                raise Unavailable(f"The system gave no room for a worker: {error.strerror}.", code="NO_WORKER") from error
             raise
         return worker
 

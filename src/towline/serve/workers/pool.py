@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from dataclasses import dataclass
@@ -14,9 +15,14 @@ from towline.core.errors import TowlineError, Unavailable
 from towline.serve.workers.hub import Exit
 from towline.serve.workers.process import Worker
 
+log = logging.getLogger("towline.serve")
+
 _FORKED_ENGINE = "onnxruntime"
 _BIRTH_TIMEOUT_S = 30.0
-_BIRTH_TRIES = 5
+_PAUSES_S = (0.02, 0.05, 0.1, 0.2, 0.5)
+_PING_LIMIT_S = 2.0
+# An adopted worker is wanted at once or not at all.
+_ADOPTION_S = 30.0
 
 
 class Undertaker(Protocol):
@@ -49,26 +55,48 @@ class Pool:
 
     def keep_spare(self) -> None:
         """Have one unloaded worker waiting, so that the next load or restart does not wait for a process to start."""
-        if not self._is_closed and (self._spare is None or self._spare.is_dead):
+        if self._is_closed or (self._spare is not None and not self._spare.is_dead):
+            return
+        try:
             self._spare = self._spawn(_FORKED_ENGINE)
+        except OSError as error:
+            # No descriptors left, say. The next load asks for a worker of its own.
+            log.warning("no spare worker could be asked for: %s", error)
 
     async def take(self, engine: str) -> Worker:
-        """A living, unloaded worker. Tries again when the one it got died young (the fork server may just have been replaced)."""
-        for attempt in range(_BIRTH_TRIES):
-            worker = self._spare if engine == _FORKED_ENGINE else None
+        """A living, unloaded worker. Tries again when the one it got died young (the fork server may just have been replaced).
+
+        Raises Unavailable when there is none for half a minute.
+        """
+        until_s = self._loop.time() + _BIRTH_TIMEOUT_S
+        attempt = 0
+        while (left_s := until_s - self._loop.time()) > 0:
+            worker = await self._living(engine, left_s)
+            if worker is not None:
+                self._loop.call_soon(self.keep_spare)
+                return worker
+            await asyncio.sleep(_PAUSES_S[min(attempt, len(_PAUSES_S) - 1)])
+            attempt += 1
+        raise Unavailable("No worker process could be started.", code="NO_WORKER", retry_after_s=5.0, hint="See the server's log.")
+
+    async def _living(self, engine: str, timeout_s: float) -> Worker | None:
+        """The spare or a new worker, once it has answered; None when it did not."""
+        worker = self._spare if engine == _FORKED_ENGINE else None
+        if worker is not None:
+            self._spare = None
+        try:
             if worker is None or worker.is_dead:
                 worker = self._spawn(engine)
-            else:
-                self._spare = None
-            try:
-                await asyncio.wait_for(asyncio.shield(worker.born), _BIRTH_TIMEOUT_S)
-            except (TowlineError, TimeoutError):
-                worker.close()
-                await asyncio.sleep(0.02 * 2**attempt)
-                continue
-            self._loop.call_soon(self.keep_spare)
-            return worker
-        raise Unavailable("No worker process could be started.", code="NO_WORKER", retry_after_s=5.0, hint="See the server's log.")
+            await asyncio.wait_for(asyncio.shield(worker.born), timeout_s)
+            # The spare may have been stopped since it was born; loading would wait for it much longer.
+            await worker.ask({"do": "ping"}, timeout_s=_PING_LIMIT_S)
+        except (TowlineError, TimeoutError, OSError) as error:
+            if isinstance(error, OSError):
+                log.warning("a worker could not be asked for: %s", error)
+            if worker is not None:
+                self.end(worker)
+            return None
+        return worker
 
     def adopt(self, message: dict[str, Any], descriptors: list[int]) -> None:
         """Take over a worker that has loaded `digest` already: it was used to prove the version at import."""
@@ -79,12 +107,19 @@ class Pool:
         worker.use_arena(Arena(inputs_fd, outputs_fd, slots=int(message["slots"]), slot_bytes=int(message["slot_bytes"])))
         earlier = self._adopted.pop(message["digest"], None)
         if earlier is not None:
-            earlier.close()
+            self.end(earlier)
         self._adopted[message["digest"]] = worker
+        self._loop.call_later(_ADOPTION_S, self._send_away, message["digest"], worker)
 
     def adopted(self, digest: str) -> Worker | None:
         worker = self._adopted.pop(digest, None)
         return worker if worker is not None and not worker.is_dead else None
+
+    def _send_away(self, digest: str, worker: Worker) -> None:
+        """Nobody wanted the version it has loaded: an older number of a watched folder, say."""
+        if self._adopted.get(digest) is worker:
+            del self._adopted[digest]
+            self.end(worker)
 
     def end(self, worker: Worker) -> None:
         """Close a worker for good. Killed as well: one that hangs in a run would not notice that its channel is closed."""
@@ -100,7 +135,12 @@ class Pool:
 
     def _spawn(self, engine: str) -> Worker:
         link, their_link = channel.channel()
-        control, their_control = channel.channel()
+        try:
+            control, their_control = channel.channel()
+        except OSError:
+            link.close()
+            their_link.close()
+            raise
         self.hub.spawn(engine, their_link, their_control)
         return Worker(self._loop, link, control)
 

@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 from towline.core import channel
 from towline.core.arena import Arena
 from towline.core.engine import Engine, EngineOptions, Session
-from towline.core.errors import Kind, MissingExtra, TowlineError
+from towline.core.errors import Kind, MissingExtra, TowlineError, VersionError
 from towline.core.frames import FrameError, FrameReader, FrameTooLarge, FrameWriter
 from towline.core.manifest import Manifest, decode_manifest
 from towline.core.process import become, ignore_signals_of_the_terminal, settle_collector
@@ -63,6 +64,9 @@ class Host:
                 answer: dict[str, Any] | None = {"ok": self._carry_out(message, descriptors)}
             except TowlineError as error:
                 answer = {"error": error_message(error)}
+            except OSError as error:
+                # Removed while it was being read, say.
+                answer = {"error": error_message(VersionError(f"Its files cannot be read: {error.strerror}."))}
             except MemoryError:
                 answer = {
                     "error": {
@@ -220,12 +224,20 @@ def _fork_worker(end: socket.socket, engine: Engine, descriptors: list[int]) -> 
 def run_worker(engine: Engine, link: socket.socket, control: socket.socket) -> None:
     become("towline-worker")
     ignore_signals_of_the_terminal()
+    threading.excepthook = lambda failure: _end(failure.exc_value)
     try:
         Host(engine, link, control).work()
-    except (BrokenPipeError, ConnectionResetError):
-        pass
-    finally:
-        os._exit(0)
+    except BaseException as error:
+        _end(error)
+
+
+def _end(error: BaseException | None) -> None:
+    """End the process with whichever thread fails: a worker that looked well and never answered would be worse."""
+    if not isinstance(error, BrokenPipeError | ConnectionResetError):
+        traceback.print_exception(error)
+        os._exit(1)
+    # The front has gone.
+    os._exit(0)
 
 
 def main(argv: list[str]) -> None:
@@ -233,6 +245,7 @@ def main(argv: list[str]) -> None:
         "fork-server": lambda: fork_server(socket.socket(fileno=int(argv[1]))),
         "worker": lambda: run_worker(load_engine(argv[1]), socket.socket(fileno=int(argv[2])), socket.socket(fileno=int(argv[3]))),
     }
+    become("towline-forks" if argv[0] == "fork-server" else "towline-worker")
     ignore_signals_of_the_terminal()
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         roles[argv[0]]()

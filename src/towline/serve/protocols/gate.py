@@ -10,30 +10,34 @@ from collections.abc import Callable
 from typing import Protocol
 
 from towline.core.config import Settings
-from towline.core.errors import Kind, TowlineError
+from towline.core.errors import TowlineError
 from towline.serve.contract import HttpRequest, HttpResponse, Reply
+from towline.serve.protocols import refusals
 from towline.serve.protocols.errors import allowing, own_error, wrong_method
+from towline.serve.protocols.exchange import Exchange
 from towline.serve.protocols.table import MAX_TARGET_BYTES, Found, RouteTable
 
 log = logging.getLogger("towline.http")
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
-# Statuses that only the HTTP layer itself gives; the rest follow from the error's kind.
-_STATUS_OF_CODE = {"HEADERS_TOO_LARGE": 431, "REQUEST_TIMEOUT": 408, "MISDIRECTED": 421}
 _KNOWN_HOSTS = 64
+_VERSIONS = ("1.1", "1.0")
 _HOST = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
+# A user before the host is not taken: who reads it otherwise would reach another host.
+_ABSOLUTE = re.compile(rb"(?i:https?)://" + _HOST.pattern + rb"(?=[/?]|$)")
 _JSON = b"application/json"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
-_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+# Version ff and ids of zeros are no trace context (W3C Trace Context, 2.2).
+_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _LOOPBACK_NAMES = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
 
 
 class Connection(Protocol):
-    def late(self) -> None:
-        """The connection sat too long in what it was doing."""
+    def has_stalled(self, now_s: float) -> bool:
+        """Whether its client sits too long in what it is doing."""
         ...
 
-    def is_late(self, now_s: float) -> bool: ...
+    def evict(self) -> None: ...
 
 
 class Gate:
@@ -47,6 +51,8 @@ class Gate:
         self.has_fallback = has_fallback
         self.is_draining = False
         self.connections: set[Connection] = set()
+        # Of bodies that are still arriving, or wait for the answers before theirs, on all connections.
+        self.held_bytes = 0
         self.now_s = clock()
         self._date = self._json_head = b""
         self._clock = clock
@@ -65,15 +71,17 @@ class Gate:
 
     def sweep(self) -> None:
         """Once a second: end the connections that stall."""
-        for connection in [one for one in self.connections if one.is_late(self.now_s)]:
-            connection.late()
+        for connection in [one for one in self.connections if one.has_stalled(self.now_s)]:
+            connection.evict()
 
     def check_head(self, headers: list[tuple[bytes, bytes]], target: bytes, hosts: int, version: str) -> TowlineError | None:
         """What is wrong with a request's head, beyond what the parser refuses."""
+        if version not in _VERSIONS:
+            return refusals.wrong_version()
         if hosts != 1 and not (hosts == 0 and version == "1.0"):
-            return _bad_request("A request needs exactly one Host header.", "host")
+            return refusals.bad_request("A request needs exactly one Host header.", "host")
         if len(headers) > self.limits.max_headers:
-            return headers_too_large(self.limits)
+            return refusals.headers_too_large(self.limits)
         size = len(target)
         host = None
         for name, value in headers:
@@ -81,24 +89,42 @@ class Gate:
             if name == b"host":
                 host = value
         if size > self.limits.max_header_bytes or len(target) > MAX_TARGET_BYTES:
-            return headers_too_large(self.limits)
+            return refusals.headers_too_large(self.limits)
+        if not target.startswith(b"/"):
+            problem = self._check_target(target)
+            if problem is not None:
+                return problem
         return None if host is None or host in self._known_hosts else self._check_host(host)
+
+    def _check_target(self, target: bytes) -> TowlineError | None:
+        """`http://host/path` names a host of its own, which counts more than the Host header (RFC 9112, 3.2.2)."""
+        if target == b"*":
+            return None
+        match = _ABSOLUTE.match(target)
+        if match is None:
+            return refusals.bad_request("The request target is not a path.", "target")
+        return refusals.misdirected("target") if self._hosts and match.group(1).lower() not in self._hosts else None
 
     def _check_host(self, host: bytes) -> TowlineError | None:
         match = _HOST.fullmatch(host)
         if match is None:
-            return _bad_request("The Host header is not a host name.", "host")
+            return refusals.bad_request("The Host header is not a host name.", "host")
         if self._hosts and match.group(1).lower() not in self._hosts:
-            return TowlineError(
-                "This server does not answer for that host.",
-                code="MISDIRECTED",
-                kind=Kind.INVALID,
-                field="host",
-                hint="Name the host in the setting allowed_hosts.",
-            )
+            return refusals.misdirected("host")
         if len(self._known_hosts) < _KNOWN_HOSTS:
             self._known_hosts.add(host)
         return None
+
+    def hold(self, exchange: Exchange) -> bool:
+        """Count what has arrived of a request that is not complete; False when all of them together are more than there is room for."""
+        grown = exchange.body_bytes - exchange.held_bytes
+        exchange.held_bytes += grown
+        self.held_bytes += grown
+        return self.held_bytes <= self.limits.max_waiting_bytes
+
+    def release(self, exchange: Exchange) -> None:
+        self.held_bytes -= exchange.held_bytes
+        exchange.held_bytes = 0
 
     def handle(self, found: Found, request: HttpRequest, reply: Reply) -> Callable[[], None] | None:
         """Call the route's handler. Whatever it raises becomes an answer: what it meant to say, or a 500 that says nothing."""
@@ -106,9 +132,10 @@ class Gate:
             if found.handler is not None:
                 return found.handler(request, found.params, reply)
             if found.error is not None:
-                raise found.error
-            allowed = found.allow.split(", ")
-            reply(allowing(own_error(wrong_method(request.method, allowed), request), allowed))
+                reply(own_error(found.error, request))
+            else:
+                allowed = found.allow.split(", ")
+                reply(allowing(own_error(wrong_method(request.method, allowed), request), allowed))
         except TowlineError as error:
             reply(own_error(error, request))
         except Exception:
@@ -145,31 +172,6 @@ class Gate:
             extra,
             b"" if keep_alive else b"connection: close\r\n",
         )
-
-
-def refusal(error: TowlineError) -> HttpResponse:
-    """The answer of the HTTP layer itself."""
-    response = own_error(error)
-    response.status = _STATUS_OF_CODE.get(error.code, response.status)
-    return response
-
-
-def headers_too_large(limits: Settings) -> TowlineError:
-    return TowlineError(
-        f"The request's head is larger than {limits.max_header_bytes} bytes or {limits.max_headers} headers.",
-        code="HEADERS_TOO_LARGE",
-        kind=Kind.TOO_LARGE,
-    )
-
-
-def body_too_large(limits: Settings) -> TowlineError:
-    return TowlineError(
-        f"The body is larger than the {limits.max_request_bytes} bytes this server takes.", code="BODY_TOO_LARGE", kind=Kind.TOO_LARGE
-    )
-
-
-def _bad_request(message: str, field: str) -> TowlineError:
-    return TowlineError(message, code="BAD_REQUEST", kind=Kind.INVALID, field=field)
 
 
 def _allowed_hosts(settings: Settings) -> frozenset[bytes]:

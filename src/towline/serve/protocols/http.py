@@ -9,69 +9,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
 import httptools
-import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from towline.core.errors import Kind, TowlineError
+from towline.core.errors import TowlineError
 from towline.serve.contract import HttpRequest, HttpResponse
-from towline.serve.protocols.gate import Gate, body_too_large, headers_too_large, refusal
-from towline.serve.protocols.table import Found
+from towline.serve.protocols import refusals
+from towline.serve.protocols.exchange import Exchange, Head, learn
+from towline.serve.protocols.gate import Gate
+from towline.serve.protocols.pace import Pace
 
 log = logging.getLogger("towline.http")
 
 # What the reading side is doing. REST: between requests.
 HEAD, BODY, REST, CLOSING = "head", "body", "rest", "closing"
 _MAX_PARTS = 1024
-# After a refusal the client may still be sending: so much is read and thrown away, so long, so that it can read the answer.
-_DISCARD_BYTES = 1 << 20
+_MAX_CHUNKS = 65_536
+# Of a body sent in chunks: what is no body, which is sizes, extensions and trailers.
+_MAX_FRAMING_BYTES = 1 << 20
+# After a refusal the client may still be sending: that is read and thrown away, so that it can read the answer.
 _LINGER_S = 2.0
+_LINGER_AT_MOST_S = 10.0
 _BODY_GRACE_S = 5.0
 _LAME_DUCK_S = 0.3
+# Connections above the limit that are told so; more are cut without a word.
+_MAX_TURNED_AWAY = 256
 _WATCHED = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", b"x-request-id", b"traceparent"})
-
-
-class _NoEvent:
-    def set(self) -> None:
-        """uvicorn sets a cycle's event when the connection is lost; an exchange learns of that by `cancel`."""
-
-
-class Exchange(msgspec.Struct, eq=False):
-    """One request and its answer. `response_complete`, `keep_alive`, `disconnected` and `message_event` are uvicorn's of a cycle."""
-
-    url: bytes = b""
-    method: bytes = b""
-    headers: list[tuple[bytes, bytes]] = []
-    # Repeated by the answer: the request's id, the client's or ours, and the line of its trace context.
-    id: bytes = b""
-    trace: bytes = b""
-    parts: list[bytes] = []
-    body_bytes: int = 0
-    found: Found | None = None
-    # Known before the request is complete when it is refused.
-    response: HttpResponse | None = None
-    cancel: Callable[[], None] | None = None
-    keep_alive: bool = True
-    response_complete: bool = False
-    disconnected: bool = False
-    message_event: ClassVar[_NoEvent] = _NoEvent()
-
-
-class Head(msgspec.Struct, frozen=True, gc=False):
-    """The bytes of a request's head that passed every check, and what they came to. The same bytes again need no parser.
-
-    `size` is that of head and body together.
-    """
-
-    raw: bytes
-    size: int
-    method: bytes
-    headers: list[tuple[bytes, bytes]]
-    found: Found
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -82,16 +48,19 @@ class GuardedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._phase = HEAD
-        self._since_s = self.gate.now_s
-        self._write_stalled_s: float | None = None
+        self._since_s = self._closing_since_s = self.gate.now_s
+        # What is watched for its speed: answers the client does not take, else the body it sends.
+        self._pace: Pace | None = None
         # The request being read, unless it is the ASGI app's; and the one being answered, exchange or uvicorn's cycle.
         self._reading: Exchange | None = None
         self._current: Any = None
-        self._head_bytes = 0
-        self._hosts = 0
-        self._length = 0
+        # Bytes of the request being read that are not its body.
+        self._overhead_bytes = 0
+        self._hosts = self._length = 0
+        # Chunks begun; -1 when the body is not sent in chunks.
+        self._chunks = -1
         self._problem: TowlineError | None = None
-        self._discarded = 0
+        self._is_parsing = self._is_advancing = False
         # The head of the last request, and the exchange that may become it.
         self._known: Head | None = None
         self._learning: Exchange | None = None
@@ -101,14 +70,19 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.gate.connections.add(self)
-        if len(self.connections) > self.gate.limits.max_connections:
-            self._refuse(TowlineError("Too many connections.", code="TOO_MANY_CONNECTIONS", kind=Kind.UNAVAILABLE, retry_after_s=1.0))
+        excess = len(self.connections) - self.gate.limits.max_connections
+        if excess > _MAX_TURNED_AWAY:
+            transport.abort()
+        elif excess > 0:
+            self._refuse(refusals.too_many_connections())
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gate.connections.discard(self)
-        for cycle in (self._current, *(waiting for waiting, _ in self.pipeline)):
-            if isinstance(cycle, Exchange) and cycle.cancel is not None:
-                cycle.cancel()
+        for exchange in (self._reading, self._current, *(waiting for waiting, _ in self.pipeline)):
+            if isinstance(exchange, Exchange):
+                self.gate.release(exchange)
+                if exchange.cancel is not None:
+                    exchange.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -121,51 +95,69 @@ class GuardedProtocol(HttpToolsProtocol):
                 and self.cycle.response_complete
                 and not self.flow.write_paused
             ):
+                self._since_s = now_s = self.gate.now_s
                 self.cycle = exchange = Exchange(  # type: ignore[assignment]
-                    method=known.method, headers=known.headers, found=known.found, parts=[data[len(known.raw) :]]
+                    method=known.method, headers=known.headers, found=known.found, parts=[data[len(known.raw) :]], received_s=now_s
                 )
-                self._since_s = self.gate.now_s
                 self._begin(exchange)
                 return
         elif self._phase is CLOSING:
-            self._discarded += len(data)
-            if self._discarded > _DISCARD_BYTES:
-                self.transport.abort()
+            self._since_s = self.gate.now_s
             return
         starts_here = self._phase is REST
         self._feed(data)
         if starts_here and self._learning is not None:
-            self._learn(data, self._learning)
+            self._known = learn(data, self._learning) or self._known
         self._learning = None
 
-    def _learn(self, data: bytes, exchange: Exchange) -> None:
-        """Remember the head of a request that came whole, and alone, in `data`."""
-        raw = data[: len(data) - self._length]
-        if exchange.found is not None and raw.endswith(b"\r\n\r\n") and raw.count(b"\r\n\r\n") == 1:
-            self._known = Head(raw, len(data), exchange.method, exchange.headers, exchange.found)
-
     def _feed(self, data: bytes) -> None:
-        if self._phase is not BODY:
-            self._head_bytes += len(data)
+        self._overhead_bytes += len(data)
+        self._is_parsing = True
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(TowlineError("This server does not switch protocols.", code="BAD_REQUEST", kind=Kind.INVALID))
-        except httptools.HttpParserCallbackError as error:
+        except httptools.HttpParserUpgrade as offer:
+            # An offer to speak something else may be ignored (RFC 9110, 7.8). What follows it is HTTP/1.1 still.
+            self._feed_rest(memoryview(data)[offer.args[0] :])
+        except httptools.HttpParserError as error:
+            self._refuse_unreadable(error)
+        self._is_parsing = False
+        if self._phase is BODY and self._reading is not None and not self.gate.hold(self._reading):
+            self._refuse(refusals.too_many_bytes())
+        elif self._overhead_bytes > self.gate.limits.max_header_bytes:
+            self._check_overhead()
+
+    def _feed_rest(self, rest: memoryview) -> None:
+        while rest and self._phase is not CLOSING:
+            try:
+                self.parser.feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                rest = rest[offer.args[0] :]
+            except httptools.HttpParserError as error:
+                self._refuse_unreadable(error)
+
+    def _refuse_unreadable(self, error: httptools.HttpParserError) -> None:
+        if isinstance(error, httptools.HttpParserCallbackError):
             # An exception of one of our own callbacks, told apart from a fault of the client's.
             log.error("a request could not be read", exc_info=error)
-            self._refuse(TowlineError("The request could not be read."))
-        except httptools.HttpParserError:
-            self._refuse(TowlineError("This is not an HTTP/1.1 request.", code="BAD_REQUEST", kind=Kind.INVALID))
+            self._refuse(refusals.unreadable())
         else:
-            if self._phase is HEAD and self._head_bytes > self.gate.limits.max_header_bytes:
-                self._refuse(headers_too_large(self.gate.limits))
+            self._refuse(refusals.not_http())
+
+    def _check_overhead(self) -> None:
+        if self._phase is not BODY:
+            self._refuse(refusals.headers_too_large(self.gate.limits))
+        elif self._overhead_bytes > _MAX_FRAMING_BYTES:
+            self._refuse(refusals.too_finely_chunked())
 
     # The parser's callbacks, in the order they come
 
     def on_message_begin(self) -> None:
-        self._reading = Exchange()
+        if self._phase is CLOSING:
+            return
+        self._reading = Exchange(received_s=self.gate.now_s)
         self._hosts = self._length = 0
+        self._chunks = -1
         self._problem = None
         self.expect_100_continue = False
         if self._phase is REST:
@@ -177,9 +169,10 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         exchange = self._reading
-        if exchange is None:
+        # Trailers come this way too. Nothing we answer asks for one.
+        if exchange is None or self._phase is BODY:
             return
-        name = name.lower()
+        name, value = name.lower(), value.rstrip(b" \t")
         exchange.headers.append((name, value))
         if name not in _WATCHED:
             return
@@ -187,10 +180,14 @@ class GuardedProtocol(HttpToolsProtocol):
             self._hosts += 1
         elif name == b"content-length":
             self._length = int(value) if len(value) < 20 and value.isdigit() else self.gate.limits.max_request_bytes + 1
-        elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
-            self._problem = TowlineError("The only transfer-encoding taken is 'chunked'.", code="BAD_REQUEST", kind=Kind.INVALID)
+        elif name == b"transfer-encoding":
+            self._chunks = 0
+            if value.lower() != b"chunked":
+                self._problem = refusals.wrong_transfer_encoding()
         elif name == b"expect":
             self.expect_100_continue = value.lower() == b"100-continue"
+            if not self.expect_100_continue:
+                self._problem = refusals.unknown_expectation()
         elif name == b"traceparent":
             exchange.trace = self.gate.trace_line(value)
         elif self.gate.is_request_id(value):
@@ -205,17 +202,19 @@ class GuardedProtocol(HttpToolsProtocol):
         exchange.keep_alive = version == "1.1" and self.parser.should_keep_alive()
         problem = self._problem or gate.check_head(exchange.headers, exchange.url, self._hosts, version)
         if problem is None and self._length > gate.limits.max_request_bytes:
-            problem = body_too_large(gate.limits)
+            problem = refusals.body_too_large(gate.limits)
+        if problem is None and self._chunks == 0 and version != "1.1":
+            problem = refusals.wrong_transfer_encoding()
         if problem is not None:
             self._refuse(problem)
             return
-        self._head_bytes = 0
-        self._phase, self._since_s = BODY, gate.now_s
+        self._overhead_bytes = 0
+        self._phase, self._since_s, self._pace = BODY, gate.now_s, None
         exchange.found = gate.routes.find(exchange.method, exchange.url)
         if exchange.found.error is not None and gate.has_fallback:
             self._hand_over(exchange)
-        elif self.expect_100_continue:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        elif self.expect_100_continue and (self.cycle is None or self.cycle.response_complete):
+            self._continue()
 
     def _hand_over(self, exchange: Exchange) -> None:
         """Give a request that no route of ours takes to the ASGI app, by uvicorn's own way."""
@@ -225,6 +224,16 @@ class GuardedProtocol(HttpToolsProtocol):
         self.headers.extend(exchange.headers)
         super().on_headers_complete()
 
+    def _continue(self) -> None:
+        """Tell a client that waits with its body to send it."""
+        self.expect_100_continue = False
+        self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_chunk_header(self) -> None:
+        self._chunks += 1
+        if self._chunks > _MAX_CHUNKS:
+            self._refuse(refusals.too_finely_chunked())
+
     def on_body(self, body: bytes) -> None:
         exchange = self._reading
         if exchange is None:
@@ -232,25 +241,26 @@ class GuardedProtocol(HttpToolsProtocol):
                 super().on_body(body)
             return
         exchange.body_bytes += len(body)
+        self._overhead_bytes -= len(body)
         if exchange.body_bytes > self.gate.limits.max_request_bytes:
-            self._refuse(body_too_large(self.gate.limits))
+            self._refuse(refusals.body_too_large(self.gate.limits))
             return
         exchange.parts.append(body)
         if len(exchange.parts) > _MAX_PARTS:
-            exchange.parts = [b"".join(exchange.parts)]
+            exchange.gather()
 
     def on_message_complete(self) -> None:
         if self._phase is CLOSING:
             return
         self._phase, self._since_s = REST, self.gate.now_s
+        self._overhead_bytes = 0
         exchange, self._reading = self._reading, None
         if exchange is None:
             super().on_message_complete()
             return
-        # Only a request with a declared length, an open connection and no half-way answer is remembered by its head.
-        is_plain = exchange.keep_alive and exchange.body_bytes == self._length and not self.expect_100_continue
-        # Nor one that tells an id or a trace: those change from one request to the next.
-        self._learning = exchange if is_plain and self._length and not exchange.id and not exchange.trace else None
+        # A head is remembered when it declares a length, leaves the connection open, and tells neither an id nor a trace:
+        # those change from one request to the next.
+        self._learning = exchange if self._length and exchange.keep_alive and not (exchange.id or exchange.trace) else None
         self._line_up(exchange)
 
     # Answers, in the order of their requests
@@ -267,14 +277,15 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _begin(self, exchange: Exchange) -> None:
         self._current = exchange
-        if exchange.response is not None or exchange.found is None:
-            self._answer(exchange, exchange.response or refusal(TowlineError("The request could not be read.")))
+        if exchange.held_bytes:
+            self.gate.release(exchange)
+        if exchange.response is not None:
+            self._answer(exchange, exchange.response)
             return
-        parts, exchange.parts = exchange.parts, []
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
-        found = exchange.found
-        exchange.id = exchange.id or self.gate.new_id()
-        request = HttpRequest(exchange.method.decode("ascii"), found.path, found.query, exchange.headers, body, self._since_s, exchange.id)
+        assert exchange.found is not None
+        found, exchange.id = exchange.found, exchange.id or self.gate.new_id()
+        method, body = exchange.method.decode("ascii"), exchange.take_body()
+        request = HttpRequest(method, found.path, found.query, exchange.headers, body, exchange.received_s, exchange.id)
         exchange.cancel = self.gate.handle(found, request, partial(self._answer, exchange))
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
@@ -288,8 +299,8 @@ class GuardedProtocol(HttpToolsProtocol):
         exchange.cancel = None
         if self.transport.is_closing():
             return
-        keep_alive = exchange.keep_alive and not self.gate.is_draining
-        head = self.gate.head(response, exchange.id or self.gate.new_id(), exchange.trace, keep_alive=keep_alive)
+        keep_alive = exchange.keep_alive and (not self.gate.is_draining or self._has_more())
+        head = self.gate.head(response, exchange.id, exchange.trace, keep_alive=keep_alive)
         self.transport.write(head if exchange.method == b"HEAD" else head + response.body)
         if keep_alive:
             self.on_response_complete()
@@ -300,29 +311,40 @@ class GuardedProtocol(HttpToolsProtocol):
         """Also called by uvicorn's cycles. Arms no timer per response, as uvicorn would: the gate sweeps all connections."""
         self.server_state.total_requests += 1
         self._since_s = self.gate.now_s
-        self._next()
+        if self.pipeline or self.flow.read_paused:
+            self._next()
+        elif self._phase is BODY and self.expect_100_continue:
+            self._continue()
 
     def _next(self) -> None:
         """Go on with what is lined up, unless the client does not read the answers it has."""
-        if self.flow.write_paused or self.transport.is_closing():
+        if self._is_advancing:
+            # An answer given at once comes back here: the loop below goes on, so that a long line needs no deep stack.
             return
-        if self.pipeline:
-            cycle: Any
-            cycle, app = self.pipeline.pop()
-            if isinstance(cycle, Exchange):
-                self._begin(cycle)
-            else:
-                self._start_asgi_task(cycle, app)
-        elif self.flow.read_paused:
+        self._is_advancing = True
+        try:
+            while self.pipeline and self._current.response_complete and not self._is_stuck():
+                cycle: Any
+                cycle, app = self.pipeline.pop()
+                if isinstance(cycle, Exchange):
+                    self._begin(cycle)
+                else:
+                    self._start_asgi_task(cycle, app)
+        finally:
+            self._is_advancing = False
+        if not self.pipeline and not self._is_stuck():
             self.flow.resume_reading()
+
+    def _is_stuck(self) -> bool:
+        return self.flow.write_paused or self.transport.is_closing()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._write_stalled_s = self.gate.now_s
+        self._pace = None
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._write_stalled_s = None
+        self._pace = None
         if self._current is None or self._current.response_complete:
             self._next()
 
@@ -334,49 +356,73 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         exchange, self._reading = self._reading or Exchange(), None
         self._phase, self._since_s = CLOSING, self.gate.now_s
+        self.gate.release(exchange)
         exchange.parts = []
         exchange.keep_alive = False
-        exchange.response = refusal(problem)
+        exchange.id = exchange.id or self.gate.new_id()
+        exchange.response = refusals.response_to(problem, exchange.id)
         self._line_up(exchange)
 
     def _close_gently(self) -> None:
         """After a refusal end our side only, and throw away what the client still sends, so that it can read the answer."""
         if self._phase is CLOSING and self.transport.can_write_eof():
-            self._since_s = self.gate.now_s
+            self._since_s = self._closing_since_s = self.gate.now_s
             self.flow.resume_reading()
             self.transport.write_eof()
         else:
             self.transport.close()
 
+    def _has_more(self) -> bool:
+        """Asked while the server drains: whether more of this client's requests are here, so that the connection cannot end yet."""
+        if self.pipeline or self._phase is not REST:
+            return True
+        if self._is_parsing:
+            # Only what follows in the same packet, if anything does, will tell.
+            self.loop.call_later(_LAME_DUCK_S, self._close_if_idle)
+        return self._is_parsing
+
     def shutdown(self) -> None:
         """uvicorn calls this when the server drains. An idle client may be sending just now: it gets a moment, and its answer."""
+        self.gate.is_draining = True
         if self._current is not None and not self._current.response_complete:
-            self._current.keep_alive = False
-        elif self._phase is REST or not self._head_bytes:
+            self._current.keep_alive = self._current.keep_alive and isinstance(self._current, Exchange)
+        else:
             self.loop.call_later(_LAME_DUCK_S, self._close_if_idle)
 
     def _close_if_idle(self) -> None:
         is_answered = self._current is None or self._current.response_complete
-        if is_answered and self._phase in (REST, HEAD) and not self._head_bytes and not self.transport.is_closing():
+        is_between = self._phase is REST or (self._phase is HEAD and self._reading is None)
+        if is_answered and is_between and not self.pipeline and not self.transport.is_closing():
             self.transport.close()
 
-    def is_late(self, now_s: float) -> bool:
+    def has_stalled(self, now_s: float) -> bool:
+        """Asked once a second: whether the client sits in what it is doing for longer than it may."""
         limits, waited_s = self.gate.limits, now_s - self._since_s
-        if self._write_stalled_s is not None and now_s - self._write_stalled_s > limits.write_timeout_s:
-            return True
+        is_answered = self._current is None or self._current.response_complete
+        if self.flow.write_paused:
+            return self._is_too_slow(-self.transport.get_write_buffer_size(), now_s, limits.write_timeout_s)
         if self._phase is CLOSING:
-            return waited_s > _LINGER_S and (self._current is None or self._current.response_complete)
+            return is_answered and (waited_s > _LINGER_S or now_s - self._closing_since_s > _LINGER_AT_MOST_S)
+        if self._phase is REST:
+            return is_answered and waited_s > limits.idle_timeout_s
+        if self.flow.read_paused:
+            # It is we who do not read.
+            self._since_s, self._pace = now_s, None
+            return False
         if self._phase is HEAD:
             return waited_s > limits.header_timeout_s
-        if self._phase is BODY:
-            received = self._reading.body_bytes if self._reading is not None else 0
-            return self._reading is not None and waited_s > _BODY_GRACE_S + received / max(limits.min_body_bytes_per_s, 1)
-        return waited_s > limits.idle_timeout_s and (self._current is None or self._current.response_complete)
+        return self._reading is not None and self._is_too_slow(self._reading.body_bytes, now_s, _BODY_GRACE_S)
 
-    def late(self) -> None:
-        """Called by the gate's sweep when `is_late`."""
-        if self._phase in (HEAD, BODY) and self._reading is not None and self._write_stalled_s is None:
-            self._refuse(TowlineError("The request did not arrive in time.", code="REQUEST_TIMEOUT", kind=Kind.DEADLINE))
+    def _is_too_slow(self, done_bytes: int, now_s: float, grace_s: float) -> bool:
+        if self._pace is None:
+            self._pace = Pace(now_s, done_bytes)
+            return False
+        return self._pace.is_too_slow(done_bytes, now_s, min_bytes_per_s=self.gate.limits.min_body_bytes_per_s, grace_s=grace_s)
+
+    def evict(self) -> None:
+        """Called by the gate's sweep when `has_stalled`."""
+        if self._phase in (HEAD, BODY) and self._reading is not None and not self.flow.write_paused:
+            self._refuse(refusals.request_timeout())
         else:
             self.transport.abort()
 

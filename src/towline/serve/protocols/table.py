@@ -13,7 +13,9 @@ from towline.core.errors import InvalidRequest, NotFound, TowlineError
 from towline.core.refs import clip
 from towline.serve.contract import Handler, Route
 
-_CACHED_TARGETS = 4096
+# What clients may make us remember: at most so many targets, each at most so long, and only those that lead somewhere.
+_CACHED_TARGETS = 1024
+_CACHED_TARGET_BYTES = 256
 MAX_TARGET_BYTES = 8192
 
 
@@ -40,9 +42,10 @@ class RouteTable:
         found = self._cache.get((method, target))
         if found is None:
             found = self._look_up(method.decode("ascii", "replace"), target)
-            if len(self._cache) >= _CACHED_TARGETS:
-                self._cache.clear()
-            self._cache[(method, target)] = found
+            if found.handler is not None and len(target) <= _CACHED_TARGET_BYTES:
+                if len(self._cache) >= _CACHED_TARGETS:
+                    self._cache.clear()
+                self._cache[(method, target)] = found
         return found
 
     def _look_up(self, method: str, target: bytes) -> Found:
@@ -75,6 +78,9 @@ class RouteTable:
 
 def _split(target: bytes) -> tuple[str, str]:
     """Path and query of `/path?query` or `http://host/path?query`."""
+    if b"#" in target:
+        # A fragment is the client's own; a server that cut it off would read another path than its proxy.
+        raise httptools.HttpParserInvalidURLError
     url = httptools.parse_url(target)
     return (url.path or b"/").decode("ascii"), (url.query or b"").decode("ascii", "replace")
 

@@ -35,7 +35,7 @@ _START = "import sys; from towline.cli.main import main; sys.exit(main())"
 class RunningServer:
     """`towline serve *sources` on a free port of loopback. A context manager: ready when entered, gone when left.
 
-    sources: what `towline serve` takes: model files, names, refs; none serves what the store deploys.
+    sources: what `towline serve` takes: model files, names, refs; none serves what the store deploys. All of them are waited for.
     home: its store; a temporary folder, removed in the end, when not given.
     settings: by their names in `towline config show`; given as TOWLINE_* variables. No setting of this shell reaches the server.
     flags: further words of the command line.
@@ -53,6 +53,7 @@ class RunningServer:
     ) -> None:
         self._temporary = None if home else tempfile.mkdtemp(prefix="towline-test-")
         self.home = Path(home or str(self._temporary))
+        self._sources = len({str(source) for source in sources})
         self._settings = dict(settings or {})
         self._command = [sys.executable, "-c", _START, "serve", *map(str, sources), "--home", str(self.home), "--port", "0", *flags]
         self._await_ready = await_ready
@@ -88,7 +89,8 @@ class RunningServer:
                 start_new_session=True,
             )
         if self._await_ready:
-            self.wait_until(self.is_ready, timeout_s=START_TIMEOUT_S)
+            # Files are imported one after the other, and what is imported is served meanwhile.
+            self.wait_until(lambda: self.is_ready() and self._ready_models() >= self._sources, timeout_s=START_TIMEOUT_S)
         return self
 
     def send_signal(self, number: int) -> None:
@@ -226,6 +228,9 @@ class RunningServer:
     def _only(self, role: str) -> int:
         self.wait_until(lambda: len(self.pids()[role]) == 1)
         return self.pids()[role][0]
+
+    def _ready_models(self) -> int:
+        return len({one["name"] for one in self.state().get("models", []) if one["state"] == "ready"})
 
     def _worker_of(self, model: str) -> int | None:
         for one in self.state().get("models", []):

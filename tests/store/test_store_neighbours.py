@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from store_making import add, complaints, fill
 
 from towline.core.errors import Conflict
+from towline.core.event import Event
 from towline.core.refs import Ref
 from towline.store.disk import Disk
 from towline.store.sqlite import SqliteStore, open_store
@@ -122,35 +126,80 @@ def test_a_publish_that_met_a_conflict_can_be_tried_again_from_the_same_folder(s
 
 
 class Interrupted(Disk):
-    """Lets a neighbour act once, in the middle of a publish: after all was checked, before the lock is held."""
+    """Lets a neighbour act once, just before a statement that begins with `before` runs for the `nth` time."""
 
-    def __init__(self, meanwhile: Callable[[], object]) -> None:
-        self._meanwhile: list[Callable[[], object]] = [meanwhile]
+    def __init__(self, meanwhile: Callable[[], object], *, before: str, nth: int) -> None:
+        waiting = [meanwhile] + [lambda: None] * (nth - 1)
 
-    def sync_folder(self, path: Path) -> None:
-        super().sync_folder(path)
-        if path.parent.name == "staging" and self._meanwhile:
-            self._meanwhile.pop()()
+        class Connection(sqlite3.Connection):
+            def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+                if sql.startswith(before) and waiting:
+                    waiting.pop()()
+                return super().execute(sql, *values)
+
+        self.connection_class = Connection
+
+
+def late_in_a_publish(meanwhile: Callable[[], object]) -> Disk:
+    """After everything was checked and read, before the lock is held: the first lock is for the note, the second for the row."""
+    return Interrupted(meanwhile, before="BEGIN IMMEDIATE", nth=2)
 
 
 def test_a_name_taken_in_another_case_meanwhile_is_a_conflict(store: SqliteStore, home: Path) -> None:
-    with open_store(home, disk=Interrupted(lambda: add(store, "Digits", 1))) as late:
+    with open_store(home, disk=late_in_a_publish(lambda: add(store, "Digits", 1))) as late:
         with pytest.raises(Conflict, match="existing model 'Digits' only by case"):
             add(late, "digits", 2)
         assert complaints(late) == []
 
 
 def test_content_that_was_published_meanwhile_is_used(store: SqliteStore, home: Path) -> None:
-    with open_store(home, disk=Interrupted(lambda: add(store, "mine", 1))) as late:
-        assert add(late, "yours", 1).path == store.version(Ref("mine")).path
+    placed: list[int] = []
+    disk = late_in_a_publish(lambda: placed.append(add(store, "mine", 1).path.stat().st_ino))
+    with open_store(home, disk=disk) as late:
+        assert [add(late, "yours", 1).path.stat().st_ino] == placed
         assert complaints(late) == []
 
 
 def test_content_that_was_removed_meanwhile_is_put_back(store: SqliteStore, home: Path) -> None:
     add(store, "mine", 1)
-    with open_store(home, disk=Interrupted(lambda: store.remove(Ref("mine"), actor="tester"))) as late:
+    with open_store(home, disk=late_in_a_publish(lambda: store.remove(Ref("mine"), actor="tester"))) as late:
         add(late, "yours", 1)
         assert complaints(late) == []
+
+
+def test_a_store_that_was_made_meanwhile_is_not_replaced(home: Path) -> None:
+    class Slow(Disk):
+        def link(self, source: Path, target: Path) -> None:
+            with open_store(home) as first:
+                add(first, "digits", 1)
+            super().link(source, target)
+
+    with open_store(home, disk=Slow()) as second:
+        assert second.numbers("digits") == (1,)
+        assert complaints(second) == []
+
+
+def test_a_folder_that_a_sweep_took_before_it_was_locked_is_not_used(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[str] = []
+    flock = fcntl.flock
+
+    def late_flock(handle: int, operation: int) -> None:
+        if not taken:
+            taken.append(os.readlink(f"/proc/self/fd/{handle}"))
+            os.rmdir(taken[0])
+        flock(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late_flock)
+    with store.stage() as folder:
+        assert folder.is_dir()
+        assert str(folder) not in taken
+
+
+def test_an_event_that_comes_during_the_check_of_the_chain_is_no_break(store: SqliteStore, home: Path) -> None:
+    store.append(Event("a.thing", "server", 0.0))
+    disk = Interrupted(lambda: store.append(Event("a.thing", "server", 0.0)), before="SELECT number, hash FROM chain", nth=2)
+    with open_store(home, disk=disk) as reader:
+        assert list(reader.verify_events()) == []
 
 
 def test_threads_share_one_store(store: SqliteStore) -> None:

@@ -1,6 +1,7 @@
 """Main of the controller: the server's only writer of the store. It may be down without stopping answers.
 
-    python -m towline.app.controller CHANNEL_FD WISH_JSON
+    python -m towline.app.controller CHANNEL_FD WISH_JSON LAUNCH
+LAUNCH counts from 1; a later one is a successor, which takes over what the first was asked for.
 It imports what the command line named, tells the front what to serve whenever the store changes, and records what the front reports.
 """
 
@@ -15,11 +16,12 @@ import select
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from towline.app.desired import deployment_for, desired_models
-from towline.app.importing import import_into
+from towline.app.importing import import_into, name_from
 from towline.app.spawning import ForkedWorkers
 from towline.app.watching import Watcher
 from towline.core import channel
@@ -40,7 +42,7 @@ _ACTOR = "server"
 
 
 class Controller:
-    def __init__(self, end: socket.socket, wish: dict[str, Any], store: Store) -> None:
+    def __init__(self, end: socket.socket, wish: dict[str, Any], store: Store, *, is_successor: bool) -> None:
         self._end = end
         self._wish = wish
         self._store = store
@@ -49,26 +51,54 @@ class Controller:
         # None: everything the store deploys.
         self._names: set[str] | None = set() if wish["refs"] or wish["watch"] else None
         self._watchers = [Watcher(Path(folder), store, self._import) for folder in wish["watch"]]
-        self._sent: list[dict[str, Any]] | None = None
-        self._token = -1
+        self._is_successor = is_successor
+        # Everything the command line named is there.
+        self._is_complete = False
+        # What was told last, and the state of affairs it followed from.
+        self._sent: dict[str, Any] | None = None
+        self._seen: Any = None
+        self._complaint = ""
         self._state = StateFile(Path(wish["home"]) / "run", wish["url"], self._clock)
 
     def run(self) -> None:
         for ref in self._wish["refs"]:
-            self._deploy(ref)
+            if not (self._is_successor and self._take_over(ref)):
+                self._deploy(ref)
+        self._is_complete = True
         next_watch_s = 0.0
         while True:
             if self._watchers and self._clock.monotonic() >= next_watch_s:
-                self._watch()
+                self._guarded(self._watch)
                 next_watch_s = self._clock.monotonic() + _WATCH_S
-            self._publish()
+            self._guarded(self._publish)
             while self._workers.kept:
                 self._heed(self._workers.kept.pop(0))
             readable, _, _ = select.select([self._end], [], [], _POLL_S)
             if readable and not self._listen():
                 return
 
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Do something that the store or the disk may refuse: what is served stays served, and it is tried again."""
+        try:
+            work()
+        except (BrokenPipeError, ConnectionResetError):
+            raise
+        except (TowlineError, OSError) as error:
+            if str(error) != self._complaint:
+                log.error("the store or its disk refuses, what is served stays as it is: %s", error)
+            self._complaint = str(error)
+        else:
+            self._complaint = ""
+
     # What to serve
+
+    def _take_over(self, ref: str) -> bool:
+        """Go on with what the first controller deployed. Its file may be gone and its deployment changed since: neither is redone."""
+        name = name_from(Path(ref)) if _is_file(ref) else parse_ref(ref).name
+        is_deployed = any(one.name == name for one in self._store.deployments())
+        if is_deployed and self._names is not None:
+            self._names.add(name)
+        return is_deployed
 
     def _deploy(self, ref: str) -> None:
         """A file is imported first; a ref must exist. Either becomes a deployment, so that `towline serve` alone serves it again."""
@@ -106,14 +136,15 @@ class Controller:
 
     def _publish(self) -> None:
         """Tell the front what to serve, when the store changed and the answer is another one."""
-        token = self._store.change_token()
-        if token == self._token:
+        seen = self._store.change_token(), self._names and frozenset(self._names), self._is_complete
+        if seen == self._seen:
             return
-        self._token = token
         models = desired_models(self._store, self._names)
-        if models != self._sent:
-            self._send({"to": "front", "do": "table", "models": models})
-            self._sent = models
+        table = {"to": "front", "do": "table", "models": models, "complete": self._is_complete}
+        if table != self._sent:
+            self._send(table)
+            self._sent = table
+        self._seen = seen
 
     # What the front tells
 
@@ -133,12 +164,12 @@ class Controller:
             case "event":
                 self._record(message)
             case "state":
-                self._state.write(message["models"])
+                self._guarded(lambda: self._state.write(message["models"]))
             case "exited":
                 self._workers.remember(message)
             case "front-started":
                 # It has nothing yet; the supervisor gives it the last table, this one is for what changed since.
-                self._token, self._sent = -1, None
+                self._seen, self._sent = None, None
 
     def _record(self, message: dict[str, Any]) -> None:
         event = Event(
@@ -227,7 +258,7 @@ def main(argv: list[str]) -> None:
     controller: Controller | None = None
     try:
         store = open_store(Path(wish["home"]))
-        controller = Controller(end, wish, store)
+        controller = Controller(end, wish, store, is_successor=int(argv[2]) > 1)
         controller.run()
     except TowlineError as error:
         code = _EXIT_CODES.get(error.kind, 1)

@@ -60,7 +60,7 @@ def _commands(options: ServeOptions, url: str) -> Commands:
     }
     return Commands(
         front=[*python, "towline.app.front", "{channel}", "{listener}", settings, "force" if options.force else "fit"],
-        controller=[*python, "towline.app.controller", "{channel}", json.dumps(wish)],
+        controller=[*python, "towline.app.controller", "{channel}", json.dumps(wish), "{launch}"],
         fork_server=[*python, "towline.engines.host", "fork-server", "{channel}"],
         worker=[*python, "towline.engines.host", "worker"],
     )

@@ -31,8 +31,8 @@ class Watcher:
         for number in steady:
             try:
                 self._import_file(self._folder / str(number) / MODEL_FILE, self._name, number)
-            except TowlineError as error:
+            except (TowlineError, OSError) as error:
                 # What answers goes on answering; this version is tried again when its files change.
-                log.error("%s:%s was not imported: %s", self._name, number, error.message)
+                log.error("%s:%s was not imported: %s", self._name, number, error)
         present = sorted(set(self._seen.last) & set(self._store.numbers(self._name)))
         return Deployment(self._name, Policy("specific", numbers=(present[-1],))) if present else None

@@ -115,9 +115,12 @@ class ServingPlane:
 
     # What the controller wants
 
-    def want(self, models: list[WantedModel]) -> None:
-        """Replace what is wanted. Loads what is missing beside what answers, and drains what is needed no more."""
-        self._has_table = True
+    def want(self, models: list[WantedModel], *, is_complete: bool = True) -> None:
+        """Replace what is wanted. Loads what is missing beside what answers, and drains what is needed no more.
+
+        Not complete: more models are being imported, and until they are there the server is not ready.
+        """
+        self._has_table = self._has_table or is_complete
         self._wanted = {model.name: model for model in models}
         for model in models:
             for version in model.versions:

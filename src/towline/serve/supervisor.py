@@ -24,14 +24,14 @@ from towline.core.process import adopt_orphans, is_child_of_ours
 _TURN_S = 0.25
 _QUICK_DEATH_S = 2.0
 _MAX_QUICK_DEATHS = 5
-_BACK_OFF_S = (0.0, 0.1, 0.5, 1.0, 2.0)
+_BACK_OFF_S = (0.05, 0.1, 0.5, 1.0, 2.0)
 _LAST_WORDS_S = 2.0
 _ROLES = ("controller", "fork-server", "front")
 
 
 @dataclass(frozen=True)
 class Commands:
-    """Command lines of the processes; `{channel}` and `{listener}` are replaced by descriptor numbers."""
+    """Command lines of the processes; `{channel}` and `{listener}` become descriptor numbers, `{launch}` how often it was started."""
 
     front: Sequence[str]
     controller: Sequence[str]
@@ -47,6 +47,7 @@ class _Member:
     process: subprocess.Popen[bytes] | None = None
     end: socket.socket | None = None
     started_s: float = 0.0
+    launches: int = 0
     quick_deaths: int = 0
     restart_at_s: float | None = None
 
@@ -110,10 +111,9 @@ class Supervisor:
         passed = [theirs.fileno()]
         if member.role == "front":
             passed.append(self._listener.fileno())
-        command = [
-            word.format(channel=theirs.fileno(), listener=self._listener.fileno()) if "{" in word and len(word) < 16 else word
-            for word in getattr(self._commands, member.role.replace("-", "_"))
-        ]
+        member.launches += 1
+        places = {"{channel}": theirs.fileno(), "{listener}": self._listener.fileno(), "{launch}": member.launches}
+        command = [str(places[word]) if word in places else word for word in getattr(self._commands, member.role.replace("-", "_"))]
         try:
             member.process = subprocess.Popen(command, pass_fds=passed, stdin=subprocess.DEVNULL)
         except OSError:
@@ -170,7 +170,9 @@ class Supervisor:
                 self._state.exit_code = 130 if self._state.signal_number == signal.SIGINT else 0 if code == 0 else 1
             return
         lived_s = time.monotonic() - member.started_s
-        member.quick_deaths = member.quick_deaths + 1 if lived_s < _QUICK_DEATH_S else 0
+        # Killed from outside is not its own fault, nor a reason to wait.
+        is_own_fault = lived_s < _QUICK_DEATH_S and code != -signal.SIGKILL
+        member.quick_deaths = member.quick_deaths + 1 if is_own_fault else 0
         self._say({"do": "restarting", "role": member.role, "code": code})
         if gives_up(member.role, quick_deaths=member.quick_deaths, was_ready=self._state.was_ready):
             self._state.exit_code = 1

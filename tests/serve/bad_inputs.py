@@ -126,7 +126,7 @@ V1 = (
     _v1("no gzip at all", GOOD_V1, 400, "BAD_ENCODING", headers=_GZIP),
     _v1("torn gzip", gzip.compress(GOOD_V1.encode())[:-4], 400, "BAD_ENCODING", headers=_GZIP),
     _v1("an unknown model", GOOD_V1, 404, "NOT_FOUND", "Servable not found for request: Latest(nobody)", model="nobody"),  # 28
-    Row("v1 version 0", "/v1/models/m/versions/0:predict", GOOD_V1.encode(), 404, "NOT_FOUND", ("Specific(m, 0)",)),  # 29
+    Row("v1 version 00", "/v1/models/m/versions/00:predict", GOOD_V1.encode(), 404, "NOT_FOUND", ("Specific(m, 00)",)),  # 29
     Row(
         "v1 version 99999999999999999999", f"/v1/models/m/versions/{'9' * 20}:predict", GOOD_V1.encode(), 404, "NOT_FOUND", ("Specific(m,",)
     ),

@@ -47,6 +47,12 @@ def _answering(handle: Handle) -> Handler:
     return handler
 
 
+def _version(names: Mapping[str, str]) -> str | None:
+    """The version of the path. 0 means the default, as OpenVINO Model Server's clients say it; no version here has that number."""
+    version = names.get("version")
+    return None if version == "0" else version
+
+
 class _Api:
     def __init__(self, plane: DataPlane, limits: Limits) -> None:
         self._plane, self._limits = plane, limits
@@ -72,7 +78,7 @@ class _Api:
         return self._plane.infer(served, decoded, done, protocol=PROTOCOL)
 
     def _find(self, names: Mapping[str, str]) -> Served:
-        name, version, label = names["model"], names.get("version"), names.get("label") or ""
+        name, version, label = names["model"], _version(names), names.get("label") or ""
         # More digits than any version has; int() would spend time on them.
         number = int(version) if version and len(version) <= 18 else None
         try:
@@ -88,7 +94,7 @@ class _Api:
             raise NotFound(f"Servable not found for request: {which}", field="version" if version else "model") from None
 
     def status(self, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
-        name, version = names["model"], names.get("version")
+        name, version = names["model"], _version(names)
         unknown = NotFound(f"Could not find any versions of model {printable(name)}", field="model")
         try:
             found = self._plane.status(name)

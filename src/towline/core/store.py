@@ -35,10 +35,13 @@ class Store(Protocol):
         """An empty folder on the store's own file system to build a version in; removed at exit if it was not published."""
         ...
 
-    def publish(self, staged: Path, name: str, *, actor: str, why: str = "", data: dict[str, object] | None = None) -> Version:
+    def publish(
+        self, staged: Path, name: str, *, actor: str, why: str = "", data: dict[str, object] | None = None, number: int | None = None
+    ) -> Version:
         """Seal a staged folder (it holds manifest.json) and give it the next number of `name`.
 
         A digest that `name` already has is not added twice: the existing version is returned. Records `version.imported`.
+        With `number` it gets that one, as a watched folder names it; Conflict when another digest has it.
         """
         ...
 

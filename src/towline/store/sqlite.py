@@ -63,8 +63,11 @@ class SqliteStore:
             # A publish that failed half-way is undone now, not at the next start: a full disk needs its space back.
             self._finish_if_possible()
 
-    def publish(self, staged: Path, name: str, *, actor: str, why: str = "", data: dict[str, object] | None = None) -> Version:
+    def publish(
+        self, staged: Path, name: str, *, actor: str, why: str = "", data: dict[str, object] | None = None, number: int | None = None
+    ) -> Version:
         check_model_name(name)
+        versions.check_number(number)
         self._files.check_staged(staged)
         # Refused now, not when the folder has been moved.
         events.plain(Event("version.imported", actor, 0.0, name, "", why, data or {}))
@@ -84,7 +87,7 @@ class SqliteStore:
                 replaced = self._files.place(staged, sealed.digest)
             version = versions.with_digest(self._db, self._files, name, sealed.digest)
             if version is None:
-                version = versions.add(self._db, self._files, name, sealed, self._clock.time())
+                version = versions.add(self._db, self._files, name, sealed, self._clock.time(), number)
                 self._record("version.imported", actor, version, why, {**(data or {}), "number": version.number})
             elif condition == "damaged":
                 self._record("version.repaired", actor, version, why, {"number": version.number})

@@ -30,15 +30,30 @@ def check_case(db: Database, name: str) -> None:
         )
 
 
-def add(db: Database, files: Files, name: str, sealed: Sealed, created_s: float) -> Version:
-    """Insert a version under the next number of its name. A number is never given twice, also not after a removal."""
+def check_number(number: int | None) -> None:
+    if number is not None and not 1 <= number <= _MAX_NUMBER:
+        raise InvalidRequest(f"A version's number is from 1 to {_MAX_NUMBER}, not {number}.", code="BAD_VERSION", field="number")
+
+
+def add(db: Database, files: Files, name: str, sealed: Sealed, created_s: float, number: int | None = None) -> Version:
+    """Insert a version under the next number of its name, or the one asked for. The next one was never given, also not to a removed one."""
     row = db.row("SELECT last_number FROM models WHERE folded = ?", name.lower())
-    number = row["last_number"] + 1 if row else 1
+    last = row["last_number"] if row else 0
+    number = last + 1 if number is None else number
+    taken = db.row("SELECT digest FROM versions WHERE name = ? AND number = ?", name, number)
+    if taken:
+        raise Conflict(
+            f"{name}:{number} exists with another content ({taken['digest'][:19]}…).",
+            code="NUMBER_TAKEN",
+            field="number",
+            hint="A version never changes: give the new content a number of its own.",
+        )
+    last = max(last, number)
     # Written anew with the case of today: when the last version of 'Digits' is gone, 'digits' may follow it.
     if row:
-        db.execute("UPDATE models SET name = ?, last_number = ? WHERE folded = ?", name, number, name.lower())
+        db.execute("UPDATE models SET name = ?, last_number = ? WHERE folded = ?", name, last, name.lower())
     else:
-        db.execute("INSERT INTO models VALUES (?, ?, ?)", name.lower(), name, number)
+        db.execute("INSERT INTO models VALUES (?, ?, ?)", name.lower(), name, last)
     db.execute(
         "INSERT INTO versions (name, number, digest, size_bytes, created_s, engine, source_digest) VALUES (?, ?, ?, ?, ?, ?, ?)",
         name,

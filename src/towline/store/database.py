@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from towline.core.errors import Conflict
@@ -32,7 +32,7 @@ class Database:
         self._lock = threading.RLock()
         self._is_closed = False
 
-    @contextmanager
+    @contextlib.contextmanager
     def read(self) -> Iterator[None]:
         """All statements inside see the same state."""
         with self._mine(), named_faults():
@@ -45,7 +45,7 @@ class Database:
             finally:
                 self._leave()
 
-    @contextmanager
+    @contextlib.contextmanager
     def write(self) -> Iterator[None]:
         """Hold the store's only write lock; at exit everything inside is on disk, or after an exception nothing is.
 
@@ -58,6 +58,11 @@ class Database:
                 self._refuse_other_schema()
                 yield
                 self._commit()
+            except sqlite3.Error as error:
+                self._leave()
+                if _is_full(error):
+                    self._make_room_in_log()
+                raise
             finally:
                 self._leave()
 
@@ -91,7 +96,7 @@ class Database:
             with named_faults():
                 self._connection.close()
 
-    @contextmanager
+    @contextlib.contextmanager
     def _mine(self) -> Iterator[None]:
         if self._is_closed:
             raise StoreError("The store is closed.", hint="Open it again with open_store().")
@@ -122,8 +127,16 @@ class Database:
             self._connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
             # No room for even one page at that place: then nothing lies there.
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
+            if not _is_full(error):
                 raise uncertain() from error
+        finally:
+            self._leave()
+
+    def _make_room_in_log(self) -> None:
+        # The log grows until it is written into the database; after that the next commit begins at its start, in space that is
+        # ours already. So a full disk can still take back what was begun.
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _leave(self) -> None:
         # After a failed COMMIT SQLite has sometimes rolled back already, sometimes not.
@@ -138,6 +151,10 @@ class Database:
                 code="STORE_UPGRADED",
                 hint="Restart this process with the newer release.",
             )
+
+
+def _is_full(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", -1) & 0xFF == sqlite3.SQLITE_FULL
 
 
 def plain_text(text: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from towline.store import schema
 from towline.store.database import Database
 from towline.store.disk import Disk
-from towline.store.errors import StoreError
+from towline.store.errors import StoreError, not_writable
 from towline.store.files import Files
 
 # The log is cut back to this size after it was written into the database.
@@ -27,6 +27,8 @@ def open_for_writing(files: Files, disk: Disk, *, steps: Steps = schema.STEPS) -
         if has_remains:
             raise _database_missing()
         _create(files, disk, steps)
+    if not os.access(files.home, os.W_OK):
+        raise not_writable()
     connection = disk.connect(files.database.as_uri() + "?mode=rw")
     try:
         schema.format_of(connection, newest=len(steps))

@@ -226,8 +226,15 @@ class RunningServer:
         return self._process
 
     def _only(self, role: str) -> int:
-        self.wait_until(lambda: len(self.pids()[role]) == 1)
-        return self.pids()[role][0]
+        # What was seen is what is returned: a process may end between two looks.
+        found: list[int] = []
+
+        def one_is_there() -> bool:
+            found[:] = self.pids()[role]
+            return len(found) == 1
+
+        self.wait_until(one_is_there)
+        return found[0]
 
     def _ready_models(self) -> int:
         return len({one["name"] for one in self.state().get("models", []) if one["state"] == "ready"})

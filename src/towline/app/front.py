@@ -1,13 +1,15 @@
-"""Main of the front process: python -m towline.app.front CHANNEL_FD LISTENER_FD SETTINGS_JSON FORCE"""
+"""Main of the front process: python -m towline.app.front CHANNEL_FD LISTENER_FD SETTINGS_JSON FORCE LAUNCH"""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import resource
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import uvloop
@@ -26,22 +28,35 @@ from towline.serve.lanes import InlineLanes, Run
 def main(argv: list[str]) -> None:
     channel_end, listener = socket.socket(fileno=int(argv[0])), socket.socket(fileno=int(argv[1]))
     settings = Settings(**json.loads(argv[2]))
+    settings = replace(settings, max_connections=min(settings.max_connections, connections_within(_raise_file_limit())))
     become("towline-front", parent=os.getppid())
     ignore_signals_of_the_terminal()
     # What uvicorn says of its own start and stop is said better by the supervisor.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    uvloop.run(_serve(settings, listener, channel_end, force=argv[3] == "force"))
+    uvloop.run(_serve(settings, listener, channel_end, force=argv[3] == "force", is_successor=int(argv[4]) > 1))
 
 
-async def _serve(settings: Settings, listener: socket.socket, channel_end: socket.socket, *, force: bool) -> None:
+async def _serve(settings: Settings, listener: socket.socket, channel_end: socket.socket, *, force: bool, is_successor: bool) -> None:
     metrics = ServingMetrics()
     inline = (lambda loop: InlineLanes(_load_inline, loop)) if settings.isolation == "none" else None
-    front = Front(
-        settings, listener, channel_end, Parts(metrics, lambda processes: metrics.render(_samples(processes)), inline), force=force
-    )
+    parts = Parts(metrics, lambda processes: metrics.render(_samples(processes)), inline)
+    front = Front(settings, listener, channel_end, parts, force=force, is_successor=is_successor)
     settle_collector()
     await front.run()
+
+
+def connections_within(open_files: int) -> int:
+    """How many connections leave descriptors for workers: each takes four, and a front that has none left cannot replace one."""
+    return max(1, open_files - max(32, open_files // 8))
+
+
+def _raise_file_limit() -> int:
+    """Take as many open files as the system lets us; returns how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard if hard != resource.RLIM_INFINITY else 1 << 20
 
 
 def _samples(processes: Sequence[Process]) -> list[ProcessSample]:

@@ -59,7 +59,7 @@ def _commands(options: ServeOptions, url: str) -> Commands:
         "load_timeout_s": options.settings.load_timeout_s,
     }
     return Commands(
-        front=[*python, "towline.app.front", "{channel}", "{listener}", settings, "force" if options.force else "fit"],
+        front=[*python, "towline.app.front", "{channel}", "{listener}", settings, "force" if options.force else "fit", "{launch}"],
         controller=[*python, "towline.app.controller", "{channel}", json.dumps(wish), "{launch}"],
         fork_server=[*python, "towline.engines.host", "fork-server", "{channel}"],
         worker=[*python, "towline.engines.host", "worker"],

@@ -35,6 +35,8 @@ log = logging.getLogger("towline.serve")
 _TICK_S = 0.1
 _SWEEP_EVERY_TICKS = 10
 _STATE_PAUSE_S = 0.1
+# So long clients of a front that was replaced wait in the kernel's queue for its models, rather than be told to come again.
+_HOLD_S = 3.0
 
 
 class Process(NamedTuple):
@@ -57,7 +59,9 @@ class Parts:
 
 
 class Front:
-    def __init__(self, settings: Settings, listener: socket.socket, channel_end: socket.socket, parts: Parts, *, force: bool) -> None:
+    def __init__(
+        self, settings: Settings, listener: socket.socket, channel_end: socket.socket, parts: Parts, *, force: bool, is_successor: bool
+    ) -> None:
         self._settings = settings
         self._listener = listener
         self._loop = loop = asyncio.get_running_loop()
@@ -75,6 +79,8 @@ class Front:
         self._draining: asyncio.Future[None] | None = None
         self._report_is_due = False
         self._was_ready = False
+        self._is_successor = is_successor
+        self._is_up = asyncio.Event()
 
     def _process_lanes(self) -> ProcessLanes:
         settings = self._settings
@@ -113,6 +119,9 @@ class Front:
         for task in tasks:
             task.add_done_callback(_end_without)
         self.hub.send({"to": "controller", "do": "front-started"})
+        if self._is_successor:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._is_up.wait(), _HOLD_S)
         await self.server.serve([self._listener])
         for task in tasks:
             task.cancel()
@@ -180,6 +189,7 @@ class Front:
         self.hub.send({"to": "controller", "do": "state", "models": models})
         if self.plane.is_ready() and not self._was_ready:
             self._was_ready = True
+            self._is_up.set()
             self.hub.send({"to": "supervisor", "do": "ready", "models": models})
 
 

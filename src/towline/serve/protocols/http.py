@@ -37,7 +37,7 @@ _BODY_GRACE_S = 5.0
 _LAME_DUCK_S = 0.3
 # Connections above the limit that are told so; more are cut without a word.
 _MAX_TURNED_AWAY = 256
-_WATCHED = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", b"x-request-id", b"traceparent"})
+_WATCHED = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"x-request-id", b"traceparent"})
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -59,6 +59,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._hosts = self._length = 0
         # Chunks begun; -1 when the body is not sent in chunks.
         self._chunks = -1
+        self._offers_upgrade = False
         self._problem: TowlineError | None = None
         self._is_parsing = self._is_advancing = False
         # The head of the last request, and the exchange that may become it.
@@ -116,7 +117,7 @@ class GuardedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
-            # An offer to speak something else may be ignored (RFC 9110, 7.8). What follows it is HTTP/1.1 still.
+            # It may be ignored (RFC 9110, 7.8), as clients that would rather speak HTTP/2 expect. What follows is HTTP/1.1 still.
             self._feed_rest(memoryview(data)[offer.args[0] :])
         except httptools.HttpParserError as error:
             self._refuse_unreadable(error)
@@ -127,7 +128,9 @@ class GuardedProtocol(HttpToolsProtocol):
             self._check_overhead()
 
     def _feed_rest(self, rest: memoryview) -> None:
-        while rest and self._phase is not CLOSING:
+        while self._phase is not CLOSING:
+            if self._phase is BODY and self._reading is not None:
+                self._read_body_anew(self._reading)
             try:
                 self.parser.feed_data(rest)
                 return
@@ -135,6 +138,17 @@ class GuardedProtocol(HttpToolsProtocol):
                 rest = rest[offer.args[0] :]
             except httptools.HttpParserError as error:
                 self._refuse_unreadable(error)
+
+    def _read_body_anew(self, exchange: Exchange) -> None:
+        """The parser takes an offer to upgrade for the end of its message, body or none. One that saw no offer reads the body."""
+        self._offers_upgrade = False
+        framing = b"transfer-encoding: chunked" if self._chunks >= 0 else b"content-length: %d" % self._length
+        connection = b"keep-alive" if exchange.keep_alive else b"close"
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._reading = None
+        self.parser.feed_data(b"POST / HTTP/1.1\r\nconnection: %b\r\n%b\r\n\r\n" % (connection, framing))
+        self._reading = exchange
 
     def _refuse_unreadable(self, error: httptools.HttpParserError) -> None:
         if isinstance(error, httptools.HttpParserCallbackError):
@@ -153,11 +167,12 @@ class GuardedProtocol(HttpToolsProtocol):
     # The parser's callbacks, in the order they come
 
     def on_message_begin(self) -> None:
-        if self._phase is CLOSING:
+        if self._phase is CLOSING or self._phase is BODY:
             return
         self._reading = Exchange(received_s=self.gate.now_s)
         self._hosts = self._length = 0
         self._chunks = -1
+        self._offers_upgrade = False
         self._problem = None
         self.expect_100_continue = False
         if self._phase is REST:
@@ -188,6 +203,8 @@ class GuardedProtocol(HttpToolsProtocol):
             self.expect_100_continue = value.lower() == b"100-continue"
             if not self.expect_100_continue:
                 self._problem = refusals.unknown_expectation()
+        elif name == b"upgrade":
+            self._offers_upgrade = True
         elif name == b"traceparent":
             exchange.trace = self.gate.trace_line(value)
         elif self.gate.is_request_id(value):
@@ -250,7 +267,7 @@ class GuardedProtocol(HttpToolsProtocol):
             exchange.gather()
 
     def on_message_complete(self) -> None:
-        if self._phase is CLOSING:
+        if self._phase is CLOSING or (self._offers_upgrade and self._is_body_due()):
             return
         self._phase, self._since_s = REST, self.gate.now_s
         self._overhead_bytes = 0
@@ -262,6 +279,9 @@ class GuardedProtocol(HttpToolsProtocol):
         # those change from one request to the next.
         self._learning = exchange if self._length and exchange.keep_alive and not (exchange.id or exchange.trace) else None
         self._line_up(exchange)
+
+    def _is_body_due(self) -> bool:
+        return self._reading is not None and self.parser.should_upgrade() and (self._length > 0 or self._chunks >= 0)
 
     # Answers, in the order of their requests
 
@@ -323,7 +343,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         self._is_advancing = True
         try:
-            while self.pipeline and self._current.response_complete and not self._is_stuck():
+            while self.pipeline and (self._current is None or self._current.response_complete) and not self._is_stuck():
                 cycle: Any
                 cycle, app = self.pipeline.pop()
                 if isinstance(cycle, Exchange):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ from towline.core.errors import ImportRefused
 from towline.testing import tiny_models
 
 SECRET = b"\x01" * 64
+
+
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -273,12 +277,21 @@ def test_a_folder_tells_which_models_it_holds(source, staged):
     assert refusal(source, staged).code == "SAVED_MODEL"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_an_unreadable_file_is_named(source, staged):
-    path = tiny_models.write(source, tiny_models.mlp())
-    path.chmod(0)
+def test_an_unreadable_file_is_named():
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = tiny_models.write(folder, tiny_models.mlp())
+        path.chmod(0)
+        (folder / "staged").mkdir()
+        for own in (folder, folder / "staged"):
+            os.chown(own, NOBODY, -1) if not os.geteuid() else None
+        child = os.fork()
+        if not child:
+            # Root may read everything; nobody may not.
+            os.geteuid() or os.seteuid(NOBODY)
+            os._exit(0 if refusal(path, folder / "staged").code == "NOT_READABLE" else 1)
 
-    assert refusal(path, staged).code == "NOT_READABLE"
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_source_that_changes_meanwhile_is_noticed(source, staged, monkeypatch):

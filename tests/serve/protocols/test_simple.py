@@ -106,7 +106,12 @@ def test_an_internal_error_keeps_its_message_and_code(one: HonestPlane) -> None:
     answer = Api(plane).ask("POST", "/predict", b'{"input": [1, 2]}', JSON)
 
     assert answer.status == 500
-    assert json.loads(answer.body)["error"] == {"code": "ENGINE_CRASHED", "message": "The engine stopped.", "field": "", "request_id": "request-7"}
+    assert json.loads(answer.body)["error"] == {
+        "code": "ENGINE_CRASHED",
+        "message": "The engine stopped.",
+        "field": "",
+        "request_id": "request-7",
+    }
 
 
 def test_json_with_its_charset_is_taken(one: HonestPlane) -> None:

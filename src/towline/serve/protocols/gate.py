@@ -55,7 +55,7 @@ class Gate:
         self.held_bytes = 0
         self.now_s = clock()
         self._date = self._json_head = b""
-        self._clock = clock
+        self.clock = clock
         self._boot_id = boot_id.encode()
         self._count = 0
         self.tick(0.0)
@@ -65,7 +65,7 @@ class Gate:
 
     def tick(self, wall_s: float) -> None:
         """Ten times a second."""
-        self.now_s = self._clock()
+        self.now_s = self.clock()
         self._date = b"date: " + email.utils.formatdate(wall_s, usegmt=True).encode() + b"\r\n"
         self._json_head = _STATUS_LINES[200] + self._date + b"content-type: " + _JSON + b"\r\ncontent-length: "
 

@@ -96,9 +96,11 @@ class GuardedProtocol(HttpToolsProtocol):
                 and self.cycle.response_complete
                 and not self.flow.write_paused
             ):
-                self._since_s = now_s = self.gate.now_s
+                self._since_s = self.gate.now_s
+                # By the fine clock: a client may ask to wait less than the coarse one is apart.
+                received_s = self.gate.clock()
                 self.cycle = exchange = Exchange(  # type: ignore[assignment]
-                    method=known.method, headers=known.headers, found=known.found, parts=[data[len(known.raw) :]], received_s=now_s
+                    method=known.method, headers=known.headers, found=known.found, parts=[data[len(known.raw) :]], received_s=received_s
                 )
                 self._begin(exchange)
                 return
@@ -169,7 +171,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         if self._phase is CLOSING or self._phase is BODY:
             return
-        self._reading = Exchange(received_s=self.gate.now_s)
+        self._reading = Exchange(received_s=self.gate.clock())
         self._hosts = self._length = 0
         self._chunks = -1
         self._offers_upgrade = False

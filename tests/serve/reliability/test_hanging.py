@@ -1,0 +1,124 @@
+"""What does not answer is not waited for: a stopped worker is replaced, a run past its deadline is stopped, or killed with its worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+from load import Ask, Load, equals
+from models import mlp_asks, v2
+
+from towline.testing import tiny_models
+from towline.testing.server import RunningServer
+
+MODEL = tiny_models.mlp()
+FOR_EVER = v2({"rounds": ("INT64", [1], [tiny_models.INT64_MAX])}, timeout=500_000)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    folder = tmp_path_factory.mktemp("models")
+    files = [tiny_models.write(folder, MODEL, "mlp.onnx"), tiny_models.write(folder, tiny_models.counted_loop(), "loop.onnx")]
+    with RunningServer(*files) as running:
+        yield running
+
+
+def rounds(count: int) -> Ask:
+    body = v2({"rounds": ("INT64", [1], [count])})
+    return Ask(
+        "/v2/models/loop/infer", body, lambda status, got: "" if status == 200 and f"[{count}.0]".encode() in got else f"{status} {got!r}"
+    )
+
+
+def test_a_stopped_worker_is_replaced_within_five_seconds_and_no_request_fails(server: RunningServer) -> None:
+    with Load(server.host, server.port, mlp_asks("mlp", MODEL), clients=64) as load:
+        load.await_answers(64)
+        stopped = server.worker_pid("mlp")
+        os.kill(stopped, signal.SIGSTOP)
+        began_s = time.monotonic()
+        server.wait_until(lambda: server.worker_pid("mlp") != stopped, timeout_s=10)
+        took_s = time.monotonic() - began_s
+        load.await_answers(64)
+
+    assert load.failures == []
+    assert took_s < 5.0
+    assert stopped not in server.pids()["worker"]
+
+
+def test_all_workers_stopped_at_once_spare_ones_too_are_replaced(server: RunningServer) -> None:
+    stopped = server.pids()["worker"]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        ask = mlp_asks("mlp", MODEL)[0]
+        assert ask.check(*server.ask("POST", ask.path, ask.body, timeout_s=15)) == ""
+    finally:
+        for pid in stopped:
+            if pid in server.pids()["worker"]:
+                os.kill(pid, signal.SIGCONT)
+
+
+def test_a_run_that_never_ends_is_answered_504_at_its_deadline_and_stopped_without_losing_the_worker(server: RunningServer) -> None:
+    server.wait_until(lambda: server.worker_pid("loop") in server.pids()["worker"])
+    worker = server.worker_pid("loop")
+    began_s = time.monotonic()
+    status, body = server.post("/v2/models/loop/infer", FOR_EVER)
+    took_s = time.monotonic() - began_s
+
+    assert (status, json.loads(body)["code"]) == (504, "DEADLINE_EXCEEDED")
+    assert 0.5 <= took_s < 0.9
+    small = rounds(3)
+    assert small.check(*server.post(small.path, small.body)) == ""
+    assert server.worker_pid("loop") == worker
+
+
+def test_a_short_deadline_is_counted_from_when_the_request_came_and_not_from_the_last_tick(server: RunningServer) -> None:
+    body = v2({"rounds": ("INT64", [1], [1])}, timeout=60_000)
+    server.post("/v2/models/loop/infer", body)
+
+    assert [server.post("/v2/models/loop/infer", body)[0] for _ in range(30)] == [200] * 30
+
+
+def test_others_of_the_same_model_wait_for_it_and_get_their_answers(server: RunningServer) -> None:
+    with Load(server.host, server.port, [rounds(5), rounds(9)], clients=16, pause_s=0.01) as load:
+        load.await_answers(16)
+        assert server.post("/v2/models/loop/infer", FOR_EVER)[0] == 504
+        load.await_answers(32)
+
+    assert load.failures == []
+
+
+def test_a_worker_that_does_not_stop_is_killed_soon_after_the_deadline(server: RunningServer) -> None:
+    server.wait_until(lambda: server.worker_pid("loop") in server.pids()["worker"])
+    worker = server.worker_pid("loop")
+    os.kill(worker, signal.SIGSTOP)
+    began_s = time.monotonic()
+    status, _ = server.post("/v2/models/loop/infer", v2({"rounds": ("INT64", [1], [5])}, timeout=300_000))
+    answered_s = time.monotonic() - began_s
+    server.wait_until(lambda: worker not in server.pids()["worker"], timeout_s=5)
+    killed_s = time.monotonic() - began_s
+
+    assert status == 504
+    assert answered_s < 0.7
+    assert killed_s < 0.3 + 2.0
+    small = rounds(4)
+    assert small.check(*server.post(small.path, small.body)) == ""
+
+
+def test_clients_that_leave_in_the_middle_of_a_run_do_not_cost_the_others_their_worker(server: RunningServer) -> None:
+    server.wait_until(lambda: server.worker_pid("loop") in server.pids()["worker"])
+    worker = server.worker_pid("loop")
+    ask = Ask("/v2/models/loop/infer", v2({"rounds": ("INT64", [1], [tiny_models.INT64_MAX])}, timeout=20_000_000), equals(200, b""))
+    for _ in range(3):
+        with socket.create_connection((server.host, server.port)) as leaving:
+            leaving.sendall(ask.raw)
+            time.sleep(0.05)
+        small = rounds(4)
+        assert small.check(*server.post(small.path, small.body)) == ""
+
+    assert server.worker_pid("loop") == worker

@@ -145,7 +145,8 @@ def _home(folder: Path) -> Iterator[Check]:
 
 
 def _store(folder: Path, deep: bool) -> Check:
-    if not (folder / DATABASE).exists():
+    # Versions without their database are no empty store; opening it says what to do.
+    if not (folder / DATABASE).exists() and not any((folder / "versions").glob("*")):
         return Check("store", "ok", "empty")
     from towline.store.sqlite import open_store
 

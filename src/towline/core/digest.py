@@ -32,6 +32,9 @@ def folder_files(folder: Path) -> list[str]:
                 continue
             if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
                 raise VersionError(f"'{name}' in a version is not a plain file with a single link.", code="NOT_A_PLAIN_FILE")
+            if not name.isprintable():
+                # A line break in a name would let two different folders have one listing, and so one digest.
+                raise VersionError(f"A file name in a version holds control characters: {ascii(name)[:80]}.", code="NOT_A_PLAIN_FILE")
             names.append(path.relative_to(folder).as_posix())
     return sorted(names)
 

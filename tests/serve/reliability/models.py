@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 from load import Ask, Check
 
+from towline.core.cpu import cpu_kind
 from towline.core.deployment import Deployment, Policy
 from towline.core.frames import encode_frame
 from towline.core.manifest import Bound, Facts, Golden, Manifest, Measured, Origin, Signature, TensorSpec, encode_manifest
@@ -85,7 +86,7 @@ def publish(
         batchable=batchable,
         origin=Origin("onnx", f"sha256:{name}"),
         facts=Facts(0, {}, {}),
-        measured=Measured("none", True, memory_bytes, memory_bytes, 64),
+        measured=Measured(cpu_kind(), True, memory_bytes, memory_bytes, 64),
         golden=(Golden("golden-request.frame", "golden-response.frame", bounds),) if golden else (),
     )
     with open_store(home) as store:

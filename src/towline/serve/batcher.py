@@ -14,6 +14,8 @@ from towline.serve.jobs import Batch, Job
 class Lane(Protocol):
     """Where batches run: a worker, or the engine in this process."""
 
+    merges: bool
+
     @property
     def idle(self) -> int:
         """How many more batches it could run at once."""
@@ -57,7 +59,7 @@ class Batcher:
         self._scheduled = False
         lane = self.lane
         while self._queue and lane is not None and (idle := lane.idle):
-            batch = self._take(-(-len(self._queue) // idle))
+            batch = self._take(-(-len(self._queue) // idle) if lane.merges else 1)
             if batch is not None:
                 lane.run(batch)
 

@@ -29,6 +29,8 @@ class Worker:
         self.on_batch: Finish = _ignore_batch
         self.on_death: Callable[[Worker], None] = _ignore_death
         self.threads = 0
+        # Whether it pays to run several requests as one batch.
+        self.merges = True
         self.memory_bytes = 0
         self.arena: Arena | None = None
         self.born = loop.create_future()

@@ -366,7 +366,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._pace = None
+        self._pace, self._since_s = None, self.gate.now_s
         if self._current is None or self._current.response_complete:
             self._next()
 

@@ -158,7 +158,9 @@ class Front:
         self.server.should_exit = True
 
     def _on_orphaned(self) -> None:
-        log.error("the supervisor is gone")
+        # Before it was ready, the supervisor ended on purpose and has said why.
+        if self._was_ready:
+            log.error("the supervisor is gone")
         os._exit(1)
 
     # To the controller

@@ -142,7 +142,9 @@ class Front:
     def _on_message(self, message: dict[str, Any], descriptors: list[int]) -> None:
         match message.get("do"):
             case "table":
-                self.plane.want([_wanted(model) for model in message["models"]], is_complete=message["complete"])
+                models = [_wanted(model) for model in message["models"]]
+                self.plane.want(models, is_complete=message["complete"])
+                self.pool.keep_adopted({version.digest for model in models for version in model.versions})
                 self._report_soon()
             case "adopt":
                 self.pool.adopt(message, descriptors)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -115,8 +116,13 @@ class Pool:
         worker = self._adopted.pop(digest, None)
         return worker if worker is not None and not worker.is_dead else None
 
+    def keep_adopted(self, digests: Container[str]) -> None:
+        """Send away those that have loaded what nobody asks for: the older numbers of a watched folder, say."""
+        for digest, worker in list(self._adopted.items()):
+            if digest not in digests:
+                self._send_away(digest, worker)
+
     def _send_away(self, digest: str, worker: Worker) -> None:
-        """Nobody wanted the version it has loaded: an older number of a watched folder, say."""
         if self._adopted.get(digest) is worker:
             del self._adopted[digest]
             self.end(worker)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from load import Load
-from models import mlp_asks, publish, publish_dying
 
+from models import mlp_asks, publish, publish_dying
 from towline.app.importing import import_model
 from towline.core.manifest import TensorSpec
 from towline.store.sqlite import open_store
@@ -103,7 +103,10 @@ def test_a_version_that_answers_otherwise_than_at_import_never_serves(tmp_path: 
 
 def test_a_broken_new_version_leaves_the_old_one_serving(tmp_path: Path) -> None:
     import_model(tiny_models.write(tmp_path, MODEL, "good.onnx"), name="good", home=tmp_path / "home")
-    with RunningServer("good", home=tmp_path / "home") as server, Load(server.host, server.port, mlp_asks("good", MODEL), clients=16) as load:
+    with (
+        RunningServer("good", home=tmp_path / "home") as server,
+        Load(server.host, server.port, mlp_asks("good", MODEL), clients=16) as load,
+    ):
         load.await_answers(32)
         publish_new_and_bad(tmp_path / "home")
         server.wait_until(lambda: any(model["state"] == "failed" for model in server.state()["models"]), timeout_s=10)

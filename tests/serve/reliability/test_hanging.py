@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 from load import Ask, Load, equals
-from models import mlp_asks, v2
 
+from models import mlp_asks, v2
 from towline.testing import tiny_models
 from towline.testing.server import RunningServer
 

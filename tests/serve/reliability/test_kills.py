@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from load import Load
-from models import mlp_asks
 
+from models import mlp_asks
 from towline.testing import tiny_models
 from towline.testing.server import RunningServer
 

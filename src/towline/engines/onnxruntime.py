@@ -86,7 +86,9 @@ class OnnxRuntimeSession:
 
     def run(self, inputs: Mapping[str, np.ndarray], *, slot: int = 0) -> Sequence[np.ndarray]:
         options = self._options.get(slot)
-        if options is None:
+        if options is None or slot in self._terminated:
+            # A wish that came when its run had just ended must not stop this one.
+            self._terminated.discard(slot)
             options = self._options[slot] = ort.RunOptions()
         try:
             if self._strings:
@@ -100,11 +102,6 @@ class OnnxRuntimeSession:
             raise EngineError(f"The model refused this input: {cleaned(error)}", code="ENGINE_REFUSED", kind=Kind.INVALID) from error
         except MemoryError as error:
             raise EngineError("The model ran out of memory on this input.", code="OUT_OF_MEMORY", kind=Kind.OUT_OF_MEMORY) from error
-        finally:
-            if self._terminated:
-                # Also when the run ended by itself just before: the next one must not be stopped by an old wish.
-                self._terminated.discard(slot)
-                self._options[slot] = ort.RunOptions()
 
     def terminate(self, slot: int) -> None:
         options = self._options.get(slot)

@@ -1,0 +1,95 @@
+"""What each process of a server has loaded: no converter, no framework, and of ours only what it needs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from towline.testing import tiny_models
+from towline.testing.server import RunningServer
+
+FRAMEWORKS = ("torch", "tensorflow", "keras", "jax", "sklearn", "ray", "kubernetes", "pandas", "scipy", "fastapi", "pydantic", "onnx")
+# Written by each process on its way out, so that everything it loaded in its life is in the list.
+SITE = """
+import atexit, os, sys
+
+def tell(folder=os.environ["MODULES_FOLDER"], pid=os.getpid()):
+    with open(os.path.join(folder, f"{os.getpid()}.txt"), "w") as file:
+        file.write(" ".join(sys.orig_argv) + "\\n" + "\\n".join(sys.modules))
+
+real_exit = os._exit
+def leave(code):
+    tell()
+    real_exit(code)
+
+os._exit = leave
+atexit.register(tell)
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """The modules of each kind of process, after a model was imported, served and asked."""
+    folder = tmp_path_factory.mktemp("modules")
+    site = tmp_path_factory.mktemp("site")
+    (site / "sitecustomize.py").write_text(SITE)
+    model = folder / "mlp.onnx"
+    model.write_bytes(tiny_models.mlp())
+    before = dict(os.environ)
+    os.environ |= {"MODULES_FOLDER": str(folder), "PYTHONPATH": f"{site}{os.pathsep}{before.get('PYTHONPATH', '')}"}
+    try:
+        with RunningServer(model) as server:
+            status, _ = server.post("/v1/models/mlp:predict", b'{"instances": [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]]}')
+            assert status == 200
+            assert server.stop() == 0
+    finally:
+        os.environ.clear()
+        os.environ |= before
+    return _by_role(folder)
+
+
+def _by_role(folder: Path) -> dict[str, set[str]]:
+    roles: dict[str, set[str]] = {}
+    for file in folder.glob("*.txt"):
+        command, _, names = file.read_text().partition("\n")
+        for role in ("towline.app.front", "towline.app.controller", "towline.engines.host", "towline.convert.inspect"):
+            if role in command:
+                roles.setdefault(role, set()).update(names.split())
+                break
+        else:
+            roles.setdefault("supervisor", set()).update(names.split())
+    return roles
+
+
+@pytest.mark.parametrize("role", ["supervisor", "towline.app.front", "towline.app.controller", "towline.engines.host"])
+def test_no_process_that_serves_loads_a_framework_or_a_converter(loaded: dict[str, set[str]], role: str) -> None:
+    assert loaded[role], f"{role} told nothing"
+    assert not loaded[role] & set(FRAMEWORKS)
+
+
+def test_the_front_opens_no_store_and_runs_no_engine(loaded: dict[str, set[str]]) -> None:
+    assert not {
+        name for name in loaded["towline.app.front"] if name.startswith(("sqlite3", "towline.store", "onnxruntime", "towline.convert"))
+    }
+
+
+def test_a_worker_has_the_core_and_its_engine_and_nothing_else_of_ours(loaded: dict[str, set[str]]) -> None:
+    ours = {".".join(name.split(".")[:2]) for name in loaded["towline.engines.host"] if name.startswith("towline.")}
+
+    assert ours == {"towline.core", "towline.engines"}
+    assert not {"sqlite3", "uvicorn", "click", "asyncio"} & loaded["towline.engines.host"]
+
+
+def test_the_supervisor_is_small(loaded: dict[str, set[str]]) -> None:
+    assert not {"numpy", "msgspec", "sqlite3", "uvicorn", "onnxruntime", "asyncio"} & loaded["supervisor"]
+
+
+def test_importing_the_core_imports_nothing_heavy() -> None:
+    script = "import sys, towline, towline.core; print(*sys.modules)"
+    names = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+
+    assert not {"numpy", "msgspec", "onnxruntime", "onnx", "click", "asyncio", "dataclasses"} & set(names)

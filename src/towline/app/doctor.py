@@ -21,7 +21,7 @@ from towline.app.running import ps
 from towline.core.config import home_folder
 from towline.core.errors import TowlineError, UsageError
 
-REQUIRED = ("click", "httptools", "msgspec", "numpy", "onnx", "onnxruntime", "orjson", "starlette", "uvicorn", "uvloop")
+REQUIRED = ("click", "httptools", "msgspec", "numpy", "onnx", "onnxruntime", "orjson", "protobuf", "uvicorn", "uvloop")
 OPTIONAL = ("onnxruntime-gpu", "rich", "torch", "tensorflow")
 ENOUGH_MEMORY_BYTES = 512 << 20
 ENOUGH_DISK_BYTES = 1 << 30

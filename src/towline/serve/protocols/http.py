@@ -124,6 +124,8 @@ class GuardedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             self._refuse_unreadable(error)
         self._is_parsing = False
+        if self.gate.is_draining:
+            self._next()
         if self._phase is BODY and self._reading is not None and not self.gate.hold(self._reading):
             self._refuse(refusals.too_many_bytes())
         elif self._overhead_bytes > self.gate.limits.max_header_bytes:
@@ -291,7 +293,9 @@ class GuardedProtocol(HttpToolsProtocol):
         """Begin now, or when all that came before on this connection is answered."""
         before = self.cycle
         self.cycle = exchange  # type: ignore[assignment]
-        if (before is None or before.response_complete) and not self.flow.write_paused:
+        # While the server drains, what else came in the same packet decides which answer is the connection's last.
+        is_last_unknown = self.gate.is_draining and self._is_parsing
+        if (before is None or before.response_complete) and not (self.flow.write_paused or is_last_unknown):
             self._begin(exchange)
         else:
             self.flow.pause_reading()
@@ -396,12 +400,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _has_more(self) -> bool:
         """Asked while the server drains: whether more of this client's requests are here, so that the connection cannot end yet."""
-        if self.pipeline or self._phase is not REST:
-            return True
-        if self._is_parsing:
-            # Only what follows in the same packet, if anything does, will tell.
-            self.loop.call_later(_LAME_DUCK_S, self._close_if_idle)
-        return self._is_parsing
+        return bool(self.pipeline) or self._phase is not REST
 
     def shutdown(self) -> None:
         """uvicorn calls this when the server drains. An idle client may be sending just now: it gets a moment, and its answer."""

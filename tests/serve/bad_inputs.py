@@ -362,7 +362,7 @@ PLAIN = (
         )
     ),
     _plain("an unknown model", '{"input": [1, 2]}', 404, "NOT_FOUND", "nobody", model="nobody"),
-    Row("predict several models", "/predict", b'{"input": [1, 2]}', 400, "NAME_NEEDED", headers={"Content-Type": "application/json"}),
+    Row("predict several models", "/predict", b'{"input": [1, 2]}', 400, "MODEL_UNNAMED", headers={"Content-Type": "application/json"}),
     *(Row(f"predict {verb}", "/predict", b"", 405, "WRONG_METHOD", ("POST", verb), method=verb) for verb in ("GET", "PUT", "DELETE")),
     _plain(
         "base64 for a number", '{"input": [{"b64": "' + base64.b64encode(b"x").decode() + '"}, 1]}', 400, "WRONG_TYPE", field="input[0]"

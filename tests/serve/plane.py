@@ -92,7 +92,7 @@ class HonestPlane:
     def only(self) -> OneVersion:
         if len(self.names()) != 1:
             raise InvalidRequest(
-                f"Several models are served: {', '.join(self.names())}.", code="NAME_NEEDED", hint="POST /models/…/predict"
+                f"Several models are served: {', '.join(self.names())}.", code="MODEL_UNNAMED", hint="POST /models/…/predict"
             )
         return self.find(self.names()[0])
 

@@ -67,10 +67,18 @@ def receive(end: socket.socket, flags: int = 0) -> tuple[dict[str, Any], list[in
         with os.fdopen(descriptors.pop(0), "rb") as file:
             file.seek(0)
             raw = file.read(MAX_MESSAGE_BYTES)
-    try:
-        message = json.loads(raw)
-    except ValueError as error:
+    message = _decoded(raw)
+    if message is None:
         for descriptor in descriptors:
             os.close(descriptor)
-        raise TowlineError("A process of ours sent something that is not a message.", code="BAD_MESSAGE") from error
+        raise TowlineError("A process of ours sent something that is not a message.", code="BAD_MESSAGE")
     return message, descriptors
+
+
+def _decoded(raw: bytes) -> dict[str, Any] | None:
+    """A worker may send anything: bytes that are no text, text nested deeper than the parser goes, JSON that is no object."""
+    try:
+        message = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    return message if isinstance(message, dict) else None

@@ -44,9 +44,14 @@ class WarmReport:
         return cls(
             bool(message.get("is_ready")),
             str(message.get("reason", ""))[:512],
-            float(message.get("one_row_us", -1.0)),
-            float(message.get("eight_rows_us", -1.0)),
+            _microseconds(message.get("one_row_us")),
+            _microseconds(message.get("eight_rows_us")),
         )
+
+
+def _microseconds(told: Any) -> float:
+    """What a worker tells is not trusted: anything but a number is as good as not measured."""
+    return float(told) if isinstance(told, int | float) and told == told else -1.0
 
 
 def warm(run: Run, folder: Path, manifest: Manifest) -> WarmReport:

@@ -108,7 +108,7 @@ class Worker:
             start = slot * self.arena.slot_bytes
             raw = self.arena.outputs[start : start + min(argument, MAX_ERROR_BYTES)]
             return error_from(json.loads(raw), EngineError), 0
-        except (TowlineError, ValueError):
+        except (TowlineError, ValueError, RecursionError):
             return EngineError("The worker's answer could not be read.", code="BAD_OUTPUT"), 0
 
     def terminate_runs(self) -> None:
@@ -129,7 +129,8 @@ class Worker:
         finally:
             os.close(inputs_fd)
         self.use_arena(arena)
-        self.memory_bytes = int(answer.get("memory_bytes", 0))
+        memory_bytes = answer.get("memory_bytes")
+        self.memory_bytes = memory_bytes if isinstance(memory_bytes, int) else 0
 
     def use_arena(self, arena: Arena) -> None:
         self.arena = arena
@@ -173,6 +174,13 @@ class Worker:
         message, descriptors = received
         for descriptor in descriptors:
             os.close(descriptor)
+        try:
+            self._heed(message)
+        except (TypeError, ValueError):
+            # Ours never says such a thing: something else speaks through it.
+            self._die()
+
+    def _heed(self, message: dict[str, Any]) -> None:
         if "hello" in message:
             self.pid = int(message["hello"])
             if not self.born.done():
@@ -181,7 +189,7 @@ class Worker:
             future = self._answers.popleft()
             if future.done():
                 return
-            if "ok" in message:
+            if isinstance(message.get("ok"), dict):
                 future.set_result(message["ok"])
             else:
                 future.set_exception(error_from(message.get("error"), VersionError))

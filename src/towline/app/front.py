@@ -47,7 +47,7 @@ async def _serve(settings: Settings, listener: socket.socket, channel_end: socke
 
 
 def connections_within(open_files: int) -> int:
-    """How many connections leave descriptors for workers: each takes four, and a front that has none left cannot replace one."""
+    """How many connections leave descriptors for workers: each takes six, and a front that has none left cannot replace one."""
     return max(1, open_files - max(32, open_files // 8))
 
 

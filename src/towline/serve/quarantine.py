@@ -27,6 +27,8 @@ class Quarantine:
         """Returns the digest, for the event that tells of it."""
         digest = digest_of(inputs)
         self._until[digest] = self._clock() + REMEMBERED_S
+        # Oldest first, also when it was here already: `holds` drops from the front.
+        self._until.move_to_end(digest)
         while len(self._until) > REMEMBERED:
             self._until.popitem(last=False)
         return digest

@@ -14,6 +14,7 @@ from towline.core.frames import FrameError
 from towline.core.manifest import Manifest, encode_manifest
 from towline.core.warmup import WarmReport
 from towline.serve.jobs import Batch
+from towline.serve.recovery import MAX_RETRIES, is_crash
 from towline.serve.router import WantedVersion
 from towline.serve.workers.pool import Pool
 from towline.serve.workers.process import Finish, Worker
@@ -77,32 +78,34 @@ class ProcessLanes:
         self._cores = cores
 
     async def open(self, version: WantedVersion, manifest: Manifest, on_state: Callable[[str], None]) -> Worker:
-        worker = self._pool.adopted(version.digest)
-        raw = encode_manifest(manifest).decode()
-        try:
-            if worker is None:
-                worker = await self._pool.take(manifest.engine)
-                await worker.load(
-                    version.path,
-                    version.digest,
-                    raw,
-                    device=self._device,
-                    arena=self._pool.arena_size.create(),
-                    timeout_s=self._load_timeout_s,
-                )
-            on_state("warming")
-            answer = await worker.ask({"do": "warm", "folder": version.path, "manifest": raw}, timeout_s=self._load_timeout_s)
-            report = WarmReport.from_message(answer)
-            if not report.is_ready:
-                raise VersionError(report.reason, code="GOLDEN_MISMATCH", hint="Test this version on this machine before it serves here.")
-            worker.merges = merging_pays(report)
-            await worker.start(1 if 0 <= report.one_row_us < TINY_RUN_US else self._cores)
-        except BaseException as error:
-            if worker is not None:
+        for left in reversed(range(1 + MAX_RETRIES)):
+            worker = self._pool.adopted(version.digest) or await self._pool.take(manifest.engine)
+            try:
+                return await self._opened(worker, version, manifest, on_state)
+            except BaseException as error:
                 self._pool.end(worker)
-            if isinstance(error, OSError):
-                raise Unavailable(f"The system gave no room for a worker: {error.strerror}.", code="NO_WORKER") from error
-            raise
+                if isinstance(error, OSError):
+                    raise Unavailable(f"The system gave no room for a worker: {error.strerror}.", code="NO_WORKER") from error
+                if not worker.has_hung_up:
+                    raise
+            # As with requests: killed from outside is no fault of the version, a crash is.
+            end = await self._pool.hub.exit_of(worker.pid)
+            if is_crash(end.signal_number) or not left:
+                raise Unavailable(f"Its worker {end} while it was loaded.", code="WORKER_DIED", retry_after_s=1.0)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _opened(self, worker: Worker, version: WantedVersion, manifest: Manifest, on_state: Callable[[str], None]) -> Worker:
+        raw = encode_manifest(manifest).decode()
+        if worker.arena is None:
+            arena = self._pool.arena_size.create()
+            await worker.load(version.path, version.digest, raw, device=self._device, arena=arena, timeout_s=self._load_timeout_s)
+        on_state("warming")
+        answer = await worker.ask({"do": "warm", "folder": version.path, "manifest": raw}, timeout_s=self._load_timeout_s)
+        report = WarmReport.from_message(answer)
+        if not report.is_ready:
+            raise VersionError(report.reason, code="GOLDEN_MISMATCH", hint="Test this version on this machine before it serves here.")
+        worker.merges = merging_pays(report)
+        await worker.start(1 if 0 <= report.one_row_us < TINY_RUN_US else self._cores)
         return worker
 
     def end(self, lane: Lane) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 from collections import OrderedDict
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from towline.core import channel
 
 _REMEMBERED_EXITS = 256
 _EXIT_WAIT_S = 1.0
+_NAMES = {int(number): number.name for number in signal.Signals}
 
 Handler = Callable[[dict[str, Any], list[int]], None]
 
@@ -25,6 +27,11 @@ class Exit:
         self.status = status
         self.out_of_memory = out_of_memory
         self.is_known = is_known
+
+    def __str__(self) -> str:
+        if self.signal_number:
+            return f"died of {_NAMES.get(self.signal_number, f'signal {self.signal_number}')}"
+        return f"ended with status {self.status}" if self.is_known else "ended"
 
 
 class Hub:

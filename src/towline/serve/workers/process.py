@@ -26,6 +26,8 @@ class Worker:
     def __init__(self, loop: asyncio.AbstractEventLoop, link: socket.socket, control: socket.socket) -> None:
         self.pid = 0
         self.is_dead = False
+        # Its end was closed from the other side.
+        self.has_hung_up = False
         self.on_batch: Finish = _ignore_batch
         self.on_death: Callable[[Worker], None] = _ignore_death
         self.threads = 0
@@ -120,12 +122,18 @@ class Worker:
     # Control
 
     async def load(self, folder: str, digest: str, manifest: str, *, device: str, arena: Arena, timeout_s: float) -> None:
-        """Load a version. Raises VersionError with the engine's reason; Unavailable when the worker died or took too long."""
+        """Load a version; from here on the arena is the worker's to close.
+
+        Raises VersionError with the engine's reason; Unavailable when the worker died or took too long.
+        """
         inputs_fd, outputs_fd = arena.worker_descriptors()
         try:
             message = {"do": "load", "folder": folder, "digest": digest, "manifest": manifest, "device": device}
             descriptors = (inputs_fd, outputs_fd)
             answer = await self.ask(message | {"slots": arena.slots, "slot_bytes": arena.slot_bytes}, descriptors, timeout_s=timeout_s)
+        except BaseException:
+            arena.close()
+            raise
         finally:
             os.close(inputs_fd)
         self.use_arena(arena)
@@ -199,6 +207,7 @@ class Worker:
     def _die(self) -> None:
         if self.is_dead:
             return
+        self.has_hung_up = True
         self.close()
         self.on_death(self)
 

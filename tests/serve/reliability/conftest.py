@@ -1,1 +1,1 @@
-"""Its being here puts this folder on the import path: the tests share `load` and `models`."""
+"""Its being here puts this folder on the import path: the tests share `load`, `known_models` and more."""

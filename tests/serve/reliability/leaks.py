@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from models import mlp_asks
+from known_models import mlp_asks
 
 from towline.app.changing import set_alias
 from towline.app.importing import import_model

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from known_models import INT64_MIN, division
 from load import Ask, Check, Load
 
-from models import INT64_MIN, division
 from towline.app.listing import events
 from towline.testing import tiny_models
 from towline.testing.server import RunningServer

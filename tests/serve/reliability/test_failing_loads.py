@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from known_models import mlp_asks, publish, publish_dying
 from load import Load
 
-from models import mlp_asks, publish, publish_dying
 from towline.app.importing import import_model
 from towline.core.manifest import TensorSpec
 from towline.store.sqlite import open_store

@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from known_models import mlp_asks, v2
 from load import Ask, Load, equals
 
-from models import mlp_asks, v2
 from towline.testing import tiny_models
 from towline.testing.server import RunningServer
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from known_models import mlp_asks
 from load import Load
 
-from models import mlp_asks
 from towline.testing import tiny_models
 from towline.testing.server import RunningServer
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from known_models import session_of
 from load import Ask, Check, Load
 
-from models import session_of
 from towline.app.changing import remove, set_alias
 from towline.app.importing import import_model
 from towline.core.deployment import Deployment, Policy

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from known_models import predictions, session_of
 from load import Ask, Load
 
-from models import predictions, session_of
 from towline.testing import tiny_models
 from towline.testing.server import RunningServer
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from towline.app.home import find_settings
 from towline.app.options import ServeOptions
-from towline.core.config import home_folder
+from towline.core.config import home_folder, is_loopback
 from towline.core.errors import UsageError
 from towline.serve.supervisor import Commands, Supervisor
 
@@ -68,8 +68,7 @@ def _commands(options: ServeOptions, url: str) -> Commands:
 
 def _check_exposure(options: ServeOptions) -> None:
     """Beyond this machine only with keys and TLS, which come later, or when the user takes the risk by name."""
-    is_loopback = options.host in ("localhost", "::1") or options.host.startswith("127.")
-    if not is_loopback and not options.insecure:
+    if not is_loopback(options.host) and not options.insecure:
         raise UsageError(
             f"Listening on {options.host} would let others on the network use this server, without keys and unencrypted.",
             code="INSECURE",

@@ -101,6 +101,18 @@ def home_folder(settings: Settings, environ: Mapping[str, str]) -> Path:
     return Path(base).absolute() / "towline"
 
 
+def is_loopback(host: str) -> bool:
+    """Whether listening on `host` keeps others out. A name is not taken for an address by how it begins: 127.example.org is anywhere."""
+    if host == "localhost":
+        return True
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _read_file(file: Path) -> dict[str, Any]:
     try:
         if file.stat().st_size > 1 << 20:

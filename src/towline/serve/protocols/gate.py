@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
-from towline.core.config import Settings
+from towline.core.config import Settings, is_loopback
 from towline.core.errors import TowlineError
 from towline.serve.contract import HttpRequest, HttpResponse, Reply
 from towline.serve.protocols import refusals
@@ -179,5 +179,4 @@ def _allowed_hosts(settings: Settings) -> frozenset[bytes]:
     named = {host.strip().lower().encode() for host in settings.allowed_hosts.split(",") if host.strip()}
     if b"*" in named:
         return frozenset()
-    is_loopback = settings.host in ("localhost", "::1") or settings.host.startswith("127.")
-    return _LOOPBACK_NAMES | named | {settings.host.encode()} if is_loopback else frozenset(named)
+    return _LOOPBACK_NAMES | named | {settings.host.encode()} if is_loopback(settings.host) else frozenset(named)

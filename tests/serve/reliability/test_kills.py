@@ -21,8 +21,13 @@ ASKS = mlp_asks("mlp", MODEL)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with RunningServer(tiny_models.write(tmp_path_factory.mktemp("models"), MODEL, "mlp.onnx")) as running:
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.write(tmp_path_factory.mktemp("models"), MODEL, "mlp.onnx")
+
+
+@pytest.fixture(scope="module")
+def server(model_file: Path) -> Iterator[RunningServer]:
+    with RunningServer(model_file) as running:
         yield running
 
 
@@ -71,7 +76,9 @@ def test_a_killed_front_is_back_on_the_same_socket_within_two_seconds(server: Ru
     assert took_s < 2.0
 
 
-def test_answers_go_on_without_a_controller_and_the_next_one_takes_over(server: RunningServer) -> None:
+def test_answers_go_on_without_a_controller_and_the_next_one_takes_over(server: RunningServer, model_file: Path) -> None:
+    # Long since imported: the successor must not need it.
+    model_file.unlink()
     with Load(server.host, server.port, ASKS, clients=16) as load:
         killed = server.controller_pid
         os.kill(killed, signal.SIGSTOP)

@@ -149,3 +149,10 @@ def test_aliases_moved_while_there_is_no_controller_are_seen_by_the_next_one(hom
 
 def states(server: RunningServer) -> dict[int, str]:
     return {model["version"]: model["state"] for model in server.state()["models"]}
+
+
+def test_a_server_is_ready_when_all_it_was_given_is_served_the_second_time_too(tmp_path: Path) -> None:
+    files = [tiny_models.write(tmp_path, tiny_models.identity(dtype), f"{dtype}.onnx") for dtype in ("int8", "int16", "int32")]
+    for _ in range(2):
+        with RunningServer(*files, home=tmp_path / "home") as server:
+            assert [server.get(f"/v2/models/{file.stem}/ready")[0] for file in files] == [200, 200, 200]

@@ -65,6 +65,16 @@ def test_thousands_of_requests_behind_a_slow_one_are_all_answered(wires: Wires, 
     assert caplog.records == []
 
 
+def test_who_sends_its_body_without_waiting_is_not_told_to_send_it_afterwards(wires: Wires) -> None:
+    wire = wires.wire()
+    expecting = request("POST", "/echo", b"abc", "Expect: 100-continue")
+    wire.send(request("POST", "/later", b"1") + expecting[:-1], expecting[-1:])
+
+    wires.answer_next()
+
+    assert wire.statuses() == [200, 200]
+
+
 def test_a_client_that_does_not_read_gets_no_further_answers_until_it_does(wires: Wires) -> None:
     wire = wires.wire()
     wire.protocol.pause_writing()
@@ -133,7 +143,7 @@ def test_a_head_seen_before_misleads_nobody(wires: Wires, packets: list[bytes], 
 def test_the_same_head_again_is_not_parsed_and_gets_an_id_of_its_own(wires: Wires) -> None:
     wire = wires.wire()
     wire.send(GET, POST)
-    wire.protocol.parser = None  # type: ignore[assignment]
+    wire.protocol._reader.parser = None  # type: ignore[assignment]
 
     wire.send(HEAD + b"abcdefghij")
 

@@ -33,6 +33,9 @@ COMMANDS = {
 }
 
 
+_HEARD_WITHIN_S = 0.25
+
+
 class Terminated(BaseException):
     """SIGTERM arrived: unwind, so that temporary files go, then exit 143."""
 
@@ -91,6 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.flush()
         return code
     except BaseException as error:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         return _report(error)
 
 
@@ -160,14 +164,36 @@ def _forget_stdout() -> None:
 
 def _on_terminate(number: int, frame: FrameType | None) -> Any:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Terminated
+    _unwind(Terminated)
 
 
 def _on_interrupt(number: int, frame: FrameType | None) -> Any:
     # A second Ctrl-C must not cut the cleaning up short; a third one may.
     signal.signal(signal.SIGINT, _on_second_interrupt)
-    raise KeyboardInterrupt
+    _unwind(KeyboardInterrupt)
 
 
 def _on_second_interrupt(number: int, frame: FrameType | None) -> Any:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _unwind(error: type[BaseException]) -> None:
+    """Raise `error`, and raise it again until somebody heard it: an extension module that is just being imported may swallow it."""
+
+    def again(number: int, frame: FrameType | None) -> None:
+        if not _is_unwinding():
+            raise error
+
+    signal.signal(signal.SIGALRM, again)
+    signal.setitimer(signal.ITIMER_REAL, _HEARD_WITHIN_S, _HEARD_WITHIN_S)
+    raise error
+
+
+def _is_unwinding() -> bool:
+    """The code that was interrupted is cleaning up after a signal already."""
+    error = sys.exc_info()[1]
+    while error is not None:
+        if isinstance(error, Terminated | KeyboardInterrupt):
+            return True
+        error = error.__context__
+    return False

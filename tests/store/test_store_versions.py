@@ -180,7 +180,7 @@ def test_a_folder_that_is_no_version_is_refused_before_anything_changes(store: S
     for spoil, says in (
         (lambda _: None, "no manifest.json"),
         (link, "plain file"),
-        (bad_name, "printable"),
+        (bad_name, "control characters"),
         (bad_manifest, "not a manifest"),
     ):
         with store.stage() as folder:

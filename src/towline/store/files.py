@@ -91,8 +91,6 @@ class Files:
         names = folder_files(staged)
         if "manifest.json" not in names:
             raise VersionError("The staged folder holds no manifest.json, so it is no version.", code="BAD_MANIFEST")
-        for name in names:
-            _check_file_name(name)
         if (staged / "manifest.json").stat().st_size > MAX_MANIFEST_BYTES:
             raise VersionError(f"manifest.json is larger than {MAX_MANIFEST_BYTES >> 20} MiB.", code="BAD_MANIFEST")
         manifest = decode_manifest((staged / "manifest.json").read_bytes())
@@ -154,9 +152,3 @@ class Files:
             if lock is not None:
                 self.remove(folder)
                 self._disk.unlock(lock)
-
-
-def _check_file_name(name: str) -> None:
-    # The digest is over lines "<hash> <name>": a line break inside a name could make two different folders look the same.
-    if not name.isprintable():
-        raise VersionError(f"A version may not hold a file named {ascii(name)[:80]}: expected printable characters.", code="BAD_FILE_NAME")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -97,6 +99,23 @@ def test_who_leaves_cancels_what_was_asked(wires: Wires) -> None:
     assert (len(wires.waiting), wires.cancelled) == (1, 1)
     wires.answer_next()
     assert wire.bodies() == []
+
+
+def test_a_connection_that_is_gone_is_freed_without_the_collector(wires: Wires) -> None:
+    """The front's collector rarely looks: what held itself would pile up with every client that comes and goes."""
+    wire = wires.wire()
+    wire.send(
+        request("GET", "/echo"), request("POST", "/echo", b"abc"), request("POST", "/later", b"abc"), request("POST", "/echo", b"a")[:-1]
+    )
+    connection = weakref.ref(wire.protocol)
+    gc.disable()
+    try:
+        wire.protocol.connection_lost(None)
+        wires.waiting.clear()
+        del wire
+        assert connection() is None
+    finally:
+        gc.enable()
 
 
 # What the known head of the request before must not mislead

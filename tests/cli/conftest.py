@@ -3,42 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
+from command_line import Ran, Run
 
 from towline.cli.main import main
 from towline.core.manifest import Facts, Manifest, Measured, Origin, Signature, TensorSpec, encode_manifest
-
-SCHEMAS = Path(__file__).parents[2] / "docs" / "reference" / "schemas"
-TOWLINE = [sys.executable, "-c", "import sys; from towline.cli.main import main; sys.exit(main())"]
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        """What was printed, checked against its published schema."""
-        found = json.loads(self.out)
-        verb, _, number = found["schema"].removeprefix("towline.").partition("/")
-        schema = json.loads((SCHEMAS / f"towline.{verb}.{number}.json").read_text())
-        jsonschema.validate(found, schema, cls=jsonschema.Draft202012Validator)
-        return found
-
-
-Run = Callable[..., Ran]
 
 
 @pytest.fixture(autouse=True)

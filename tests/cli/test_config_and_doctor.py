@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
-from conftest import Run
+from command_line import Run
 
 from towline.core.config import Settings
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TOWLINE, Run
+from command_line import TOWLINE, Run
 
 from towline.app.importing import import_model, name_from
 from towline.cli import main as main_module

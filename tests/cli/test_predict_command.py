@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from conftest import TOWLINE, Run
+from command_line import TOWLINE, Run
 
 import towline as package
 from towline.app.predicting import Target, parse_target

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Run
+from command_line import Run
 
 HOLD_LOCK = """
 import fcntl, os, sys

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TOWLINE, Run
+from command_line import TOWLINE, Run
 
 Publish = Callable[..., Any]
 

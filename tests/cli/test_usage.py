@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TOWLINE, Ran, Run
+from command_line import TOWLINE, Ran, Run
 
 
 def is_one_error_with_a_hint(ran: Ran) -> bool:

@@ -246,8 +246,12 @@ def _is_file(ref: str) -> bool:
 
 
 def _progress(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
+    try:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+    except OSError:
+        # Whoever read it has gone (`towline serve 2>&1 | head`); the import goes on.
+        pass
 
 
 def main(argv: list[str]) -> None:

@@ -50,11 +50,14 @@ def receive(end: socket.socket, flags: int = 0) -> tuple[dict[str, Any], list[in
 
     Raises BlockingIOError on a non-blocking end with nothing to read, TowlineError on what is not a message.
     """
-    room = socket.CMSG_SPACE((MAX_DESCRIPTORS + 1) * array.array("i").itemsize)
     try:
-        raw, ancillary, _, _ = end.recvmsg(MAX_DATAGRAM_BYTES + 1, room, flags | socket.MSG_CMSG_CLOEXEC)
-    except (ConnectionResetError, BrokenPipeError):
-        return None
+        raw, ancillary = _receive(end, flags)
+    except ConnectionResetError:
+        # The other end went without reading all we sent. The kernel says so once, before what it had still said itself.
+        try:
+            raw, ancillary = _receive(end, flags)
+        except ConnectionResetError:
+            return None
     descriptors: list[int] = []
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -73,6 +76,12 @@ def receive(end: socket.socket, flags: int = 0) -> tuple[dict[str, Any], list[in
             os.close(descriptor)
         raise TowlineError("A process of ours sent something that is not a message.", code="BAD_MESSAGE")
     return message, descriptors
+
+
+def _receive(end: socket.socket, flags: int) -> tuple[bytes, list[tuple[int, int, bytes]]]:
+    room = socket.CMSG_SPACE((MAX_DESCRIPTORS + 1) * array.array("i").itemsize)
+    raw, ancillary, _, _ = end.recvmsg(MAX_DATAGRAM_BYTES + 1, room, flags | socket.MSG_CMSG_CLOEXEC)
+    return raw, ancillary
 
 
 def _decoded(raw: bytes) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ The last routing table is kept, so that a new front serves at once what the old 
 from __future__ import annotations
 
 import os
+import select
 import selectors
 import signal
 import socket
@@ -163,6 +164,11 @@ class Supervisor:
             self._send(role, message)
 
     def _on_member_death(self, member: _Member, code: int) -> None:
+        # Its last words first: they may tell why.
+        while member.end is not None and self._state.exit_code is None and self._has_words(member.end):
+            self._on_readable(member)
+        if self._state.exit_code is not None:
+            return
         self._hang_up(member)
         member.process = None
         if self._state.stopping_since_s is not None:
@@ -178,6 +184,10 @@ class Supervisor:
             self._state.exit_code = 1
             return
         member.restart_at_s = time.monotonic() + back_off_s(member.quick_deaths)
+
+    @staticmethod
+    def _has_words(end: socket.socket) -> bool:
+        return bool(select.select([end], [], [], 0)[0])
 
     def _hang_up(self, member: _Member) -> None:
         if member.end is not None:

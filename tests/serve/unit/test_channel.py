@@ -79,6 +79,15 @@ def test_the_end_of_the_other_side_is_told(ends: Ends) -> None:
         channel.send(ends[1], {})
 
 
+def test_the_last_words_of_an_end_that_went_without_reading_are_heard(ends: Ends) -> None:
+    channel.send(ends[1], {"never": "read"})
+    channel.send(ends[0], {"do": "fatal"})
+    ends[0].close()
+
+    assert channel.receive(ends[1]) == ({"do": "fatal"}, [])
+    assert channel.receive(ends[1]) is None
+
+
 @pytest.mark.parametrize("raw", [b"\xff\xfe", b"{", b"no json", b'{"a": 1} trailing', b"[1, 2]", b"3", b'"text"', b"null", b"[" * 50_000])
 def test_what_is_no_message_is_refused_and_its_descriptors_are_closed(ends: Ends, raw: bytes) -> None:
     before = open_descriptors()

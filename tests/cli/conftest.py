@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Ran, Run
+from command_line import TOWLINE, Ran, Run
 
 from towline.cli.main import main
 from towline.core.manifest import Facts, Manifest, Measured, Origin, Signature, TensorSpec, encode_manifest

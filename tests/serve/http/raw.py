@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -145,6 +146,21 @@ def all_answers(server: RunningServer, data: bytes) -> list[Answer]:
                 return found
             found.append(client.answer())
             client.socket.settimeout(0.3)
+
+
+def keeps_at_most(server: RunningServer, limit_bytes: int, act: Callable[[], object]) -> bool:
+    """Whether the front is no more than `limit_bytes` larger for doing it again.
+
+    What is kept shows each time, what the allocator takes only once: so it is done up to four times.
+    """
+    act()
+    pid = server.front_pid
+    for _ in range(3):
+        before = server.rss_bytes(pid)
+        act()
+        if server.rss_bytes(pid) - before <= limit_bytes:
+            return True
+    return False
 
 
 def is_well(server: RunningServer) -> bool:

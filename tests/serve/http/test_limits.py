@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from bad_inputs import MAX_REQUEST_BYTES
-from raw import GOOD_ANSWER, GOOD_BODY, LIVEZ, Client, all_answers, ask, chunked, is_well, predict, request
+from raw import GOOD_ANSWER, GOOD_BODY, LIVEZ, Client, all_answers, ask, chunked, is_well, keeps_at_most, predict, request
 from wire import Wires
 
 from towline.core.config import Settings
@@ -23,14 +23,6 @@ def wires() -> Iterator[Wires]:
     made = Wires(max_request_bytes=4096, max_waiting_bytes=MIB)
     yield made
     made.close()
-
-
-def _grown_bytes(server: RunningServer, data: bytes) -> int:
-    """By how much the front is larger for one more request like it."""
-    all_answers(server, data)
-    before = server.rss_bytes(server.front_pid)
-    all_answers(server, data)
-    return server.rss_bytes(server.front_pid) - before
 
 
 @pytest.mark.parametrize(
@@ -52,7 +44,7 @@ def _grown_bytes(server: RunningServer, data: bytes) -> int:
 def test_what_is_too_large_beside_the_body_is_refused_and_not_kept(server: RunningServer, name: str, data: bytes, status: int) -> None:
     code = {431: "HEADERS_TOO_LARGE", 400: "BAD_REQUEST"}[status]
     assert [(answer.status, answer.code) for answer in all_answers(server, data)] == [(status, code)]
-    assert _grown_bytes(server, data) <= MIB
+    assert keeps_at_most(server, MIB, lambda: all_answers(server, data))
     assert is_well(server)
 
 
@@ -133,7 +125,7 @@ def test_a_small_body_that_unpacks_to_more_than_the_limit_is_refused(server: Run
     answer = ask(server, predict(bomb, "Content-Encoding: gzip"))
 
     assert (answer.status, answer.code) == (413, "BODY_TOO_LARGE")
-    assert _grown_bytes(server, predict(bomb, "Content-Encoding: gzip")) <= MIB
+    assert keeps_at_most(server, MIB, lambda: ask(server, predict(bomb, "Content-Encoding: gzip")))
 
 
 def test_the_bodies_that_are_arriving_on_all_connections_have_a_bound_together(wires: Wires) -> None:

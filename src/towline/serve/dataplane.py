@@ -92,12 +92,18 @@ class ServingPlane:
         return tuple(sorted(self._wanted))
 
     def is_ready(self) -> bool:
-        return self._has_table and not self.is_draining and not self.not_ready()
+        is_ready = self._has_table and not self.is_draining and not self.not_ready() and (self._was_ready or not self._is_first_loading())
+        self._was_ready = self._was_ready or is_ready
+        return is_ready
 
     def is_started(self) -> bool:
         """It was ready once."""
-        self._was_ready = self._was_ready or self.is_ready()
-        return self._was_ready
+        return self.is_ready() or self._was_ready
+
+    def _is_first_loading(self) -> bool:
+        """At the start all that is wanted counts, not one version of each: those who ask for a number find it."""
+        wanted = ((version.name, version.number) for model in self._wanted.values() for version in model.versions)
+        return any(key in self._slots and self._slots[key].state in ("new", "loading", "warming") for key in wanted)
 
     def not_ready(self) -> list[str]:
         """The wanted models that have no ready version, or whose worker is away."""

@@ -33,7 +33,7 @@ COMMANDS = {
 }
 
 
-_HEARD_WITHIN_S = 0.25
+_IMPORT_PAUSE_S = 0.02
 
 
 class Terminated(BaseException):
@@ -94,7 +94,6 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.flush()
         return code
     except BaseException as error:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         return _report(error)
 
 
@@ -164,36 +163,31 @@ def _forget_stdout() -> None:
 
 def _on_terminate(number: int, frame: FrameType | None) -> Any:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _unwind(Terminated)
+    _unwind(Terminated, frame)
 
 
 def _on_interrupt(number: int, frame: FrameType | None) -> Any:
     # A second Ctrl-C must not cut the cleaning up short; a third one may.
     signal.signal(signal.SIGINT, _on_second_interrupt)
-    _unwind(KeyboardInterrupt)
+    _unwind(KeyboardInterrupt, frame)
 
 
 def _on_second_interrupt(number: int, frame: FrameType | None) -> Any:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _unwind(error: type[BaseException]) -> None:
-    """Raise `error`, and raise it again until somebody heard it: an extension module that is just being imported may swallow it."""
-
-    def again(number: int, frame: FrameType | None) -> None:
-        if not _is_unwinding():
-            raise error
-
-    signal.signal(signal.SIGALRM, again)
-    signal.setitimer(signal.ITIMER_REAL, _HEARD_WITHIN_S, _HEARD_WITHIN_S)
+def _unwind(error: type[BaseException], frame: FrameType | None) -> None:
+    """Raise `error` where we were interrupted. Not inside an import, where an extension module may swallow it: a moment later then."""
+    if _is_importing(frame):
+        signal.signal(signal.SIGALRM, lambda number, frame: _unwind(error, frame))
+        signal.setitimer(signal.ITIMER_REAL, _IMPORT_PAUSE_S)
+        return
     raise error
 
 
-def _is_unwinding() -> bool:
-    """The code that was interrupted is cleaning up after a signal already."""
-    error = sys.exc_info()[1]
-    while error is not None:
-        if isinstance(error, Terminated | KeyboardInterrupt):
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "importlib._bootstrap":
             return True
-        error = error.__context__
+        frame = frame.f_back
     return False

@@ -110,9 +110,12 @@ def test_numbers_and_labels_route_to_what_they_name_while_the_alias_moves(home: 
     with open_store(home) as store:
         store.put_deployment(Deployment("mlp", Policy("all"), labels={"stable": 1, "canary": 2}), actor="tester")
     numbers, seen = ask([], version="1", only="1"), ask([], version="2", only="2")
-    with RunningServer(home=home) as server, Load(server.host, server.port, [numbers, seen], clients=8) as load:
-        load.await_answers(64)
-        body = json.dumps({"instances": ROW.tolist()}).encode()
+    body = json.dumps({"instances": ROW.tolist()}).encode()
+    with RunningServer(home=home) as server:
+        # Ready is who has one version; this asks for both.
+        server.wait_until(lambda: all(server.post(f"/v1/models/mlp/versions/{number}:predict", body)[0] == 200 for number in (1, 2)))
+        with Load(server.host, server.port, [numbers, seen], clients=8) as load:
+            load.await_answers(64)
         got = {
             label: np.asarray(json.loads(server.post(f"/v1/models/mlp/labels/{label}:predict", body)[1])["predictions"])
             for label in ("stable", "canary")

@@ -159,3 +159,5 @@ def test_a_server_is_ready_when_all_it_was_given_is_served_the_second_time_too(t
     for _ in range(2):
         with RunningServer(*files, home=tmp_path / "home") as server:
             assert [server.get(f"/v2/models/{file.stem}/ready")[0] for file in files] == [200, 200, 200]
+            # Said at the first moment when /readyz would have said so.
+            assert all(f"{file.stem}:1" in line for line in server.log().splitlines() if line.startswith("Serving ") for file in files)

@@ -75,11 +75,12 @@ def test_a_folder_that_is_still_being_copied_is_not_loaded(server: RunningServer
     (folder / "4").mkdir()
     whole = MODELS[4]
     with (folder / "4" / "model.onnx").open("wb") as file:
-        for _ in range(3):
+        for _ in range(5):
             file.write(whole[: len(whole) // 6])
             whole = whole[len(whole) // 6 :]
             file.flush()
-            time.sleep(SCAN_S)
+            # Less than a scan is apart from the next: no two of them may see the same.
+            time.sleep(0.4)
             assert served(server) == [3]
         file.write(whole)
     (folder / "4" / "model.onnx").write_bytes(MODELS[4])
@@ -128,3 +129,12 @@ def test_no_worker_is_kept_for_versions_that_are_not_served(tmp_path: Path) -> N
         )
         # One serves, one is spare.
         server.wait_until(lambda: len(server.pids()["worker"]) <= 2, timeout_s=10)
+
+
+def test_a_watched_folder_is_served_again_after_a_restart(tmp_path: Path) -> None:
+    folder = tmp_path / "digits"
+    put(folder, 1, MODELS[1])
+    for _ in range(2):
+        with RunningServer(home=tmp_path / "home", flags=("--watch", str(folder)), await_ready=False) as server:
+            server.wait_until(lambda: served(server) == [1], timeout_s=20)
+            assert problem(server, 1) == ""

@@ -229,3 +229,13 @@ def test_a_reader_checks_again_when_the_head_was_changed_behind_its_back(memory:
     with pytest.raises(FrameError):
         reader.read()
     del writer, reader
+
+
+def test_a_writer_that_is_told_of_another_hand_writes_its_head_again(memory: mmap.mmap) -> None:
+    writer, reader = FrameWriter(memory, 0, CAPACITY), FrameReader(memory, 0, CAPACITY)
+    for value in (1, 2, 3):
+        writer.write([("x", (np.full((2, 2), value, np.float32),))])
+        assert reader.read()["x"].tolist() == [[value] * 2] * 2
+        memory[0:40] = b'{"code": "ENGINE_REFUSED"} and some more'
+        writer.forget()
+    del writer, reader

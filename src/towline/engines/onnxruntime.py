@@ -22,7 +22,7 @@ from towline.core.manifest import Manifest, Signature, TensorSpec
 
 _FATAL_ONLY = 4
 _PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider", "rocm": "ROCMExecutionProvider"}
-_MEMORY_WORDS = re.compile(r"bad_?alloc|failed to allocate|out of memory|BFCArena|requested shape", re.IGNORECASE)
+_MEMORY_WORDS = re.compile(r"bad_?alloc|failed to allocate|out of memory|BFCArena", re.IGNORECASE)
 _NOISE = re.compile(r"\[ONNXRuntimeError\]\s*:\s*\d+\s*:\s*\w+\s*:\s*|(?:[\w.]*/)+\S*|\b\w+::\S+|[^\x20-\x7e]")
 _MAX_MESSAGE = 200
 

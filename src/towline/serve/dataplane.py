@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ _TICK_S = 0.1
 _PING_EVERY_TICKS = 10
 _LOADS_AT_ONCE = 2
 _MAX_LABEL_BYTES = 4 << 20
+_REMEMBERED_ENDS = 1000
 # TF Serving's words for the state of a version.
 _STATUS = {
     "new": "START",
@@ -128,6 +129,7 @@ class ServingPlane:
         """
         self._has_table = self._has_table or is_complete
         self._wanted = {model.name: model for model in models}
+        self._ended = _newest(self._ended, self._wanted)
         for model in models:
             for version in model.versions:
                 slot = self._slots.get((version.name, version.number))
@@ -224,6 +226,12 @@ class ServingPlane:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _newest(ended: dict[tuple[str, int], VersionStatus], wanted: Container[str]) -> dict[tuple[str, int], VersionStatus]:
+    """The last ends of models that are still wanted: a server that runs for years must not remember them all."""
+    kept = {key: status for key, status in ended.items() if key[0] in wanted}
+    return dict(list(kept.items())[-_REMEMBERED_ENDS:])
 
 
 def _read_labels(folder: Path, manifest: Manifest) -> tuple[str, ...]:

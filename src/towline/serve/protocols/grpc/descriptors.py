@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
-from google.protobuf.internal import api_implementation
+from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2  # type: ignore[import-untyped]
+from google.protobuf.internal import api_implementation  # type: ignore[import-untyped]
 
 _Field = descriptor_pb2.FieldDescriptorProto
 _LINE = re.compile(

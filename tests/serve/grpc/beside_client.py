@@ -1,4 +1,4 @@
-"""Run by test_descriptors.py: imports one client and our messages into one process, compares them; prints how many fields were compared."""
+"""Run by test_grpc_descriptors.py: imports a client beside our messages and compares them; prints how many fields were compared."""
 
 import importlib
 import sys

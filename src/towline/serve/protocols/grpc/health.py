@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from towline.core.errors import NotFound, Overloaded, TowlineError, Unavailable
+from towline.core.errors import NotFound, Overloaded, Unavailable
 from towline.serve.contract import DataPlane
 from towline.serve.protocols.errors import printable
 from towline.serve.protocols.grpc.calls import answering, known, read, refuse
@@ -69,7 +69,7 @@ class Health:
             name = read(MESSAGES[f"{HEALTH.package}.HealthCheckRequest"], raw).service
             if len(self._watchers) >= MAX_WATCHERS:
                 raise Overloaded(f"{MAX_WATCHERS} calls watch already.", code="TOO_MANY_WATCHERS")
-        except TowlineError as error:
+        except Exception as error:
             await refuse(context, known(error), STATUSES)
         event = asyncio.Event()
         self._watchers.add(event)

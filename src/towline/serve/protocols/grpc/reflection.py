@@ -8,9 +8,8 @@ from typing import Any
 import grpc
 from google.protobuf import descriptor_pb2  # type: ignore[import-untyped]
 
-from towline.core.errors import TowlineError
 from towline.serve.protocols.errors import printable
-from towline.serve.protocols.grpc.calls import read, refuse
+from towline.serve.protocols.grpc.calls import known, read, refuse
 from towline.serve.protocols.grpc.descriptors_grpc import REFLECTION
 from towline.serve.protocols.grpc.messages import MESSAGES
 from towline.serve.protocols.grpc.status import TF_SERVING as STATUSES
@@ -28,10 +27,10 @@ def _handler(package: str) -> grpc.GenericRpcHandler:
         async for raw in requests:
             try:
                 request = read(kind, raw)
-            except TowlineError as error:
-                await refuse(context, error, STATUSES)
-            response = answer(valid_host=request.host, original_request=request)
-            _fill(response, request)
+                response = answer(valid_host=request.host, original_request=request)
+                _fill(response, request)
+            except Exception as error:
+                await refuse(context, known(error), STATUSES)
             yield response.SerializeToString()
 
     methods = {"ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(info)}
@@ -43,7 +42,8 @@ def _fill(response: Any, request: Any) -> None:
     try:
         match asked:
             case "list_services":
-                response.list_services_response.service.extend([{"name": name} for name in MESSAGES.services])
+                for name in MESSAGES.services:
+                    response.list_services_response.service.add(name=name)
             case "file_by_filename":
                 _add_files(response, MESSAGES.pool.FindFileByName, request.file_by_filename)
             case "file_containing_symbol":

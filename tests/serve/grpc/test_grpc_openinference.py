@@ -114,9 +114,27 @@ def test_a_half_float_travels_raw_only(asker: Asker) -> None:
     ("request_", "code", "field", "word"),
     [
         # 67: how many, and either of the two.
-        (Infer(inputs=[{"name": "x", "datatype": "FP32", "shape": [1, 2]}]), "WRONG_SIZE", "inputs[0].contents.fp32_contents", "2 elements"),
-        (Infer(inputs=[{"name": "x", "datatype": "FP32", "shape": [1, 2]}], raw_input_contents=[FLOATS, FLOATS]), "TRAILING_BYTES", "raw_input_contents[1]", "raw_input_contents[1]"),
-        (Infer(inputs=[{"name": "x", "datatype": "FP32", "shape": [1, 2], "contents": {"fp32_contents": [1, 2]}}], raw_input_contents=[FLOATS]), "AMBIGUOUS_DATA", "inputs[0].contents", "either"),
+        (
+            Infer(inputs=[{"name": "x", "datatype": "FP32", "shape": [1, 2]}]),
+            "WRONG_SIZE",
+            "inputs[0].contents.fp32_contents",
+            "2 elements",
+        ),
+        (
+            Infer(inputs=[{"name": "x", "datatype": "FP32", "shape": [1, 2]}], raw_input_contents=[FLOATS, FLOATS]),
+            "TRAILING_BYTES",
+            "raw_input_contents[1]",
+            "raw_input_contents[1]",
+        ),
+        (
+            Infer(
+                inputs=[{"name": "x", "datatype": "FP32", "shape": [1, 2], "contents": {"fp32_contents": [1, 2]}}],
+                raw_input_contents=[FLOATS],
+            ),
+            "AMBIGUOUS_DATA",
+            "inputs[0].contents",
+            "either",
+        ),
         # 68: the length.
         (raw(FLOATS[:-1]), "WRONG_SIZE", "raw_input_contents[0]", "8 bytes"),
         (raw(FLOATS + b"\0"), "WRONG_SIZE", "raw_input_contents[0]", "got 9"),
@@ -136,10 +154,20 @@ def test_a_half_float_travels_raw_only(asker: Asker) -> None:
         (raw(FLOATS, model_version="latest"), "BAD_VERSION", "version", "latest"),
         (raw(FLOATS, parameters={"priority": {"int64_param": -1}}), "WRONG_TYPE", "parameters.priority", "priority"),
         (raw(FLOATS, parameters={"timeout": {"string_param": "1"}}), "WRONG_TYPE", "parameters.timeout", "timeout"),
-        (raw(FLOATS, parameters={"shared_memory_region": {"string_param": "r"}}), "UNSUPPORTED", "parameters.shared_memory_region", "memory"),
-        (raw(FLOATS, outputs=[{"name": "y", "parameters": {"classification": {"int64_param": 0}}}]), "OUT_OF_RANGE", "outputs[0].parameters.classification", "classification"),
+        (
+            raw(FLOATS, parameters={"shared_memory_region": {"string_param": "r"}}),
+            "UNSUPPORTED",
+            "parameters.shared_memory_region",
+            "memory",
+        ),
+        (
+            raw(FLOATS, outputs=[{"name": "y", "parameters": {"classification": {"int64_param": 0}}}]),
+            "OUT_OF_RANGE",
+            "outputs[0].parameters.classification",
+            "classification",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_named_with_its_place(asker: Asker, plane: HonestPlane, request_: Any, code: str, field: str, word: str) -> None:
     error = refused(asker, request_)
 

@@ -27,7 +27,7 @@ def reserve(host: str, port: int) -> socket.socket:
     host, port = probe.getsockname()[:2]
     probe.close()
     keeper = socket.socket(probe.family, socket.SOCK_STREAM)
-    keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Not SO_REUSEADDR: two servers that start at once, when neither listens yet, would both get the port.
     keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         keeper.bind((host, port))
@@ -50,7 +50,6 @@ def _bound(host: str, port: int, field: str, other: str) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
-        # Two sockets may be bound to one port, but not listen on it.
         bound.listen(_BACKLOG)
     except OSError as error:
         bound.close()

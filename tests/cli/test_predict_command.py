@@ -198,7 +198,7 @@ def test_a_server_that_is_not_there_is_exit_code_7(process: Run) -> None:
 def served(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real `towline serve` with all models of the store."""
     folder = tmp_path_factory.mktemp("serving")
-    command = [*TOWLINE, "serve", "mlp", "add", "text", "--home", str(store), "--port", "0"]
+    command = [*TOWLINE, "serve", "mlp", "add", "text", "--home", str(store), "--port", "0", "--grpc-port", "0"]
     process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stderr
     try:

@@ -58,7 +58,7 @@ class Controller:
         self._sent: dict[str, Any] | None = None
         self._seen: Any = None
         self._complaint = ""
-        self._state = StateFile(Path(wish["home"]) / "run", wish["url"], self._clock)
+        self._state = StateFile(Path(wish["home"]) / "run", wish["url"], wish["grpc_url"], self._clock)
 
     def run(self) -> None:
         for ref in self._wish["refs"]:
@@ -188,12 +188,12 @@ class Controller:
 class StateFile:
     """HOME/run/server-PID.json, which `towline ps` reads; believed while the lock beside it is held. PID is the supervisor's."""
 
-    def __init__(self, folder: Path, url: str, clock: SystemClock) -> None:
+    def __init__(self, folder: Path, url: str, grpc_url: str | None, clock: SystemClock) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._only = _locked(folder / "controller.lock")
         self._file = folder / f"server-{os.getppid()}.json"
         self._lock = _locked(self._file.with_suffix(".lock"))
-        self._url = url
+        self._url, self._grpc_url = url, grpc_url
         self._started_s = clock.time()
         self.write([])
 
@@ -202,7 +202,7 @@ class StateFile:
             "schema": "towline.server/1",
             "pid": os.getppid(),
             "url": self._url,
-            "grpc_url": None,
+            "grpc_url": self._grpc_url,
             "started_s": self._started_s,
             "models": models,
         }

@@ -5,20 +5,27 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from towline.app.home import find_settings
+from towline.app.listening import address_of, listen, reserve
 from towline.app.options import ServeOptions
-from towline.core.config import home_folder, is_loopback
+from towline.core.config import NO_PORT, home_folder, is_loopback
 from towline.core.errors import UsageError
 from towline.serve.supervisor import Commands, Supervisor
 
-_BACKLOG = 2048
+
+@dataclasses.dataclass(frozen=True)
+class Addresses:
+    """Where a server answers: `http://HOST:PORT`, and `HOST:PORT` for gRPC or nothing."""
+
+    http: str
+    grpc: str
 
 
 def serve(*refs: str, watch: tuple[str | Path, ...] = (), force: bool = False, **settings: Any) -> int:
@@ -33,19 +40,22 @@ def serve(*refs: str, watch: tuple[str | Path, ...] = (), force: bool = False, *
 
 def serve_command(options: ServeOptions) -> int:
     _check_exposure(options)
-    listener = _listen(options.host, options.port)
-    host, port = listener.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    if options.origin.get("grpc_port", "default") != "default":
-        _talk("gRPC is not served yet; --grpc-port is kept for it.")
+    listener = listen(options.host, options.port)
+    # Held until the end, so that a front that is started again finds its port free.
+    reserved = reserve(options.host, options.grpc_port) if options.grpc_port != NO_PORT else None
+    at = Addresses(f"http://{address_of(listener)}", address_of(reserved) if reserved else "")
+    settings = replace(options.settings, grpc_port=reserved.getsockname()[1]) if reserved else options.settings
     began_s = time.monotonic()
     supervisor = Supervisor(
-        _commands(options, url), listener, drain_timeout_s=options.drain_timeout_s, say=lambda message: _say(message, url, began_s)
+        _commands(replace(options, settings=settings), at),
+        listener,
+        drain_timeout_s=options.drain_timeout_s,
+        say=lambda message: _say(message, at, began_s),
     )
     return supervisor.run()
 
 
-def _commands(options: ServeOptions, url: str) -> Commands:
+def _commands(options: ServeOptions, at: Addresses) -> Commands:
     # -P: a numpy.py in the folder this was started in is not ours to run.
     python = [sys.executable, "-P", "-m"]
     settings = json.dumps(dataclasses.asdict(options.settings))
@@ -53,7 +63,8 @@ def _commands(options: ServeOptions, url: str) -> Commands:
         "home": str(options.home),
         "refs": list(options.refs),
         "watch": [str(folder) for folder in options.watch],
-        "url": url,
+        "url": at.http,
+        "grpc_url": f"grpc://{at.grpc}" if at.grpc else None,
         "device": options.device,
         "max_request_bytes": options.settings.max_request_bytes,
         "load_timeout_s": options.settings.load_timeout_s,
@@ -76,47 +87,9 @@ def _check_exposure(options: ServeOptions) -> None:
         )
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        holder = _holder(port)
-        taken = f" by process {holder}" if holder else ""
-        reason = f"is in use{taken}" if error.errno == 98 else f"cannot be used: {error.strerror}"
-        raise UsageError(
-            f"Port {port} of {host} {reason}.", code="PORT_IN_USE", field="port", hint="Stop it, or take another: --port 0"
-        ) from error
-    return listener
-
-
-def _holder(port: int) -> int:
-    """The process that listens on a port of this machine, 0 when that cannot be told. Reads /proc."""
-    inodes = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            lines = Path(table).read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for fields in (line.split() for line in lines):
-            if fields[3] == "0A" and int(fields[1].rsplit(":", 1)[1], 16) == port:
-                inodes.add(f"socket:[{fields[9]}]")
-    for folder in Path("/proc").glob("[0-9]*/fd") if inodes else ():
-        try:
-            if any(os.readlink(link) in inodes for link in folder.iterdir()):
-                return int(folder.parent.name)
-        except OSError:
-            continue
-    return 0
-
-
-def _say(message: dict[str, Any], url: str, began_s: float) -> None:
+def _say(message: dict[str, Any], at: Addresses, began_s: float) -> None:
     sayings: dict[str, Callable[[], None]] = {
-        "ready": lambda: _say_ready(message["models"], url, time.monotonic() - began_s),
+        "ready": lambda: _say_ready(message["models"], at, time.monotonic() - began_s),
         "draining": lambda: _talk("Stopping: finishing what is in flight. Again to stop at once."),
         "restarting": lambda: _talk(f"The {message['role']} ended with status {message['code']} and is started again."),
         "fatal": lambda: _say_fatal(message),
@@ -125,9 +98,12 @@ def _say(message: dict[str, Any], url: str, began_s: float) -> None:
     sayings.get(message["do"], lambda: None)()
 
 
-def _say_ready(models: list[dict[str, Any]], url: str, took_s: float) -> None:
+def _say_ready(models: list[dict[str, Any]], at: Addresses, took_s: float) -> None:
+    url = at.http
     served = [f"{model['name']}:{model['version']}" for model in models if model["state"] == "ready"]
     _talk(f"Serving {', '.join(served) or 'nothing yet'} on {url} (ready in {took_s:.1f} s, pid {os.getpid()})")
+    if at.grpc:
+        _talk(f"  grpc:  {at.grpc}")
     if served:
         name = served[0].rpartition(":")[0]
         _talk(f"  try:   curl {url}/v2/models/{name}")

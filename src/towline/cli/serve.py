@@ -20,7 +20,7 @@ from towline.core.errors import UsageError
 @click.argument("refs", nargs=-1, metavar="[FILE|REF]...")
 @click.option("--host", metavar="ADDRESS", help="Address to listen on. Default: 127.0.0.1, this machine only.")
 @click.option("--port", metavar="N", help="HTTP port. Default: 8000; 0 takes a free one.")
-@click.option("--grpc-port", metavar="N", help="gRPC port. Default: 8001; 0 takes a free one.")
+@click.option("--grpc-port", metavar="N", help="gRPC port. Default: 8001; 0 takes a free one, -1 serves no gRPC.")
 @home_option
 @click.option("--drain-timeout", "drain_timeout_s", metavar="S", help="Seconds that requests in flight get to finish at the end.")
 @click.option("--isolation", metavar="process|none", help="Where a model runs: a process of its own (default), or this one.")

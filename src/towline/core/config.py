@@ -12,6 +12,8 @@ from typing import Any
 from towline.core.errors import UsageError
 
 FILE_NAME = "towline.toml"
+# A port that says: do not listen.
+NO_PORT = -1
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Settings:
 # Lowest and highest value allowed, ends included.
 _RANGES: dict[str, tuple[float, float]] = {
     "port": (0, 65535),
-    "grpc_port": (0, 65535),
+    "grpc_port": (NO_PORT, 65535),
     "drain_timeout_s": (0, 3600),
     "request_timeout_s": (0.001, 86_400),
     "load_timeout_s": (1, 86_400),

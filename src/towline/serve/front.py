@@ -10,11 +10,12 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import uvicorn
 
-from towline.core.config import Settings
+from towline.core.config import NO_PORT, Settings
+from towline.core.errors import TowlineError
 from towline.serve.codecs.check import Limits
 from towline.serve.contract import Route
 from towline.serve.dataplane import ServingPlane
@@ -29,6 +30,9 @@ from towline.serve.slots import Slot
 from towline.serve.surroundings import Meters, SlotLimits, Surroundings
 from towline.serve.workers.hub import Hub
 from towline.serve.workers.pool import Pool, default_arena_size
+
+if TYPE_CHECKING:
+    from towline.serve.protocols.grpc.server import GrpcServer
 
 log = logging.getLogger("towline.serve")
 
@@ -76,6 +80,8 @@ class Front:
         self.gate = Gate(self._routes(parts), settings, clock=time.monotonic, boot_id=os.urandom(4).hex())
         self.server = _Server(self._uvicorn_config())
         self._uses_workers = parts.inline_lanes is None
+        self._grpc: GrpcServer | None = None
+        self._grpc_end: asyncio.Future[None] | None = None
         self._draining: asyncio.Future[None] | None = None
         self._report_is_due = False
         self._was_ready = False
@@ -86,8 +92,11 @@ class Front:
         settings = self._settings
         return ProcessLanes(self.pool, device=settings.device, load_timeout_s=settings.load_timeout_s, cores=os.cpu_count() or 1)
 
+    def _request_limits(self) -> Limits:
+        return Limits(max_request_bytes=self._settings.max_request_bytes, max_batch=self._settings.max_batch)
+
     def _routes(self, parts: Parts) -> RouteTable:
-        limits = Limits(max_request_bytes=self._settings.max_request_bytes, max_batch=self._settings.max_batch)
+        limits = self._request_limits()
         protocols = (tfserving, openinference, simple)
         own = [route for protocol in protocols for route in protocol.routes(self.plane, limits)]
         more = parts.routes(self.plane, limits) if parts.routes else ()
@@ -122,11 +131,31 @@ class Front:
         if self._is_successor:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._is_up.wait(), _HOLD_S)
+        await self._start_grpc()
         await self.server.serve([self._listener])
+        if self._grpc_end is not None:
+            await self._grpc_end
         for task in tasks:
             task.cancel()
         self.plane.close()
         self.pool.close()
+
+    async def _start_grpc(self) -> None:
+        """Listen for gRPC beside HTTP, unless it is off. Without its port a server does not start; one that answers goes on."""
+        if self._settings.grpc_port == NO_PORT:
+            return
+        # Imported here: no other process of a server, and none without gRPC, pays for it.
+        from towline.serve.protocols.grpc.server import Bounds, GrpcServer
+
+        bounds = Bounds(self._settings.max_request_bytes, max_calls=self._settings.max_connections)
+        server = GrpcServer(self.plane, self._request_limits(), bounds)
+        try:
+            await server.start(self._listener.getsockname()[0], self._settings.grpc_port)
+        except TowlineError as error:
+            log.error("gRPC is not served: %s", error)
+            self.hub.send({"to": "supervisor", "do": "fatal", "error": error.message, "hint": error.hint, "exit_code": 2})
+            return
+        self._grpc = server
 
     async def _keep_time(self) -> None:
         ticks = 0
@@ -156,6 +185,8 @@ class Front:
         self.plane.is_draining = self.gate.is_draining = True
         # From now on the kernel queues no further connections; those it holds are accepted in the next turns of the loop.
         self._listener.listen(0)
+        if self._grpc is not None:
+            self._grpc_end = asyncio.ensure_future(self._grpc.stop(self._settings.drain_timeout_s))
         await asyncio.sleep(0.05)
         self.server.should_exit = True
 
@@ -171,6 +202,8 @@ class Front:
         self.hub.send({"to": "controller", "do": "event", "kind": kind, "name": slot.name, "digest": slot.digest, "data": details})
 
     def _report_soon(self) -> None:
+        if self._grpc is not None:
+            self._grpc.changed()
         if not self._report_is_due:
             self._report_is_due = True
             self._loop.call_later(_STATE_PAUSE_S if self._was_ready else 0.0, self._report)

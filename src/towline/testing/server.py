@@ -29,11 +29,12 @@ from towline.testing.processes import resident_bytes, roles_of
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 45.0
 _POLL_S = 0.02
+_FREE_PORTS = ("--port", "0", "--grpc-port", "0")
 _START = "import sys; from towline.cli.main import main; sys.exit(main())"
 
 
 class RunningServer:
-    """`towline serve *sources` on a free port of loopback. A context manager: ready when entered, gone when left.
+    """`towline serve *sources` on free ports of loopback. A context manager: ready when entered, gone when left.
 
     sources: what `towline serve` takes: model files, names, refs; none serves what the store deploys. All of them are waited for.
     home: its store; a temporary folder, removed in the end, when not given.
@@ -55,7 +56,7 @@ class RunningServer:
         self.home = Path(home or str(self._temporary))
         self._sources = len({str(source) for source in sources})
         self._settings = dict(settings or {})
-        self._command = [sys.executable, "-c", _START, "serve", *map(str, sources), "--home", str(self.home), "--port", "0", *flags]
+        self._command = [sys.executable, "-c", _START, "serve", *map(str, sources), "--home", str(self.home), *_FREE_PORTS, *flags]
         self._await_ready = await_ready
         self._process: subprocess.Popen[bytes] | None = None
         self._log = self.home / "server.log"
@@ -134,6 +135,12 @@ class RunningServer:
     @property
     def port(self) -> int:
         return int(urlsplit(self.url).port or 0)
+
+    @property
+    def grpc_address(self) -> str:
+        """`127.0.0.1:PORT`, what a gRPC client calls its target."""
+        self.wait_until(lambda: bool(self.state()), timeout_s=START_TIMEOUT_S)
+        return urlsplit(str(self.state()["grpc_url"])).netloc
 
     def state(self) -> dict[str, Any]:
         """What HOME/run/server-PID.json says now; empty before it is written. `models` has name, version, state and pid of each."""

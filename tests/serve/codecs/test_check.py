@@ -42,6 +42,7 @@ def test_shapes_that_fit_give_the_rows(specs: list[object], shapes: list[tuple[i
     [
         ([("N", 3)], [(2, 4)], "SHAPE_MISMATCH", "f0"),
         ([("N", 3)], [(2,)], "SHAPE_MISMATCH", "f0"),
+        ([("N",)], [()], "SHAPE_MISMATCH", "f0"),
         ([("N", 3)], [(0, 3)], "EMPTY_BATCH", "f0"),
         ([("N", 3)], [(5, 3)], "BATCH_TOO_LARGE", "f0"),
         ([("N", "L")], [(5, 3)], "BATCH_TOO_LARGE", "f0"),

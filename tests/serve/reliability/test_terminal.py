@@ -67,7 +67,7 @@ def test_a_second_ctrl_c_does_not_wait_for_what_is_in_flight(server: RunningServ
 
 
 def test_a_second_server_on_the_same_home_ends_with_2_and_the_pid_of_the_first(server: RunningServer, model: Path) -> None:
-    command = [*TOWLINE, "serve", str(model), "--home", str(server.home), "--port", "0"]
+    command = [*TOWLINE, "serve", str(model), "--home", str(server.home), "--port", "0", "--grpc-port", "0"]
     second = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
     assert second.returncode == 2
@@ -78,7 +78,7 @@ def test_a_second_server_on_the_same_home_ends_with_2_and_the_pid_of_the_first(s
 
 def test_it_goes_on_when_whoever_read_its_log_has_gone(model: Path, tmp_path: Path) -> None:
     reading, writing = os.pipe()
-    command = [*TOWLINE, "serve", str(model), "--home", str(tmp_path / "home"), "--port", "0"]
+    command = [*TOWLINE, "serve", str(model), "--home", str(tmp_path / "home"), "--port", "0", "--grpc-port", "0"]
     process = subprocess.Popen(command, stdout=writing, stderr=writing, start_new_session=True)
     os.close(writing)
     os.close(reading)

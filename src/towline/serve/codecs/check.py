@@ -58,8 +58,10 @@ class InputCheck:
 
     def rows(self, shapes: Sequence[tuple[int, ...]], fields: Sequence[str]) -> int:
         """The size of the batch dim, 1 when there is none. Raises InvalidRequest for a shape the signature does not take."""
-        if self.plain_tail is not None and shapes[0][1:] == self.plain_tail and 0 < shapes[0][0] <= self._limits.max_batch:
-            return shapes[0][0]
+        first = shapes[0] if shapes else ()
+        # A scalar's tail is that of a list.
+        if first and self.plain_tail is not None and first[1:] == self.plain_tail and 0 < first[0] <= self._limits.max_batch:
+            return first[0]
         sizes: dict[str, tuple[int, str]] = {}
         for spec, shape, field in zip(self._specs, shapes, fields, strict=True):
             check_shape(spec, shape, field)

@@ -98,19 +98,10 @@ class _Api:
         return self._plane.infer(served, asked.request, done, protocol=PROTOCOL)
 
     def _find(self, names: Mapping[str, str]) -> Served:
-        name, version = names["model"], names.get("version")
-        if version is not None and not _NUMBER.fullmatch(version):
-            raise InvalidRequest(
-                f"'{printable(version, 32)}' is not a version: expected a number from 1.", code="BAD_VERSION", field="version"
-            )
-        try:
-            return self._plane.find(name, number=int(version) if version else None)
-        except NotFound:
-            which = f"version {version} of " if version else ""
-            raise NotFound(f"Request for unknown model: {which}'{printable(name)}' is not found", field="model") from None
+        return find(self._plane, names["model"], names.get("version"))
 
     def server(self, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
-        return _json(200, {"name": "towline", "version": metadata.version("towline"), "extensions": list(EXTENSIONS)})
+        return _json(200, describe_server())
 
     def live(self, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
         return _json(200, {"live": True})
@@ -131,24 +122,41 @@ class _Api:
         return _json(200, {"name": served.name, "ready": True})
 
     def model(self, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
-        served = self._find(names)
-        signature = served.signature()
-        versions = [str(status.number) for status in self._plane.status(served.name) if status.state == "AVAILABLE"]
-        engine = served.manifest.engine
-        body = {
-            "name": served.name,
-            "versions": versions or [str(served.number)],
-            # Triton's word for this engine; the others have none there.
-            "platform": "onnxruntime_onnx" if engine == "onnxruntime" else engine,
-            "inputs": [_describe(spec) for spec in signature.inputs],
-            "outputs": [_describe(spec) for spec in signature.outputs],
-        }
-        return _json(200, body)
+        return _json(200, describe_model(self._plane, self._find(names)))
 
     def not_yet(self, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
         raise InvalidRequest(
             "Statistics are not served on this path yet.", code="UNIMPLEMENTED", kind=Kind.UNSUPPORTED, hint="See /metrics."
         )
+
+
+def find(plane: DataPlane, name: str, version: str | None) -> Served:
+    """The ready version that a request means. Raises in Triton's words."""
+    if version is not None and not _NUMBER.fullmatch(version):
+        raise InvalidRequest(f"'{printable(version, 32)}' is not a version: expected a number from 1.", code="BAD_VERSION", field="version")
+    try:
+        return plane.find(name, number=int(version) if version else None)
+    except NotFound:
+        which = f"version {version} of " if version else ""
+        raise NotFound(f"Request for unknown model: {which}'{printable(name)}' is not found", field="model") from None
+
+
+def describe_server() -> dict[str, Any]:
+    return {"name": "towline", "version": metadata.version("towline"), "extensions": list(EXTENSIONS)}
+
+
+def describe_model(plane: DataPlane, served: Served) -> dict[str, Any]:
+    signature = served.signature()
+    versions = [str(status.number) for status in plane.status(served.name) if status.state == "AVAILABLE"]
+    engine = served.manifest.engine
+    return {
+        "name": served.name,
+        "versions": versions or [str(served.number)],
+        # Triton's word for this engine; the others have none there.
+        "platform": "onnxruntime_onnx" if engine == "onnxruntime" else engine,
+        "inputs": [_describe(spec) for spec in signature.inputs],
+        "outputs": [_describe(spec) for spec in signature.outputs],
+    }
 
 
 def _describe(spec: TensorSpec) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import msgspec
 import numpy as np
@@ -37,7 +38,9 @@ class _Input(msgspec.Struct, gc=False):
     data: msgspec.Raw | UnsetType = UNSET
 
 
-class _Output(msgspec.Struct, gc=False):
+class Output(msgspec.Struct, gc=False):
+    """One output as it was asked for."""
+
     name: str
     parameters: _Parameters = UNSET
 
@@ -46,7 +49,17 @@ class _Body(msgspec.Struct, gc=False):
     inputs: list[_Input]
     id: str | UnsetType | None = UNSET
     parameters: _Parameters = UNSET
-    outputs: list[_Output] | UnsetType | None = UNSET
+    outputs: list[Output] | UnsetType | None = UNSET
+
+
+class Tensor(Protocol):
+    """What an input says of itself, in JSON and in gRPC alike."""
+
+    name: str
+    datatype: str
+
+    @property
+    def shape(self) -> Sequence[int]: ...
 
 
 _decode_body = msgspec.json.Decoder(_Body).decode
@@ -90,31 +103,50 @@ class InferCodec:
             return Asked(self._decode_raw(body, deadline), self._all[True], self._check.has_batch)
         head = body if size == len(body) else body[:size]
         parsed = _parse(head)
-        parameters = _checked_parameters(parsed.parameters, "parameters")
+        parameters = checked_parameters(parsed.parameters, "parameters")
         arrays, rows = self._arrays(parsed.inputs, memoryview(body)[size:])
+        as_binary = _flag(parameters, "binary_data_output", "parameters")
+        return self.asked(arrays, rows, parameters, parsed.id or "", parsed.outputs or [], deadline, received_s, as_binary=as_binary)
+
+    def asked(
+        self,
+        arrays: dict[str, np.ndarray],
+        rows: int,
+        parameters: dict[str, Any],
+        id: str,
+        outputs: list[Output],
+        deadline: float | None,
+        received_s: float,
+        *,
+        as_binary: bool,
+    ) -> Asked:
+        """What every transport's request comes to: id, `timeout`, `priority` and outputs are checked and read here."""
         timeout_us = _number(parameters, "timeout", MAX_TIMEOUT_US)
         if timeout_us:
             until = received_s + timeout_us / 1e6
             deadline = until if deadline is None else min(deadline, until)
-        outputs = self._wanted(parsed.outputs or [], _flag(parameters, "binary_data_output", "parameters"))
-        request = Request(
-            arrays,
-            rows,
-            deadline,
-            _checked_id(parsed.id or ""),
-            _number(parameters, "priority", MAX_PRIORITY),
-            tuple(wanted.name for wanted in outputs) if parsed.outputs else (),
-        )
-        return Asked(request, outputs, self._check.has_batch)
+        wanted = self._wanted(outputs, as_binary)
+        names = tuple(output.name for output in wanted) if outputs else ()
+        request = Request(arrays, rows, deadline, _checked_id(id), _number(parameters, "priority", MAX_PRIORITY), names)
+        return Asked(request, wanted, self._check.has_batch)
 
-    def _arrays(self, inputs: list[_Input], tail: memoryview) -> tuple[dict[str, np.ndarray], int]:
-        """The inputs in the signature's order, and the rows. Shapes are checked before any data is read."""
+    def check_inputs(self, inputs: Sequence[Tensor]) -> int:
+        """Names, datatypes and shapes, before any data is read; returns the rows."""
         check.check_names([given.name for given in inputs], self._signature, "inputs")
         given = {item.name: (f"inputs[{index}]", item) for index, item in enumerate(inputs)}
         ordered = [(spec, *given[spec.name]) for spec in self._signature.inputs]
         for spec, field, item in ordered:
             check.check_datatype(spec, item.datatype, f"{field}.datatype")
-        rows = self._check.rows([tuple(item.shape) for _, _, item in ordered], [f"{field}.shape" for _, field, _ in ordered])
+        return self._check.rows([tuple(item.shape) for _, _, item in ordered], [f"{field}.shape" for _, field, _ in ordered])
+
+    @property
+    def specs(self) -> dict[str, TensorSpec]:
+        """The inputs by name, in the signature's order."""
+        return self._specs
+
+    def _arrays(self, inputs: list[_Input], tail: memoryview) -> tuple[dict[str, np.ndarray], int]:
+        """The inputs in the signature's order, and the rows."""
+        rows = self.check_inputs(inputs)
         found: dict[str, np.ndarray] = {}
         offset = 0
         for index, item in enumerate(inputs):
@@ -186,7 +218,7 @@ class InferCodec:
         rows = self._check.rows((sizes,), ("body",))
         return Request({spec.name: binary.decode_tensor(raw, spec, sizes, "body", self._limits)}, rows, deadline)
 
-    def _wanted(self, outputs: list[_Output], all_binary: bool) -> tuple[Wanted, ...]:
+    def _wanted(self, outputs: list[Output], all_binary: bool) -> tuple[Wanted, ...]:
         if not outputs:
             return self._all[all_binary]
         seen: set[str] = set()
@@ -201,7 +233,7 @@ class InferCodec:
                     field=f"{field}.name",
                 )
             seen.add(output.name)
-            parameters = _checked_parameters(output.parameters, f"{field}.parameters")
+            parameters = checked_parameters(output.parameters, f"{field}.parameters")
             as_binary = _flag(parameters, "binary_data", f"{field}.parameters", all_binary)
             wanted.append(Wanted(output.name, as_binary, _classes(parameters, f"{field}.parameters")))
         return tuple(wanted)
@@ -281,7 +313,8 @@ def _quotes_in_data(body: _Body) -> int:
     return sum(bytes(given.data).count(b'"') for given in body.inputs if given.data is not UNSET)
 
 
-def _checked_parameters(parameters: _Parameters, field: str) -> dict[str, Any]:
+def checked_parameters(parameters: _Parameters, field: str) -> dict[str, Any]:
+    """The parameters of a request, an input or an output, unless they name memory of this machine."""
     if not parameters:
         return {}
     for name in _SHARED_MEMORY:
@@ -297,7 +330,7 @@ def _checked_parameters(parameters: _Parameters, field: str) -> dict[str, Any]:
 
 def _binary_size(given: _Input, field: str) -> int | None:
     """The tensor's bytes after the JSON, None when its data is in the JSON."""
-    parameters = _checked_parameters(given.parameters, f"{field}.parameters")
+    parameters = checked_parameters(given.parameters, f"{field}.parameters")
     size = parameters.get("binary_data_size")
     if (size is None) == (given.data is UNSET):
         problem = "needs 'data', or 'binary_data_size' in its parameters" if size is None else "has both 'data' and 'binary_data_size'"

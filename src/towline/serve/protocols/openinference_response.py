@@ -23,8 +23,8 @@ def encode(response: Response, asked: Asked, labels: Sequence[str], *, has_batch
     tensors: list[bytes] = []
     is_non_finite = False
     for wanted in asked.outputs:
-        array = _array(response, wanted, labels, has_batch)
-        output: dict[str, Any] = {"name": wanted.name, "datatype": _datatype(array), "shape": list(array.shape)}
+        array = array_of(response, wanted, labels, has_batch=has_batch)
+        output: dict[str, Any] = {"name": wanted.name, "datatype": datatype_of(array), "shape": list(array.shape)}
         if wanted.binary:
             tensors.append(binary.encode_tensor(array))
             output["parameters"] = {"binary_data_size": len(tensors[-1])}
@@ -56,7 +56,8 @@ def _response(head: bytes, tensors: list[bytes], accept_encoding: bytes | None) 
     return HttpResponse(200, body, content_type, tuple(headers))
 
 
-def _array(response: Response, wanted: Wanted, labels: Sequence[str], has_batch: bool) -> np.ndarray:
+def array_of(response: Response, wanted: Wanted, labels: Sequence[str], *, has_batch: bool) -> np.ndarray:
+    """An output as it was asked for: its values, or its best classes."""
     array: np.ndarray = response.outputs[wanted.name]
     return best_classes(array, wanted.classes, labels, has_batch=has_batch) if wanted.classes else array
 
@@ -79,7 +80,8 @@ def best_classes(array: np.ndarray, count: int, labels: Sequence[str], *, has_ba
     return texts if batched else texts.reshape(-1)
 
 
-def _datatype(array: np.ndarray) -> str:
+def datatype_of(array: np.ndarray) -> str:
+    """The v2 protocol's word for an array's type."""
     dtype = dtypes.of_array(array)
     if dtype is None:
         raise TowlineError("The model answered with a type that this protocol has no name for.", code="UNKNOWN_DATATYPE")

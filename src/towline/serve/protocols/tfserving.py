@@ -9,13 +9,13 @@ from towline.core.errors import InvalidRequest, Kind, NotFound, TowlineError
 from towline.core.inference import Response
 from towline.serve.codecs import json
 from towline.serve.codecs.check import Limits
-from towline.serve.contract import DataPlane, Handler, HttpRequest, HttpResponse, Reply, Route, Served
+from towline.serve.contract import DataPlane, Handler, HttpRequest, HttpResponse, Reply, Route, Served, VersionStatus
 from towline.serve.protocols import incoming, tfserving_body
 from towline.serve.protocols.errors import printable, tf_serving_error
 
 PROTOCOL = "tfserving-rest"
 _MODEL = r"/v1/models/(?P<model>[^/:]+)(?:(?:/versions/(?P<version>[0-9]+))|(?:/labels/(?P<label>[^/:]+)))?"
-_PREDICT_METHOD = "tensorflow/serving/predict"
+PREDICT_METHOD = "tensorflow/serving/predict"
 Handle = Callable[[HttpRequest, Mapping[str, str]], HttpResponse]
 
 
@@ -47,12 +47,6 @@ def _answering(handle: Handle) -> Handler:
     return handler
 
 
-def _version(names: Mapping[str, str]) -> str | None:
-    """The version of the path. 0 means the default, as OpenVINO Model Server's clients say it; no version here has that number."""
-    version = names.get("version")
-    return None if version == "0" else version
-
-
 class _Api:
     def __init__(self, plane: DataPlane, limits: Limits) -> None:
         self._plane, self._limits = plane, limits
@@ -78,36 +72,10 @@ class _Api:
         return self._plane.infer(served, decoded, done, protocol=PROTOCOL)
 
     def _find(self, names: Mapping[str, str]) -> Served:
-        name, version, label = names["model"], _version(names), names.get("label") or ""
-        # More digits than any version has; int() would spend time on them.
-        number = int(version) if version and len(version) <= 18 else None
-        try:
-            if version and number is None:
-                raise NotFound("No version has a number this long.")
-            return self._plane.find(name, number=number, label=label)
-        except NotFound:
-            if label and name in self._plane.names():
-                raise InvalidRequest(
-                    f"Unrecognized servable version label: {printable(label)}", code="UNKNOWN_LABEL", field="label"
-                ) from None
-            which = f"Specific({printable(name)}, {printable(version, 20)})" if version else f"Latest({printable(name)})"
-            raise NotFound(f"Servable not found for request: {which}", field="version" if version else "model") from None
+        return find(self._plane, names["model"], names.get("version"), names.get("label") or "")
 
     def status(self, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
-        name, version = names["model"], _version(names)
-        unknown = NotFound(f"Could not find any versions of model {printable(name)}", field="model")
-        try:
-            found = self._plane.status(name)
-        except NotFound:
-            raise unknown from None
-        if names.get("label"):
-            version = str(self._find(names).number)
-        if version:
-            found = [status for status in found if str(status.number) == version.lstrip("0")]
-            if not found:
-                raise NotFound(f"Could not find version {printable(version, 20)} of model {printable(name)}", field="version")
-        if not found:
-            raise unknown
+        found = find_statuses(self._plane, names["model"], names.get("version"), names.get("label") or "")
         rows = [
             {
                 "version": str(status.number),
@@ -124,7 +92,7 @@ class _Api:
             name: {
                 "inputs": {spec.name: tfserving_body.tensor_info(spec) for spec in signature.inputs},
                 "outputs": {spec.name: tfserving_body.tensor_info(spec) for spec in signature.outputs},
-                "method_name": _PREDICT_METHOD,
+                "method_name": PREDICT_METHOD,
             }
             for name, signature in served.manifest.signatures.items()
         }
@@ -151,6 +119,43 @@ class _Api:
 
     def wrong_path(self, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
         raise _malformed(request, Kind.NOT_FOUND)
+
+
+def find(plane: DataPlane, name: str, version: str | None, label: str) -> Served:
+    """The ready version that a request means. Raises in TF Serving's words.
+
+    Version 0 means the default, as OpenVINO Model Server's clients say it; no version here has that number.
+    """
+    version = None if version == "0" else version
+    # More digits than any version has; int() would spend time on them.
+    number = int(version) if version and len(version) <= 18 else None
+    try:
+        if version and number is None:
+            raise NotFound("No version has a number this long.")
+        return plane.find(name, number=number, label=label)
+    except NotFound:
+        if label and name in plane.names():
+            raise InvalidRequest(f"Unrecognized servable version label: {printable(label)}", code="UNKNOWN_LABEL", field="label") from None
+        which = f"Specific({printable(name)}, {printable(version, 20)})" if version else f"Latest({printable(name)})"
+        raise NotFound(f"Servable not found for request: {which}", field="version" if version else "model") from None
+
+
+def find_statuses(plane: DataPlane, name: str, version: str | None, label: str) -> list[VersionStatus]:
+    """All versions of a model, or the one that a version or a label names; never empty. Raises in TF Serving's words."""
+    unknown = NotFound(f"Could not find any versions of model {printable(name)}", field="model")
+    try:
+        found = plane.status(name)
+    except NotFound:
+        raise unknown from None
+    if label:
+        version = str(find(plane, name, version, label).number)
+    if version and version != "0":
+        found = [status for status in found if str(status.number) == version.lstrip("0")]
+        if not found:
+            raise NotFound(f"Could not find version {printable(version, 20)} of model {printable(name)}", field="version")
+    if not found:
+        raise unknown
+    return found
 
 
 def _malformed(request: HttpRequest, kind: Kind) -> TowlineError:

@@ -1,0 +1,96 @@
+"""The gRPC server inside the front: every service, its limits, its address, and how it ends without losing a call."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+
+from towline.core.errors import TowlineError
+from towline.serve.codecs.check import Limits
+from towline.serve.contract import DataPlane
+
+# Before its import: the C library writes what strangers send it to stderr, unescaped and unbounded.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+import grpc
+import grpc.aio
+
+from towline.serve.protocols.grpc import openinference, reflection, tfserving
+from towline.serve.protocols.grpc.health import Health
+from towline.serve.protocols.grpc.messages import MESSAGES
+
+# A message of exactly the limit must pass: the tensors are counted by it, names and shapes are beside them.
+_ENVELOPE_BYTES = 64 << 10
+_MS = 1000
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one server lets its clients do. Sizes in bytes, times in seconds."""
+
+    max_request_bytes: int
+    max_metadata_bytes: int = 16 << 10
+    max_calls: int = 8192
+    max_streams_per_connection: int = 1024
+    # A peer that answers no ping for so long is gone, and its calls are given up.
+    ping_after_s: float = 60.0
+    ping_timeout_s: float = 20.0
+    # Clients may ping this often without a call; who does more is shown the door.
+    min_ping_pause_s: float = 10.0
+
+
+class GrpcServer:
+    """Made on the front's event loop. `start`, then `changed` as often as states change, then `stop` once."""
+
+    def __init__(self, plane: DataPlane, limits: Limits, bounds: Bounds) -> None:
+        self.health = Health(plane, MESSAGES.services)
+        self._server = grpc.aio.server(options=_options(bounds), maximum_concurrent_rpcs=bounds.max_calls)
+        self._server.add_generic_rpc_handlers(
+            (
+                openinference.handler(plane, limits),
+                *tfserving.handlers(plane, limits),
+                self.health.handler(),
+                *reflection.handlers(),
+            )
+        )
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port. Raises TowlineError when the address cannot be used."""
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            bound: int = self._server.add_insecure_port(address)
+        except RuntimeError:
+            bound = 0
+        if not bound:
+            raise TowlineError(f"gRPC cannot listen on port {port} of {host}.", code="PORT_IN_USE", hint="Take another: --grpc-port 0")
+        await self._server.start()
+        return bound
+
+    def changed(self) -> None:
+        self.health.changed()
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no new calls, answer those that are there, for at most `grace_s` seconds."""
+        self.health.drain()
+        # One turn of the loop, so that watchers hear of it while the server still writes.
+        await asyncio.sleep(0)
+        await self._server.stop(grace_s)
+
+
+def _options(bounds: Bounds) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", bounds.max_request_bytes + _ENVELOPE_BYTES),
+        # An answer is as large as the model makes it; the client has a limit of its own.
+        ("grpc.max_send_message_length", -1),
+        # Equal, for between them calls are refused at random.
+        ("grpc.max_metadata_size", bounds.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", bounds.max_metadata_bytes),
+        ("grpc.max_concurrent_streams", bounds.max_streams_per_connection),
+        ("grpc.keepalive_time_ms", int(bounds.ping_after_s * _MS)),
+        ("grpc.keepalive_timeout_ms", int(bounds.ping_timeout_s * _MS)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", int(bounds.min_ping_pause_s * _MS)),
+        # The port is reserved by a socket of app/serve.py that never listens: a front that is replaced finds it free.
+        ("grpc.so_reuseport", 1),
+    ]

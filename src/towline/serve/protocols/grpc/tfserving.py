@@ -1,0 +1,132 @@
+"""`tensorflow.serving.PredictionService` and `ModelService`: predict, metadata and status with TF Serving's codes and texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import grpc
+
+from towline.core import dtypes
+from towline.core.errors import InvalidRequest, Kind, TowlineError
+from towline.core.manifest import TensorSpec
+from towline.serve.codecs.check import Limits
+from towline.serve.contract import DataPlane
+from towline.serve.protocols.errors import printable
+from towline.serve.protocols.grpc.calls import Call, Method, Work, answering, inferring, service
+from towline.serve.protocols.grpc.descriptors_tf import TENSORFLOW, TF_SERVING
+from towline.serve.protocols.grpc.messages import MESSAGES
+from towline.serve.protocols.grpc.status import TF_SERVING as STATUSES
+from towline.serve.protocols.grpc.tfserving_codec import codec_for, spec_of
+from towline.serve.protocols.tfserving import PREDICT_METHOD, find, find_statuses
+
+PROTOCOL = "tfserving-grpc"
+_STATES = TF_SERVING.enums["ModelVersionStatus.State"]
+_UNKNOWN_ERROR = 2
+_SIGNATURES = "signature_def"
+
+
+def handlers(plane: DataPlane, limits: Limits) -> tuple[grpc.GenericRpcHandler, ...]:
+    api = _Api(plane, limits)
+    predict = inferring("tensorflow.serving.PredictRequest", STATUSES, plane, PROTOCOL, api.predict)
+    refused = {"Classify": "ClassificationRequest", "Regress": "RegressionRequest", "MultiInference": "MultiInferenceRequest"}
+    prediction = {
+        "Predict": predict,
+        "GetModelMetadata": _answering("GetModelMetadataRequest", api.metadata),
+        **{name: _answering(request, _not_yet(name)) for name, request in refused.items()},
+    }
+    model = {
+        "GetModelStatus": _answering("GetModelStatusRequest", api.status),
+        "HandleReloadConfigRequest": _answering("ReloadConfigRequest", _no_reload),
+    }
+    return service("tensorflow.serving.PredictionService", prediction), service("tensorflow.serving.ModelService", model)
+
+
+def _answering(request: str, handle: Callable[[Any], Any]) -> Method:
+    return answering(f"tensorflow.serving.{request}", STATUSES, handle)
+
+
+class _Api:
+    def __init__(self, plane: DataPlane, limits: Limits) -> None:
+        self._plane, self._limits = plane, limits
+
+    def predict(self, request: Any, call: Call) -> Work:
+        spec = request.model_spec
+        served = find(self._plane, *_asked(request))
+        codec = codec_for(served, self._limits, spec.signature_name)
+        decoded = codec.decode(request.inputs, request.output_filter, call.deadline)
+        name = spec.signature_name
+        return Work(served, decoded, lambda response: codec.encode(response, name))
+
+    def metadata(self, request: Any) -> Any:
+        if not request.metadata_field:
+            raise InvalidRequest("GetModelMetadataRequest must specify at least one metadata_field", field="metadata_field")
+        for field in request.metadata_field:
+            if field != _SIGNATURES:
+                raise InvalidRequest(f"Metadata field {printable(field)} is not supported", field="metadata_field")
+        served = find(self._plane, *_asked(request))
+        signatures = MESSAGES["tensorflow.serving.SignatureDefMap"]()
+        for name, signature in served.manifest.signatures.items():
+            into = signatures.signature_def[name]
+            into.method_name = PREDICT_METHOD
+            for spec in signature.inputs:
+                _describe(spec, into.inputs[spec.name])
+            for spec in signature.outputs:
+                _describe(spec, into.outputs[spec.name])
+        answer = MESSAGES["tensorflow.serving.GetModelMetadataResponse"](model_spec=spec_of(served.name, served.number))
+        answer.metadata[_SIGNATURES].Pack(signatures)
+        return answer
+
+    def status(self, request: Any) -> Any:
+        answer = MESSAGES["tensorflow.serving.GetModelStatusResponse"]()
+        for status in find_statuses(self._plane, *_asked(request)):
+            # Version, state, and OK (0) or UNKNOWN (2) with the reason.
+            answer.model_version_status.add(
+                version=status.number,
+                state=_STATES[status.state],
+                status={"error_code": _UNKNOWN_ERROR if status.error else 0, "error_message": status.error},
+            )
+        return answer
+
+
+def _asked(request: Any) -> tuple[str, str | None, str]:
+    """Name, version and label of a request's model_spec."""
+    if not request.HasField("model_spec"):
+        raise InvalidRequest("Missing ModelSpec", code="MISSING_NAME", field="model_spec")
+    spec = request.model_spec
+    if not spec.name:
+        raise InvalidRequest("Missing model name in request.", code="MISSING_NAME", field="model_spec.name")
+    which = spec.WhichOneof("version_choice")
+    if which == "version" and spec.version.value < 0:
+        raise InvalidRequest("The version must not be negative.", code="BAD_VERSION", field="model_spec.version")
+    return spec.name, str(spec.version.value) if which == "version" else None, spec.version_label
+
+
+def _describe(spec: TensorSpec, info: Any) -> None:
+    """Fill a TensorInfo. A dim that varies is -1."""
+    info.name = spec.name
+    info.dtype = TENSORFLOW.enums["DataType"][dtypes.BY_NAME[spec.dtype].tf]
+    info.tensor_shape.unknown_rank = spec.shape is None
+    for dim in spec.shape or ():
+        info.tensor_shape.dim.add(size=dim if isinstance(dim, int) else -1)
+
+
+def _not_yet(name: str) -> Callable[[Any], NoReturn]:
+    def handle(request: Any) -> NoReturn:
+        raise InvalidRequest(
+            f"{name} is not served yet.",
+            code="UNIMPLEMENTED",
+            kind=Kind.UNSUPPORTED,
+            hint="Use Predict, which takes the model's inputs as they are.",
+        )
+
+    return handle
+
+
+def _no_reload(request: Any) -> NoReturn:
+    raise TowlineError(
+        "Clients may not change what this server serves: it would need --allow-model-control, which this release does not have.",
+        code="RELOAD_NOT_ALLOWED",
+        kind=Kind.DENIED,
+        hint="Change it where the server runs: 'towline import', 'towline alias', or serve --watch DIR.",
+    )

@@ -1,0 +1,34 @@
+"""A real server with gRPC, and a channel to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from bad_inputs import MAX_BATCH, MAX_REQUEST_BYTES, MODELS
+from stubs import Ask, method
+
+from towline.testing import tiny_models
+from towline.testing.server import RunningServer
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """Serves `mlp`, two of the models of bad_inputs.py with its limits, and `slow`, which takes about a fifth of a second."""
+    folder = tmp_path_factory.mktemp("models")
+    models = {"mlp": tiny_models.mlp(), "m": MODELS["m"], "text": MODELS["text"], "slow": tiny_models.slow(rounds=100_000, width=8)}
+    files = [tiny_models.write(folder, model, f"{name}.onnx") for name, model in models.items()]
+    with RunningServer(*files, settings={"max_batch": MAX_BATCH, "max_request_bytes": MAX_REQUEST_BYTES}) as running:
+        yield running
+
+
+@pytest.fixture
+def channel(server: RunningServer) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(server.grpc_address, options=[("grpc.max_metadata_size", 1 << 20)]) as channel:
+        yield channel
+
+
+@pytest.fixture
+def infer(channel: grpc.Channel) -> Ask:
+    return method(channel, "inference.GRPCInferenceService/ModelInfer", "inference.ModelInferResponse")

@@ -293,6 +293,15 @@ def test_only_the_front_loads_grpc(server: RunningServer) -> None:
     assert loaded == {"front"}
 
 
+def test_a_front_that_is_killed_is_followed_by_one_on_the_same_address(server: RunningServer, infer: Ask) -> None:
+    assert infer(request()).model_name == "m"
+    killed = server.front_pid
+    os.kill(killed, signal.SIGKILL)
+    server.wait_until(lambda: server.pids()["front"] not in ([], [killed]), timeout_s=10)
+
+    assert infer(request(), wait_for_ready=True, timeout=20).model_name == "m"
+
+
 def test_the_ready_line_names_the_address(server: RunningServer) -> None:
     assert f"grpc:  {server.grpc_address}\n" in server.log()
 

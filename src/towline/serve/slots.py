@@ -244,6 +244,9 @@ class Slot:
         self._failures = 0
         self.is_bereaved = False
         self._become("ready")
+        if lane.is_dead:
+            # Between its last answer and now, when nobody listened.
+            self._on_death(lane)
         self._batcher.flush()
         return True
 
@@ -320,12 +323,14 @@ class Slot:
         fates = [(job, self._judge(job, end, was_alone)) for batch in batches for job in batch.jobs if job.done is not None]
         again = [job for job, fate in fates if fate is Fate.RETRY]
         suspects = [job for job, fate in fates if fate is Fate.SUSPECT]
-        if not await reopening:
-            for job in (*again, *suspects):
-                job.answer(Unavailable(f"Model '{self.name}' lost its worker.", code="WORKER_DIED", retry_after_s=1.0))
-            return
+        # Before the new worker is there: what ran comes before what waited.
         self._batcher.put_back(again)
-        if suspects:
+        if not await reopening:
+            lost = Unavailable(f"Model '{self.name}' lost its worker.", code="WORKER_DIED", retry_after_s=1.0)
+            self._batcher.fail_all(lost)
+            for job in suspects:
+                job.answer(lost)
+        elif suspects:
             await self._run_alone(suspects)
 
     def _judge(self, job: Job, end: Exit, was_alone: bool) -> Fate:

@@ -29,8 +29,8 @@ class Trial:
     async def run(self, job: Job) -> Exit | None:
         """Run one job; None when it was answered, or how its worker ended."""
         try:
-            # Killed between two jobs, it is as good as none.
-            if self._lane is None or self._lane.is_dead:
+            # Killed between two jobs, or in the moment it was ready, it is as good as none.
+            while self._lane is None or self._lane.is_dead:
                 self._lane = await self._around.lanes.open(self._version, self._manifest, _tell_nobody)
         except TowlineError as error:
             job.answer(Unavailable(error.message, code="WORKER_DIED", retry_after_s=1.0))

@@ -38,6 +38,10 @@ def listeners_of(pids: list[int]) -> set[Listener]:
     return found
 
 
+def grpc_port(server: RunningServer) -> int:
+    return int(server.grpc_address.rpartition(":")[2])
+
+
 def _links(pid: int) -> list[str]:
     folder = Path(f"/proc/{pid}/fd")
     links = []
@@ -65,10 +69,11 @@ def refused(*words: str, home: Path) -> tuple[int, str]:
 def test_as_started_only_the_supervisor_and_the_front_listen_and_only_on_loopback(tmp_path: Path) -> None:
     with RunningServer(tiny_models.write(tmp_path, tiny_models.identity(), "m.onnx")) as server:
         roles = server.pids()
-        port = server.port
+        # gRPC's library holds IPv4 addresses in their IPv6 form.
+        expected = {Listener("127.0.0.1", server.port), Listener("::ffff:127.0.0.1", grpc_port(server))}
 
-        assert listeners_of([pid for pids in roles.values() for pid in pids]) == {Listener("127.0.0.1", port)}
-        assert listeners_of(roles["front"]) == {Listener("127.0.0.1", port)}
+        assert listeners_of([pid for pids in roles.values() for pid in pids]) == expected
+        assert listeners_of(roles["front"]) == expected
         assert listeners_of([*roles["worker"], *roles["controller"], *roles["fork-server"]]) == set()
 
 
@@ -80,7 +85,7 @@ def test_the_look_into_proc_sees_a_listener_on_every_address() -> None:
 def test_on_loopback_of_ipv6_it_listens_there_alone(tmp_path: Path) -> None:
     with RunningServer(home=tmp_path / "home", flags=("--host", "::1")) as server:
         pids = [pid for pids in server.pids().values() for pid in pids]
-        assert listeners_of(pids) == {Listener("::1", server.port)}
+        assert listeners_of(pids) == {Listener("::1", server.port), Listener("::1", grpc_port(server))}
         assert server.get("/livez")[0] == 200
 
 
@@ -97,7 +102,7 @@ def test_refuses_to_listen_more_widely_without_insecure(tmp_path: Path, host: st
 
 
 def test_listens_more_widely_when_told_so_by_name_and_answers_for_any_host(tmp_path: Path) -> None:
-    with RunningServer(home=tmp_path / "home", flags=("--host", "0.0.0.0", "--insecure")) as server:
+    with RunningServer(home=tmp_path / "home", flags=("--host", "0.0.0.0", "--insecure", "--grpc-port", "-1")) as server:
         assert {one.address for one in listeners_of(server.pids()["front"])} == {"0.0.0.0"}
         assert server.get("/livez", {"Host": "models.example.org"})[0] == 200
 

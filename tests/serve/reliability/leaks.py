@@ -19,6 +19,7 @@ from towline.testing.server import RunningServer
 MIB = 1 << 20
 # Ten inputs and outputs: about 4 MB of weights.
 WIDTH = 50_000
+_STEADY_S = 0.3
 MODELS = (tiny_models.mlp(width=WIDTH, seed=1), tiny_models.mlp(width=WIDTH, seed=2))
 
 
@@ -90,10 +91,13 @@ def settled(server: RunningServer, before: Belongings | None = None) -> Belongin
 
     `before`: waits a few seconds for nothing more to be there; what is still there is then in the answer.
     """
-    server.wait_until(lambda: len(server.pids()["worker"]) == 2, timeout_s=10)
-    until = time.monotonic() + 5
+    until = time.monotonic() + 10
+    last = belongings(server)
     while True:
+        time.sleep(_STEADY_S)
         now = belongings(server)
-        if (before is None or not now.more_than(before)) or time.monotonic() > until:
+        # One that ends and a spare that is still to come would add up to the right number: it must also stay so.
+        is_steady = (now.descriptors, now.processes) == (last.descriptors, last.processes) and len(server.pids()["worker"]) == 2
+        if (is_steady and (before is None or not now.more_than(before))) or time.monotonic() > until:
             return now
-        time.sleep(0.05)
+        last = now

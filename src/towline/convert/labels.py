@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
 from pathlib import Path
 
 from towline.convert import wording
 from towline.core.errors import ImportRefused
+from towline.core.plain_file import read_plain_file
 
 MAX_LABELS_BYTES = 16 << 20
 MAX_LABEL_CHARS = 1024
@@ -16,7 +15,7 @@ MAX_LABEL_CHARS = 1024
 
 def read_labels(path: Path) -> tuple[str, ...]:
     """The labels in order: line number, or place in the list, is the class. Raises ImportRefused naming the line."""
-    raw = _read(path)
+    raw = read_plain_file(path, MAX_LABELS_BYTES, _refused)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -45,23 +44,6 @@ def _from_json(text: str) -> list[str]:
     if not all(isinstance(label, str) for label in labels):
         raise _refused("its JSON list holds something else than strings")
     return [str(label) for label in labels]
-
-
-def _read(path: Path) -> bytes:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError as error:
-        raise _refused(f"it cannot be read: {os.strerror(error.errno or 0)}") from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise _refused("it is no plain file")
-        if status.st_size > MAX_LABELS_BYTES:
-            raise _refused(f"it has {status.st_size} bytes; at most {MAX_LABELS_BYTES} are taken")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(MAX_LABELS_BYTES)
-    finally:
-        os.close(descriptor)
 
 
 def _refused(what: str) -> ImportRefused:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import math
-import os
-import stat
 import zipfile
 from collections.abc import Mapping
 from io import BytesIO
@@ -18,6 +16,7 @@ import numpy as np
 from towline.core import dtypes
 from towline.core.errors import ImportRefused
 from towline.core.manifest import Signature, TensorSpec
+from towline.core.plain_file import read_plain_file
 
 MAX_SAMPLE_BYTES = 256 << 20
 MAX_ARRAYS = 1024
@@ -30,7 +29,7 @@ def load_sample(path: Path, signature: Signature) -> dict[str, np.ndarray]:
 
     Floats and integers are cast where nothing is lost but precision. Raises ImportRefused that names what does not fit.
     """
-    raw = _read(path)
+    raw = read_plain_file(path, MAX_SAMPLE_BYTES, _refused)
     readers = {b"PK\x03\x04": _npz, b"\x93NUM": _npy_alone}
     given = readers.get(raw[:4], _json)(raw)
     return fitted(given, signature)
@@ -97,23 +96,6 @@ def _check_symbols(request: Mapping[str, np.ndarray], signature: Signature) -> N
         for dim, size in zip(spec.shape or (), request[spec.name].shape, strict=False):
             if isinstance(dim, str) and seen.setdefault(dim, size) != size:
                 raise _refused(f"'{dim}' is {seen[dim]} in one input and {size} in {spec.name!r}")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError as error:
-        raise _refused(f"it cannot be read: {os.strerror(error.errno or 0)}") from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise _refused("it is no plain file")
-        if status.st_size > MAX_SAMPLE_BYTES:
-            raise _refused(f"it has {status.st_size} bytes; at most {MAX_SAMPLE_BYTES} are taken")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(MAX_SAMPLE_BYTES)
-    finally:
-        os.close(descriptor)
 
 
 def _npz(raw: bytes) -> dict[str, np.ndarray]:

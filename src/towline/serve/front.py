@@ -146,9 +146,10 @@ class Front:
             return
         # Imported here: no other process of a server, and none without gRPC, pays for it.
         from towline.serve.protocols.grpc.server import Bounds, GrpcServer
+        from towline.serve.protocols.grpc.service import Service
 
         bounds = Bounds(self._settings.max_request_bytes, max_calls=self._settings.max_connections)
-        server = GrpcServer(self.plane, self._request_limits(), bounds)
+        server = GrpcServer(Service(self.plane, self._request_limits()), bounds)
         try:
             await server.start(self._listener.getsockname()[0], self._settings.grpc_port)
         except TowlineError as error:

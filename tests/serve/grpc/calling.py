@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
 
-from towline.serve.protocols.grpc.calls import Method
+from towline.serve.protocols.grpc.contract import Call, Metadata, Method, Refusal
 from towline.serve.protocols.grpc.messages import MESSAGES
+
+CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class Refused(Exception):
@@ -28,41 +31,20 @@ class Refused(Exception):
         return self.trailers.get("towline-field", "")
 
 
-class Context:
-    """A call's context as grpc.aio gives it to a method: how long the client waits, and how to refuse it."""
-
-    def __init__(self, left_s: float | None = None) -> None:
-        self._left_s = left_s
-
-    def time_remaining(self) -> float | None:
-        return self._left_s
-
-    async def abort(self, status: grpc.StatusCode, details: str, trailers: tuple[tuple[str, str], ...]) -> None:
-        raise Refused(status, details, trailers)
-
-
 class Asker:
-    """The methods of some generic handlers, called by their full names with messages or raw bytes."""
+    """The unary methods of a table, called by their full names with messages or raw bytes."""
 
-    def __init__(self, *handlers: grpc.GenericRpcHandler) -> None:
-        self._handlers = handlers
+    def __init__(self, methods: Mapping[str, Method]) -> None:
+        self._methods = methods
 
-    def method(self, name: str) -> Method:
-        class Details:
-            method = f"/{name}"
-            invocation_metadata = ()
-
-        for handler in self._handlers:
-            found = handler.service(Details())
-            if found is not None:
-                return found.unary_unary
-        raise KeyError(name)
-
-    def raw(self, name: str, message: bytes, left_s: float | None = None) -> bytes:
-        async def call() -> bytes:
-            return await self.method(name)(message, Context(left_s))
-
-        return asyncio.run(call())
+    def raw(self, name: str, message: bytes, left_s: float | None = None, metadata: Metadata | None = None) -> bytes:
+        now = time.monotonic()
+        answers: list[bytes | Refusal] = []
+        self._methods[f"/{name}"](message, Call(now, None if left_s is None else now + left_s, metadata or {}), answers.append)
+        (answer,) = answers
+        if isinstance(answer, Refusal):
+            raise Refused(CODES[answer.code], answer.message, answer.trailers)
+        return answer
 
     def ask(self, name: str, message: Any, answer: str, left_s: float | None = None) -> Any:
         return MESSAGES[answer].FromString(self.raw(name, message.SerializeToString(), left_s))

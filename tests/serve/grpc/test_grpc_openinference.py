@@ -15,7 +15,7 @@ from plane import Api, HonestPlane, version
 from towline.core.errors import Overloaded, TowlineError
 from towline.serve.codecs.check import Limits
 from towline.serve.protocols.grpc.messages import MESSAGES
-from towline.serve.protocols.grpc.openinference import handler
+from towline.serve.protocols.grpc.openinference import methods
 from towline.testing import tiny_models
 
 SERVICE = "inference.GRPCInferenceService"
@@ -38,7 +38,7 @@ def plane(versions: Any) -> HonestPlane:
 
 @pytest.fixture
 def asker(plane: HonestPlane) -> Asker:
-    return Asker(handler(plane, LIMITS))
+    return Asker(methods(plane, LIMITS))
 
 
 def typed(place: str, values: list[Any], datatype: str = "FP32", shape: tuple[int, ...] = (1, 2), name: str = "x", **more: Any) -> Any:

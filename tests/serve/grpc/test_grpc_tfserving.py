@@ -14,7 +14,7 @@ from plane import HonestPlane, version
 from towline.serve.codecs.check import Limits
 from towline.serve.protocols.grpc.descriptors_tf import TENSORFLOW
 from towline.serve.protocols.grpc.messages import MESSAGES
-from towline.serve.protocols.grpc.tfserving import handlers
+from towline.serve.protocols.grpc.tfserving import methods
 from towline.testing import tiny_models
 
 PREDICTION = "tensorflow.serving.PredictionService"
@@ -37,7 +37,7 @@ def plane(versions: Any) -> HonestPlane:
 
 @pytest.fixture
 def asker(plane: HonestPlane) -> Asker:
-    return Asker(*handlers(plane, LIMITS))
+    return Asker(methods(plane, LIMITS))
 
 
 def tensor(shape: tuple[int, ...], dtype: str = "DT_FLOAT", **values: Any) -> dict[str, Any]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from typing import Any
-
-import grpc
 
 from towline.core.errors import NotFound, Overloaded, Unavailable
 from towline.serve.contract import DataPlane
 from towline.serve.protocols.errors import printable
-from towline.serve.protocols.grpc.calls import answering, known, read, refuse
+from towline.serve.protocols.grpc.calls import answering, read, refused
+from towline.serve.protocols.grpc.contract import Call, Method, Refused, Stream
 from towline.serve.protocols.grpc.descriptors_grpc import HEALTH
 from towline.serve.protocols.grpc.messages import MESSAGES
 from towline.serve.protocols.grpc.status import TF_SERVING as STATUSES
@@ -51,12 +50,11 @@ class Health:
             return "NOT_SERVING"
         return "NOT_SERVING" if self._is_draining else "SERVING"
 
-    def handler(self) -> grpc.GenericRpcHandler:
-        methods = {
-            "Check": grpc.unary_unary_rpc_method_handler(answering(f"{HEALTH.package}.HealthCheckRequest", STATUSES, self._check)),
-            "Watch": grpc.unary_stream_rpc_method_handler(self._watch),
-        }
-        return grpc.method_handlers_generic_handler(SERVICE, methods)
+    def methods(self) -> dict[str, Method]:
+        return {f"/{SERVICE}/Check": answering(f"{HEALTH.package}.HealthCheckRequest", STATUSES, self._check)}
+
+    def streams(self) -> dict[str, Stream]:
+        return {f"/{SERVICE}/Watch": Stream(self._watch, many_requests=False)}
 
     def _check(self, request: Any) -> Any:
         status = self.status(request.service)
@@ -64,13 +62,14 @@ class Health:
             raise NotFound(f"There is no service and no model '{printable(request.service)}' here.", field="service")
         return _response(status)
 
-    async def _watch(self, raw: bytes, context: Any) -> AsyncIterator[bytes]:
+    async def _watch(self, requests: AsyncIterator[bytes], call: Call) -> AsyncGenerator[bytes, None]:
         try:
+            raw = await anext(aiter(requests), b"")
             name = read(MESSAGES[f"{HEALTH.package}.HealthCheckRequest"], raw).service
             if len(self._watchers) >= MAX_WATCHERS:
                 raise Overloaded(f"{MAX_WATCHERS} calls watch already.", code="TOO_MANY_WATCHERS")
         except Exception as error:
-            await refuse(context, known(error), STATUSES)
+            raise Refused(refused(error, STATUSES)) from None
         event = asyncio.Event()
         self._watchers.add(event)
         told = ""

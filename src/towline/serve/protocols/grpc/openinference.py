@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import grpc
-
 from towline.core.errors import Unavailable
 from towline.serve.codecs.check import Limits
 from towline.serve.contract import DataPlane
 from towline.serve.protocols.grpc import openinference_codec
-from towline.serve.protocols.grpc.calls import Call, Work, answering, inferring, service
+from towline.serve.protocols.grpc.calls import Work, answering, inferring
+from towline.serve.protocols.grpc.contract import Call, Method
 from towline.serve.protocols.grpc.messages import MESSAGES
 from towline.serve.protocols.grpc.status import OPEN_INFERENCE
 from towline.serve.protocols.openinference import describe_model, describe_server, find
@@ -20,7 +19,8 @@ PROTOCOL = "openinference-grpc"
 SERVICE = "inference.GRPCInferenceService"
 
 
-def handler(plane: DataPlane, limits: Limits) -> grpc.GenericRpcHandler:
+def methods(plane: DataPlane, limits: Limits) -> dict[str, Method]:
+    """Every method by its path."""
     api = _Api(plane, limits)
     at_once = {
         "ServerLive": api.live,
@@ -29,9 +29,9 @@ def handler(plane: DataPlane, limits: Limits) -> grpc.GenericRpcHandler:
         "ServerMetadata": api.server,
         "ModelMetadata": api.model,
     }
-    methods = {name: answering(f"inference.{name}Request", OPEN_INFERENCE, handle) for name, handle in at_once.items()}
-    methods["ModelInfer"] = inferring("inference.ModelInferRequest", OPEN_INFERENCE, plane, PROTOCOL, api.infer)
-    return service(SERVICE, methods)
+    found = {name: answering(f"inference.{name}Request", OPEN_INFERENCE, handle) for name, handle in at_once.items()}
+    found["ModelInfer"] = inferring("inference.ModelInferRequest", OPEN_INFERENCE, plane, PROTOCOL, api.infer)
+    return {f"/{SERVICE}/{name}": method for name, method in found.items()}
 
 
 class _Api:

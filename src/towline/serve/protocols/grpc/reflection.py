@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
-import grpc
 from google.protobuf import descriptor_pb2  # type: ignore[import-untyped]
 
 from towline.serve.protocols.errors import printable
-from towline.serve.protocols.grpc.calls import known, read, refuse
+from towline.serve.protocols.grpc.calls import read, refused
+from towline.serve.protocols.grpc.contract import Call, Code, Refused, Stream
 from towline.serve.protocols.grpc.descriptors_grpc import REFLECTION
 from towline.serve.protocols.grpc.messages import MESSAGES
 from towline.serve.protocols.grpc.status import TF_SERVING as STATUSES
 
 
-def handlers() -> tuple[grpc.GenericRpcHandler, ...]:
-    return tuple(_handler(f"grpc.reflection.{version}") for version in REFLECTION)
+def streams() -> dict[str, Stream]:
+    """Both names of the one method, by path."""
+    packages = [f"grpc.reflection.{version}" for version in REFLECTION]
+    return {f"/{package}.ServerReflection/ServerReflectionInfo": _stream(package) for package in packages}
 
 
-def _handler(package: str) -> grpc.GenericRpcHandler:
+def _stream(package: str) -> Stream:
     kind = MESSAGES[f"{package}.ServerReflectionRequest"]
     answer = MESSAGES[f"{package}.ServerReflectionResponse"]
 
-    async def info(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+    async def info(requests: AsyncIterator[bytes], call: Call) -> AsyncGenerator[bytes, None]:
         async for raw in requests:
             try:
                 request = read(kind, raw)
                 response = answer(valid_host=request.host, original_request=request)
                 _fill(response, request)
             except Exception as error:
-                await refuse(context, known(error), STATUSES)
+                raise Refused(refused(error, STATUSES)) from None
             yield response.SerializeToString()
 
-    methods = {"ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(info)}
-    return grpc.method_handlers_generic_handler(f"{package}.ServerReflection", methods)
+    return Stream(info, many_requests=True)
 
 
 def _fill(response: Any, request: Any) -> None:
@@ -53,9 +54,9 @@ def _fill(response: Any, request: Any) -> None:
                 response.all_extension_numbers_response.base_type_name = request.all_extension_numbers_of_type
             case _:
                 # proto3 has no extensions to be asked for.
-                _fail(response, grpc.StatusCode.NOT_FOUND if asked else grpc.StatusCode.INVALID_ARGUMENT, asked or "nothing")
+                _fail(response, Code.NOT_FOUND if asked else Code.INVALID_ARGUMENT, asked or "nothing")
     except KeyError:
-        _fail(response, grpc.StatusCode.NOT_FOUND, str(getattr(request, asked)))
+        _fail(response, Code.NOT_FOUND, str(getattr(request, asked)))
 
 
 def _add_files(response: Any, find: Callable[[str], Any], name: str) -> None:
@@ -73,6 +74,6 @@ def _add_files(response: Any, find: Callable[[str], Any], name: str) -> None:
     response.file_descriptor_response.file_descriptor_proto.extend(found.values())
 
 
-def _fail(response: Any, status: grpc.StatusCode, what: str) -> None:
-    response.error_response.error_code = status.value[0]
+def _fail(response: Any, code: Code, what: str) -> None:
+    response.error_response.error_code = code
     response.error_response.error_message = f"There is no '{printable(what)}' here."

@@ -1,4 +1,4 @@
-"""The gRPC server inside the front: every service, its limits, its address, and how it ends without losing a call."""
+"""The gRPC server inside the front, on grpc.aio: its limits, its address, and how it ends without losing a call."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import os
 from dataclasses import dataclass
 
 from towline.core.errors import TowlineError
-from towline.serve.codecs.check import Limits
-from towline.serve.contract import DataPlane
 
 # Before its import: the C library writes what strangers send it to stderr, unescaped and unbounded.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -16,9 +14,8 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import grpc
 import grpc.aio
 
-from towline.serve.protocols.grpc import openinference, reflection, tfserving
-from towline.serve.protocols.grpc.health import Health
-from towline.serve.protocols.grpc.messages import MESSAGES
+from towline.serve.protocols.grpc import aio
+from towline.serve.protocols.grpc.service import Service
 
 # A message of exactly the limit must pass: the tensors are counted by it, names and shapes are beside them.
 _ENVELOPE_BYTES = 64 << 10
@@ -43,17 +40,10 @@ class Bounds:
 class GrpcServer:
     """Made on the front's event loop. `start`, then `changed` as often as states change, then `stop` once."""
 
-    def __init__(self, plane: DataPlane, limits: Limits, bounds: Bounds) -> None:
-        self.health = Health(plane, MESSAGES.services)
+    def __init__(self, service: Service, bounds: Bounds) -> None:
+        self._service = service
         self._server = grpc.aio.server(options=_options(bounds), maximum_concurrent_rpcs=bounds.max_calls)
-        self._server.add_generic_rpc_handlers(
-            (
-                openinference.handler(plane, limits),
-                *tfserving.handlers(plane, limits),
-                self.health.handler(),
-                *reflection.handlers(),
-            )
-        )
+        self._server.add_generic_rpc_handlers(aio.handlers(service.methods))
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port. Raises TowlineError when the address cannot be used."""
@@ -68,11 +58,11 @@ class GrpcServer:
         return bound
 
     def changed(self) -> None:
-        self.health.changed()
+        self._service.changed()
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, answer those that are there, for at most `grace_s` seconds."""
-        self.health.drain()
+        self._service.drain()
         # One turn of the loop, so that watchers hear of it while the server still writes.
         await asyncio.sleep(0)
         await self._server.stop(grace_s)

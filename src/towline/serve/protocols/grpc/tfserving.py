@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import grpc
-
 from towline.core import dtypes
 from towline.core.errors import InvalidRequest, Kind, TowlineError
 from towline.core.manifest import TensorSpec
 from towline.serve.codecs.check import Limits
 from towline.serve.contract import DataPlane
 from towline.serve.protocols.errors import printable
-from towline.serve.protocols.grpc.calls import Call, Method, Work, answering, inferring, service
+from towline.serve.protocols.grpc.calls import Work, answering, inferring
+from towline.serve.protocols.grpc.contract import Call, Method
 from towline.serve.protocols.grpc.descriptors_tf import TENSORFLOW, TF_SERVING
 from towline.serve.protocols.grpc.messages import MESSAGES
 from towline.serve.protocols.grpc.status import TF_SERVING as STATUSES
@@ -26,7 +25,8 @@ _UNKNOWN_ERROR = 2
 _SIGNATURES = "signature_def"
 
 
-def handlers(plane: DataPlane, limits: Limits) -> tuple[grpc.GenericRpcHandler, ...]:
+def methods(plane: DataPlane, limits: Limits) -> dict[str, Method]:
+    """Every method of both services by its path."""
     api = _Api(plane, limits)
     predict = inferring("tensorflow.serving.PredictRequest", STATUSES, plane, PROTOCOL, api.predict)
     refused = {"Classify": "ClassificationRequest", "Regress": "RegressionRequest", "MultiInference": "MultiInferenceRequest"}
@@ -39,7 +39,8 @@ def handlers(plane: DataPlane, limits: Limits) -> tuple[grpc.GenericRpcHandler, 
         "GetModelStatus": _answering("GetModelStatusRequest", api.status),
         "HandleReloadConfigRequest": _answering("ReloadConfigRequest", _no_reload),
     }
-    return service("tensorflow.serving.PredictionService", prediction), service("tensorflow.serving.ModelService", model)
+    services = {"PredictionService": prediction, "ModelService": model}
+    return {f"/tensorflow.serving.{service}/{name}": method for service, found in services.items() for name, method in found.items()}
 
 
 def _answering(request: str, handle: Callable[[Any], Any]) -> Method:

@@ -27,10 +27,10 @@ class EngineOptions:
 class Session(Protocol):
     """A loaded version. `run` may be called from several threads at once."""
 
-    def run(self, inputs: Mapping[str, np.ndarray], *, slot: int = 0) -> Sequence[np.ndarray]:
+    def run(self, inputs: Mapping[str, np.ndarray], *, slot: int = 0, signature: str = "") -> Sequence[np.ndarray]:
         """Outputs in the signature's order. Inputs passed the signature check. Raises EngineError; never returns wrong shapes silently.
 
-        `slot` names the run, so that `terminate` can find it.
+        `slot` names the run, so that `terminate` can find it. `signature` is only given when it is not the version's default one.
         """
         ...
 

@@ -12,7 +12,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
     `inputs` are C-contiguous, little-endian arrays in the signature's order; strings are object arrays of bytes.
     `rows` is the size of the leading batch dim, 1 when the version has none. `deadline` is on the monotonic clock.
-    `outputs` names the outputs wanted, in order; empty means all.
+    `outputs` names the outputs wanted, in order; empty means all. `signature` names the signature; empty means the default one.
     """
 
     inputs: dict[str, Any]
@@ -21,6 +21,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     id: str = ""
     priority: int = 0
     outputs: tuple[str, ...] = ()
+    signature: str = ""
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):

@@ -101,8 +101,14 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def signature(self) -> Signature:
-        """The signature used when a request names none: `serving_default`, else the only one."""
-        return self.signatures.get(DEFAULT_SIGNATURE) or next(iter(self.signatures.values()))
+        """The signature used when a request names none: `serving_default`, else the first by name."""
+        return self.signatures[self.signature_names[0]]
+
+    @property
+    def signature_names(self) -> tuple[str, ...]:
+        """The default signature's name, then the others by name. Front and worker tell signatures by their place in it."""
+        names = sorted(self.signatures)
+        return tuple(sorted(names, key=lambda name: name != DEFAULT_SIGNATURE))
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

@@ -13,7 +13,8 @@ from typing import Any
 
 from towline.core.errors import Kind, TowlineError
 
-# slot, what, and an argument: for DONE the microseconds of compute, for FAILED the bytes of the error in the output slot.
+# slot, what, and an argument: for RUN the place of the signature in Manifest.signature_names, for DONE the microseconds of compute,
+# for FAILED the bytes of the error in the output slot.
 BATCH = struct.Struct("<HHI")
 RUN, DONE, FAILED = 1, 2, 3
 MAX_ERROR_BYTES = 2048

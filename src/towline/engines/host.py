@@ -126,22 +126,28 @@ class Host:
         assert self._session is not None
         assert self._manifest is not None
         link, session = self._link, self._session
-        names = [spec.name for spec in self._manifest.signature.outputs]
+        manifest = self._manifest
+        outputs_of = [[spec.name for spec in manifest.signatures[one].outputs] for one in manifest.signature_names]
+        names = outputs_of[0]
         receive, send, unpack, pack, clock = link.recv, link.send, BATCH.unpack, BATCH.pack, time.perf_counter_ns
         readers, writers = self._readers, self._writers
         # An engine gives each output one dtype: of a single one the shape tells all.
         only_one = len(names) == 1
         while len(message := receive(64)) == BATCH.size:
-            slot, what, _ = unpack(message)
-            if what != RUN or slot >= len(readers):
+            slot, what, place = unpack(message)
+            if what != RUN or slot >= len(readers) or place >= len(outputs_of):
                 continue
             try:
                 inputs = readers[slot].read()
                 began = clock()
-                outputs = session.run(inputs, slot=slot)
+                if place:
+                    outputs = session.run(inputs, slot=slot, signature=manifest.signature_names[place])
+                else:
+                    outputs = session.run(inputs, slot=slot)
                 spent_us = min((clock() - began) // 1000, 0xFFFFFFFF)
-                layout = outputs[0].shape if only_one else None
-                writers[slot].write([(name, (array,)) for name, array in zip(names, outputs, strict=True)], layout)
+                layout = outputs[0].shape if only_one and not place else None
+                named = zip(outputs_of[place] if place else names, outputs, strict=True)
+                writers[slot].write([(name, (array,)) for name, array in named], layout)
                 answer = pack(slot, DONE, spent_us)
             except TowlineError as error:
                 answer = pack(slot, FAILED, self._write_error(slot, error))

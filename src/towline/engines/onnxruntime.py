@@ -54,7 +54,7 @@ class OnnxRuntimeEngine:
             session = ort.InferenceSession(str(folder / manifest.model_file), _session_options(options), providers=_providers(options))
         except _FAILURES as error:
             raise VersionError(f"ONNX Runtime cannot load this model: {cleaned(error)}", code="LOAD_FAILED") from error
-        return OnnxRuntimeSession(session, manifest.signature)
+        return OnnxRuntimeSession(session, manifest)
 
     def describe(self, folder: Path, model_file: str) -> Signature:
         try:
@@ -71,12 +71,13 @@ class OnnxRuntimeEngine:
 class OnnxRuntimeSession:
     """One session. Several threads may run at once; each run has options of its own, so that it can be told to stop."""
 
-    def __init__(self, session: ort.InferenceSession, signature: Signature) -> None:
+    def __init__(self, session: ort.InferenceSession, manifest: Manifest) -> None:
         self._session = session
         # The public wrapper lists the outputs anew on each call: 11-20 % of a small request. Private, so guarded.
         self._inner = getattr(session, "_sess", None)
-        self._names = [spec.name for spec in signature.outputs]
-        self._strings = [spec.name for spec in signature.inputs if spec.dtype == "string"]
+        self._names = {name: [spec.name for spec in one.outputs] for name, one in manifest.signatures.items()}
+        self._names[""] = self._names[manifest.signature_names[0]]
+        self._strings = {spec.name for one in manifest.signatures.values() for spec in one.inputs if spec.dtype == "string"}
         self._options: dict[int, Any] = {}
         self._run = self._run_inner if self._inner is not None else self._session.run
         self._terminated: set[int] = set()
@@ -84,7 +85,7 @@ class OnnxRuntimeSession:
     def _run_inner(self, names: list[str], feeds: Mapping[str, np.ndarray], options: Any) -> list[np.ndarray]:
         return self._inner.run(names, feeds, options)  # type: ignore[union-attr,no-any-return]
 
-    def run(self, inputs: Mapping[str, np.ndarray], *, slot: int = 0) -> Sequence[np.ndarray]:
+    def run(self, inputs: Mapping[str, np.ndarray], *, slot: int = 0, signature: str = "") -> Sequence[np.ndarray]:
         options = self._options.get(slot)
         if options is None or slot in self._terminated:
             # A wish that came when its run had just ended must not stop this one.
@@ -93,7 +94,7 @@ class OnnxRuntimeSession:
         try:
             if self._strings:
                 inputs = {name: _as_text(array) if name in self._strings else array for name, array in inputs.items()}
-            return self._run(self._names, inputs, options)
+            return self._run(self._names[signature], inputs, options)
         except _FAILURES as error:
             if slot in self._terminated:
                 raise EngineError("The run was stopped: its deadline had passed.", code="TERMINATED", kind=Kind.DEADLINE) from error

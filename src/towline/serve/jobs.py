@@ -12,7 +12,7 @@ import numpy as np
 from towline.core import dtypes
 from towline.core.errors import EngineError, TowlineError
 from towline.core.inference import Request, Response
-from towline.core.manifest import Signature
+from towline.core.manifest import Manifest
 from towline.serve.contract import Done
 
 # Output name -> numpy dtype.
@@ -34,6 +34,8 @@ class Job(msgspec.Struct, gc=False, eq=False):
     on_answered: Callable[[Job, Response | TowlineError], None]
     tries: int = 0
     timer: asyncio.TimerHandle | None = None
+    # Place of its signature in Manifest.signature_names; only jobs of one signature share a batch.
+    signature: int = 0
 
     def answer(self, result: Response | TowlineError) -> None:
         done = self.done
@@ -77,6 +79,10 @@ class Batch:
         return max(job.deadline for job in self.jobs)
 
     @property
+    def signature(self) -> int:
+        return self.jobs[0].signature
+
+    @property
     def layout(self) -> Any:
         """Equal for batches whose tensors have equal shapes; None when only a look at them tells."""
         group = self.jobs[0].group
@@ -92,10 +98,10 @@ class Batch:
         for job in self.jobs:
             job.answer(error)
 
-    def finish(self, outputs: dict[str, Any], expected: Expected, name: str, number: int) -> None:
+    def finish(self, outputs: dict[str, Any], expected: Sequence[Expected], name: str, number: int) -> None:
         """Give each job its own rows. Outputs come from a worker: nothing about them is believed unchecked."""
         jobs = self.jobs
-        problem = _misfit(outputs, expected, self.rows if len(jobs) > 1 else None)
+        problem = _misfit(outputs, expected[jobs[0].signature], self.rows if len(jobs) > 1 else None)
         if problem:
             self.fail(EngineError(problem, code="BAD_OUTPUT"))
             return
@@ -117,9 +123,10 @@ def _selected(outputs: dict[str, Any], wanted: tuple[str, ...]) -> dict[str, Any
     return {name: outputs[name] for name in wanted} if wanted else outputs
 
 
-def expected_outputs(signature: Signature) -> Expected:
-    """What `Batch.finish` compares outputs with, made once per slot."""
-    return {spec.name: dtypes.BY_NAME[spec.dtype].numpy for spec in signature.outputs}
+def expected_outputs(manifest: Manifest) -> tuple[Expected, ...]:
+    """What `Batch.finish` compares outputs with, for each signature; made once per slot."""
+    signatures = [manifest.signatures[name] for name in manifest.signature_names]
+    return tuple({spec.name: dtypes.BY_NAME[spec.dtype].numpy for spec in signature.outputs} for signature in signatures)
 
 
 def _misfit(outputs: dict[str, Any], expected: Expected, rows: int | None) -> str:

@@ -132,7 +132,7 @@ class InlineLanes:
         on_state("warming")
         if not report.is_ready:
             raise VersionError(report.reason, code="GOLDEN_MISMATCH", hint="Test this version on this machine before it serves here.")
-        return InlineLane(run, [spec.name for spec in manifest.signature.outputs], self._loop, merges=merging_pays(report))
+        return InlineLane(run, manifest, self._loop, merges=merging_pays(report))
 
     def end(self, lane: Lane) -> None:
         lane.is_dead = True
@@ -142,7 +142,7 @@ class InlineLanes:
 
 
 class InlineLane:
-    def __init__(self, run: Run, output_names: list[str], loop: asyncio.AbstractEventLoop, *, merges: bool) -> None:
+    def __init__(self, run: Run, manifest: Manifest, loop: asyncio.AbstractEventLoop, *, merges: bool) -> None:
         self.pid = 0
         self.is_dead = False
         self.threads = 1
@@ -151,7 +151,7 @@ class InlineLane:
         self.on_batch: Finish = lambda batch, result, spent_us: None
         self.on_death: Callable[[Any], None] = lambda lane: None
         self._run = run
-        self._names = output_names
+        self._manifest = manifest
         self._loop = loop
         self._batch: Batch | None = None
 
@@ -168,7 +168,9 @@ class InlineLane:
         began = self._loop.time()
         result: dict[str, Any] | TowlineError
         try:
-            result = dict(zip(self._names, self._run(_merged(batch)), strict=True))
+            name = self._manifest.signature_names[batch.signature]
+            outputs = self._run(_merged(batch), **({"signature": name} if batch.signature else {}))
+            result = dict(zip([spec.name for spec in self._manifest.signatures[name].outputs], outputs, strict=True))
         except TowlineError as error:
             result = error
         self._batch = None

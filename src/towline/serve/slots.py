@@ -56,11 +56,12 @@ class Slot:
         self._lane: Lane | None = None
         self._batcher = Batcher(max_rows=limits.max_batch, max_bytes=around.lanes.batch_bytes(), clock=around.clock, loop=around.loop)
         self._signature = manifest.signature
-        self._expected = expected_outputs(self._signature)
+        self._expected = expected_outputs(manifest)
         # None: requests of this version never share a batch.
         self._only_group = 1 if manifest.batchable else None
         self._groups_vary = manifest.batchable and any(_has_free_dims(spec.shape) for spec in self._signature.inputs)
-        self._has_strings = any(spec.dtype == "string" for spec in self._signature.inputs)
+        self._has_strings = any(spec.dtype == "string" for one in manifest.signatures.values() for spec in one.inputs)
+        self._places = {name: place for place, name in enumerate(manifest.signature_names)}
         self._quarantine = Quarantine(around.clock)
         self._meters: dict[str, tuple[Meter, Answered]] = {}
         self._batches = around.meters.batches(self.name, self.number)
@@ -107,6 +108,9 @@ class Slot:
         deadline = limit_s if request.deadline is None else min(request.deadline, limit_s)
         meter, answered = self._meters.get(protocol) or self._meter(protocol)
         job = Job(request, done, nbytes, now, deadline, self._group(request) if self._groups_vary else self._only_group, answered)
+        if request.signature and (place := self._places[request.signature]):
+            # Only of the default signature was it proven that rows may share a batch.
+            job.signature, job.group = place, None
         meter.inflight += 1
         self.leases += 1
         refusal = self._refusal(job, now)

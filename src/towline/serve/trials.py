@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from towline.core.errors import TowlineError, Unavailable
@@ -17,9 +18,9 @@ from towline.serve.workers.hub import Exit
 
 
 class Trial:
-    """A lane beside the slot's own, in which suspects run one at a time. `expected` are the version's outputs (serve/jobs.py)."""
+    """A lane beside the slot's own, in which suspects run one at a time. `expected` are the outputs of each signature (serve/jobs.py)."""
 
-    def __init__(self, version: WantedVersion, manifest: Manifest, expected: Expected, around: Surroundings) -> None:
+    def __init__(self, version: WantedVersion, manifest: Manifest, expected: Sequence[Expected], around: Surroundings) -> None:
         self._version = version
         self._manifest = manifest
         self._expected = expected

@@ -119,6 +119,16 @@ def add_two() -> bytes:
     return _model([_node("Add", ["a", "b"], ["y"])], [("a", "float32", ("N", 2)), ("b", "float32", ("N", 2))], [("y", "float32", ("N", 2))])
 
 
+def sum_and_product() -> bytes:
+    """x float32 [N, 2] -> sum float32 [N, 1] and product float32 [N, 1]: one graph for several signatures."""
+    nodes = [
+        _node("ReduceSum", ["x", "axis"], ["sum"], keepdims=1),
+        _node("ReduceProd", ["x"], ["product"], axes=[1], keepdims=1),
+    ]
+    outputs = [("sum", "float32", ("N", 1)), ("product", "float32", ("N", 1))]
+    return _model(nodes, [("x", "float32", ("N", 2))], outputs, {"axis": np.array([1], np.int64)})
+
+
 def identity(dtype: str = "float32", shape: Sequence[int | str] | None = ("N", 2)) -> bytes:
     """x -> y unchanged, for any dtype of core/dtypes.py, `string` included."""
     return _model([_node("Identity", ["x"], ["y"])], [("x", dtype, shape)], [("y", dtype, shape)])

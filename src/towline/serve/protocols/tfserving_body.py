@@ -46,7 +46,9 @@ class PredictCodec:
         self._names = tuple(spec.name for spec in self._specs)
         self._check = InputCheck(self.signature, limits)
         # Signatures found under the default name answer to that name too.
-        self._answers_to = {name, "" if name else DEFAULT_SIGNATURE} if served.signature("") == self.signature else {name}
+        self._answers_to = {name, "" if name else DEFAULT_SIGNATURE} if served.signature("") is self.signature else {name}
+        # What a request says of its signature; nothing of the default one.
+        self._signature_name = "" if served.signature("") is self.signature else name
         self._plain = _decoder(json.nested_type(self._specs[0]), None) if len(self._specs) == 1 else None
         row, column = json.record_type(self.signature, 1), json.record_type(self.signature)
         self._named = _decoder(None if row is None else list[row], column) if row and column else None  # type: ignore[valid-type]
@@ -67,7 +69,7 @@ class PredictCodec:
                 return self._decode_any(body, deadline)
             shape = array.shape
             if shape[1:] == self._tail and 0 < shape[0] <= self._limits.max_batch:
-                return Request({self._names[0]: array}, shape[0], deadline), True
+                return Request({self._names[0]: array}, shape[0], deadline, signature=self._signature_name), True
         return self._decode_any(body, deadline)
 
     def _decode_any(self, body: bytes, deadline: float | None) -> tuple[Request, bool]:
@@ -111,10 +113,11 @@ class PredictCodec:
     def _request(self, arrays: list[np.ndarray], is_row: bool, deadline: float | None) -> Request:
         if len(arrays) == 1:
             array = arrays[0]
-            return Request({self._names[0]: array}, self._check.rows((array.shape,), _ROW if is_row else _COLUMN), deadline)
+            rows = self._check.rows((array.shape,), _ROW if is_row else _COLUMN)
+            return Request({self._names[0]: array}, rows, deadline, signature=self._signature_name)
         fields = ["instances" if is_row else f"inputs.{clip(name)}" for name in self._names]
         rows = self._check.rows([array.shape for array in arrays], fields)
-        return Request(dict(zip(self._names, arrays, strict=True)), rows, deadline)
+        return Request(dict(zip(self._names, arrays, strict=True)), rows, deadline, signature=self._signature_name)
 
     def _decode_exactly(self, document: Any, deadline: float | None) -> tuple[Request, bool]:
         if not isinstance(document, dict):

@@ -71,7 +71,7 @@ class Worker:
             return
         self._running[slot] = (batch, used)
         try:
-            self._link.send(BATCH.pack(slot, RUN, 0))
+            self._link.send(BATCH.pack(slot, RUN, batch.signature))
         except OSError:
             # It is dying; the end of its link says so in a moment, and the batch is in `running` then.
             pass

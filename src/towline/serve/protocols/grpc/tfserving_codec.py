@@ -40,6 +40,7 @@ class PredictCodec:
 
     def __init__(self, served: Served, limits: Limits, name: str) -> None:
         self.signature = served.signature(name)
+        self._name = "" if self.signature is served.signature() else name
         self._limits = limits
         self._check = InputCheck(self.signature, limits)
         self._inputs = {spec.name: spec for spec in self.signature.inputs}
@@ -56,7 +57,7 @@ class PredictCodec:
             name: _array_of(inputs[name], spec, shape, field, self._limits)
             for (name, spec), shape, field in zip(self._inputs.items(), shapes, fields, strict=True)
         }
-        return Request(arrays, rows, deadline, outputs=self._filtered(output_filter))
+        return Request(arrays, rows, deadline, outputs=self._filtered(output_filter), signature=self._name)
 
     def _filtered(self, names: Sequence[str]) -> tuple[str, ...]:
         seen: set[str] = set()

@@ -55,6 +55,18 @@ def test_tritonclient_at_its_defaults(server: RunningServer, expected: Any) -> N
     assert said["nobody"].startswith("StatusCode.NOT_FOUND Request for unknown model: 'nobody'")
 
 
+@needs("tritonclient")
+def test_tritonclient_streams(server: RunningServer, expected: Any) -> None:
+    said = session("triton_stream_session.py", server)
+
+    assert [id for id, _ in said["answers"]] == [str(number) for number in range(100)]
+    for _, answer in said["answers"]:
+        np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-7)
+    assert said["after an error"] == ["[N, 10]", "right"]
+    assert said["final"] is True
+    assert said["cancelled"].startswith("StatusCode.CANCELLED")
+
+
 @needs("ovmsclient")
 def test_a_tf_serving_client(server: RunningServer, expected: Any) -> None:
     said = session("ovms_grpc_session.py", server)

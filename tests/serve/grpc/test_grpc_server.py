@@ -167,6 +167,31 @@ def test_a_client_that_leaves_gives_up_its_requests(server: RunningServer) -> No
     assert all(call.cancelled() or call.done() for call in calls)
 
 
+def streaming(channel: grpc.Channel) -> Any:
+    return channel.stream_stream(
+        "/inference.GRPCInferenceService/ModelStreamInfer",
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=MESSAGES["inference.ModelStreamInferResponse"].FromString,
+    )
+
+
+def test_a_stream_that_is_cancelled_or_late_occupies_nothing(server: RunningServer, channel: grpc.Channel) -> None:
+    for timeout_s in (None, 0.3):
+        call = streaming(channel)((request("slow", width=8) for _ in range(16)), timeout=timeout_s)
+        server.wait_until(lambda: in_flight(server, "slow") > 8, timeout_s=5)
+        if timeout_s is None:
+            call.cancel()
+
+        assert call.code() is (grpc.StatusCode.DEADLINE_EXCEEDED if timeout_s else grpc.StatusCode.CANCELLED)
+        assert await_freed(server, "slow") < FREED_WITHIN_S
+
+
+def test_a_message_above_the_limit_ends_its_stream(channel: grpc.Channel) -> None:  # 64
+    large = request(data=bytes(MAX_REQUEST_BYTES + (1 << 20)))
+
+    assert never_seen(lambda: list(streaming(channel)(iter([large]), timeout=20)))
+
+
 # Many at once
 
 

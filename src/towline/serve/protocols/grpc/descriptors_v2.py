@@ -78,11 +78,16 @@ OPEN_INFERENCE = Table(
             f"{_PARAMETERS} = 4",
             "InferTensorContents contents = 5",
         ),
+        # Triton's and OpenVINO Model Server's; MLServer streams ModelInferResponse under the same name.
+        "ModelStreamInferResponse": ("string error_message = 1", "ModelInferResponse infer_response = 2"),
     },
     services={
         "GRPCInferenceService": {
-            name: (f"{name}Request", f"{name}Response")
-            for name in ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer")
+            **{
+                name: (f"{name}Request", f"{name}Response")
+                for name in ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer")
+            },
+            "ModelStreamInfer": ("stream ModelInferRequest", "stream ModelStreamInferResponse"),
         }
     },
 )

@@ -7,9 +7,9 @@ from typing import Any
 from towline.core.errors import Unavailable
 from towline.serve.codecs.check import Limits
 from towline.serve.contract import DataPlane
-from towline.serve.protocols.grpc import openinference_codec
+from towline.serve.protocols.grpc import openinference_codec, openinference_stream
 from towline.serve.protocols.grpc.calls import Work, answering, inferring
-from towline.serve.protocols.grpc.contract import Call, Method
+from towline.serve.protocols.grpc.contract import Call, Method, Stream
 from towline.serve.protocols.grpc.messages import MESSAGES
 from towline.serve.protocols.grpc.status import OPEN_INFERENCE
 from towline.serve.protocols.openinference import describe_model, describe_server, find
@@ -32,6 +32,11 @@ def methods(plane: DataPlane, limits: Limits) -> dict[str, Method]:
     found = {name: answering(f"inference.{name}Request", OPEN_INFERENCE, handle) for name, handle in at_once.items()}
     found["ModelInfer"] = inferring("inference.ModelInferRequest", OPEN_INFERENCE, plane, PROTOCOL, api.infer)
     return {f"/{SERVICE}/{name}": method for name, method in found.items()}
+
+
+def streams(plane: DataPlane, limits: Limits) -> dict[str, Stream]:
+    """Every method that streams by its path."""
+    return {f"/{SERVICE}/ModelStreamInfer": openinference_stream.stream(plane, PROTOCOL, _Api(plane, limits).infer)}
 
 
 class _Api:

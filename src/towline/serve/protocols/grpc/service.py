@@ -25,7 +25,7 @@ class Service:
         health = Health(plane, MESSAGES.services)
         self.changed, self.drain = health.changed, health.drain
         unary = {**openinference.methods(plane, limits), **tfserving.methods(plane, limits), **health.methods()}
-        streams = {**health.streams(), **reflection.streams()}
+        streams = {**openinference.streams(plane, limits), **health.streams(), **reflection.streams()}
         if check is not None:
             unary = {path: _checked(path, method, check) for path, method in unary.items()}
             streams = {path: _checked_stream(path, stream, check) for path, stream in streams.items()}

@@ -18,6 +18,7 @@ from towline.serve.contract import Served
 from towline.serve.protocols.grpc.descriptors_tf import TENSORFLOW
 from towline.serve.protocols.grpc.messages import MESSAGES
 from towline.serve.protocols.grpc.openinference_codec import array_from
+from towline.serve.protocols.grpc.wire import delimited
 
 _TYPE_NUMBERS = TENSORFLOW.enums["DataType"]
 _TYPE_NAMES = {number: name for name, number in _TYPE_NUMBERS.items()}
@@ -185,7 +186,7 @@ def write_tensor(array: np.ndarray, tensor: Any) -> None:
         raw = binary.encode_tensor(flat)
         if raw:
             # Their packed form on the wire is the array's own bytes: no object per element.
-            tensor.MergeFromString(_PACKED[dtype.name] + _varint(len(raw)) + raw)
+            tensor.MergeFromString(delimited(_PACKED[dtype.name], raw))
         return
     if dtype.name == "float16":
         flat = flat.view(np.uint16)
@@ -195,14 +196,5 @@ def write_tensor(array: np.ndarray, tensor: Any) -> None:
     getattr(tensor, _VALUES[dtype.name]).extend(values)
 
 
-# The tags of float_val (5) and double_val (6), length-delimited.
-_PACKED = {"float32": bytes([5 << 3 | 2]), "float64": bytes([6 << 3 | 2])}
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+# The numbers of float_val and double_val.
+_PACKED = {"float32": 5, "float64": 6}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "towline"
-ROOMS = {"store", "engines", "convert", "verify", "serve", "monitor"}
+ROOMS = {"store", "engines", "convert", "verify", "serve", "monitor", "secure"}
 # Which parts of towline each part may import, beside itself.
 MAY_IMPORT = {
     "core": set(),
@@ -23,7 +23,7 @@ MAY_IMPORT = {
 # Every library outside the standard one, and the only places that may import it.
 LIBRARIES = {
     "numpy": ("core", "app", "cli/predict.py", "client", "convert", "engines", "serve", "testing", "verify"),
-    "msgspec": ("core", "app", "cli/show.py", "convert", "serve", "testing"),
+    "msgspec": ("core", "app", "cli/show.py", "convert", "secure", "serve", "testing"),
     "click": ("cli",),
     "onnx": ("convert", "testing/tiny_models.py"),
     "google": ("convert/inspect.py", "serve/protocols/grpc"),

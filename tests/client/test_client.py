@@ -132,7 +132,7 @@ def test_nobody_there_is_unreachable_and_not_ready() -> None:
     ("status", "error", "kind"),
     [
         (400, InvalidRequest, Kind.INVALID),
-        (401, InvalidRequest, Kind.DENIED),
+        (401, InvalidRequest, Kind.UNAUTHENTICATED),
         (404, NotFound, Kind.NOT_FOUND),
         (409, Conflict, Kind.CONFLICT),
         (413, InvalidRequest, Kind.TOO_LARGE),

@@ -21,6 +21,7 @@ from towline.core.version import check_sealed
 from towline.core.warmup import WarmReport, warm
 from towline.monitor.metrics import ServingMetrics
 from towline.monitor.process import ProcessSample, sample_process
+from towline.secure.keys import FILE_NAME, WatchedRing
 from towline.serve.front import Front, Parts, Process
 from towline.serve.lanes import InlineLanes, Run
 
@@ -40,7 +41,8 @@ def main(argv: list[str]) -> None:
 async def _serve(settings: Settings, listener: socket.socket, channel_end: socket.socket, *, force: bool, is_successor: bool) -> None:
     metrics = ServingMetrics()
     inline = (lambda loop: InlineLanes(_load_inline, loop)) if settings.isolation == "none" else None
-    parts = Parts(metrics, lambda processes: metrics.render(_samples(processes)), inline)
+    ring = WatchedRing(Path(settings.home) / FILE_NAME) if settings.auth != "off" else None
+    parts = Parts(metrics, lambda processes: metrics.render(_samples(processes)), inline, ring=ring)
     front = Front(settings, listener, channel_end, parts, force=force, is_successor=is_successor)
     settle_collector()
     await front.run()

@@ -40,11 +40,14 @@ def serve(*refs: str, watch: tuple[str | Path, ...] = (), force: bool = False, *
 
 def serve_command(options: ServeOptions) -> int:
     _check_exposure(options)
+    asks_for_keys = _check_keys(options)
     listener = listen(options.host, options.port)
     # Held until the end, so that a front that is started again finds its port free.
     reserved = reserve(options.host, options.grpc_port) if options.grpc_port != NO_PORT else None
     at = Addresses(f"http://{address_of(listener)}", address_of(reserved) if reserved else "")
-    settings = replace(options.settings, grpc_port=reserved.getsockname()[1]) if reserved else options.settings
+    settings = replace(options.settings, home=str(options.home))
+    if reserved:
+        settings = replace(settings, grpc_port=reserved.getsockname()[1])
     began_s = time.monotonic()
     supervisor = Supervisor(
         _commands(replace(options, settings=settings), at),
@@ -52,6 +55,8 @@ def serve_command(options: ServeOptions) -> int:
         drain_timeout_s=options.drain_timeout_s,
         say=lambda message: _say(message, at, began_s),
     )
+    if asks_for_keys:
+        _talk("Clients need a key: towline key")
     return supervisor.run()
 
 
@@ -85,6 +90,20 @@ def _check_exposure(options: ServeOptions) -> None:
             code="INSECURE",
             hint="Keep --host 127.0.0.1 behind a proxy, or say --insecure.",
         )
+
+
+def _check_keys(options: ServeOptions) -> bool:
+    """Whether clients need a key. Raises TowlineError when the keys cannot be read, UsageError when there must be some and are none."""
+    if options.settings.auth == "off":
+        return False
+    from towline.secure.keys import FILE_NAME, read_ring
+
+    ring = read_ring(options.home / FILE_NAME)
+    if ring is None and options.settings.auth == "keys":
+        raise UsageError(
+            "auth is 'keys', and no key was made yet: nobody could use this server.", code="NO_KEYS", hint="First: towline key NAME"
+        )
+    return ring is not None
 
 
 def _say(message: dict[str, Any], at: Addresses, began_s: float) -> None:

@@ -130,7 +130,7 @@ def error_of(status: int, body: bytes, retry_after: str | None) -> TowlineError:
 
 
 _KINDS = {
-    401: Kind.DENIED,
+    401: Kind.UNAUTHENTICATED,
     403: Kind.DENIED,
     405: Kind.WRONG_METHOD,
     413: Kind.TOO_LARGE,

@@ -14,6 +14,7 @@ class Kind(Enum):
     WRONG_METHOD = "wrong_method"
     NOT_FOUND = "not_found"
     CONFLICT = "conflict"
+    UNAUTHENTICATED = "unauthenticated"
     DENIED = "denied"
     EXHAUSTED = "exhausted"
     UNAVAILABLE = "unavailable"
@@ -69,6 +70,13 @@ class InvalidRequest(TowlineError):
 class NotFound(TowlineError):
     kind = Kind.NOT_FOUND
     code = "NOT_FOUND"
+
+
+class Unauthenticated(TowlineError):
+    """No key, or one that is not known: who asks must say who they are."""
+
+    kind = Kind.UNAUTHENTICATED
+    code = "UNAUTHENTICATED"
 
 
 class Conflict(TowlineError):

@@ -111,10 +111,12 @@ Handler = Callable[[HttpRequest, Mapping[str, str], Reply], "Callable[[], None] 
 @dataclass(frozen=True)
 class Route:
     """One entry of a protocol's table. `pattern` is a regular expression for the whole raw path; its named groups,
-    percent-decoded once, are the mapping that `handler` receives. `infers` routes are answered on the fast path."""
+    percent-decoded once, are the mapping that `handler` receives. `infers` routes are answered on the fast path.
+    `is_open` routes are answered without a key."""
 
     method: str
     pattern: str
     handler: Handler
     infers: bool = False
     ignore_case: bool = False
+    is_open: bool = False

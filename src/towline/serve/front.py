@@ -10,12 +10,13 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import uvicorn
 
 from towline.core.config import NO_PORT, Settings
 from towline.core.errors import TowlineError
+from towline.serve.access import Doorman, Ring
 from towline.serve.codecs.check import Limits
 from towline.serve.contract import Route
 from towline.serve.dataplane import ServingPlane
@@ -43,6 +44,12 @@ _STATE_PAUSE_S = 0.1
 _HOLD_S = 3.0
 
 
+class RefreshedRing(Ring, Protocol):
+    def refresh(self) -> bool:
+        """Look at the file again; whether the keys are others now. Raises TowlineError when it cannot be used."""
+        ...
+
+
 class Process(NamedTuple):
     """One process of this server, for its own accounts. Model and version are a worker's."""
 
@@ -60,6 +67,7 @@ class Parts:
     exposition: Callable[[Sequence[Process]], bytes]
     inline_lanes: Callable[[asyncio.AbstractEventLoop], Lanes] | None = None
     routes: Callable[[ServingPlane, Limits], tuple[Route, ...]] | None = None
+    ring: RefreshedRing | None = None
 
 
 class Front:
@@ -77,7 +85,9 @@ class Front:
         )
         limits = SlotLimits(settings.max_waiting_requests, settings.max_waiting_bytes, settings.request_timeout_s, settings.max_batch)
         self.plane = ServingPlane(around, limits, keep_s=settings.keep_versions_s, on_state=self._report_soon)
-        self.gate = Gate(self._routes(parts), settings, clock=time.monotonic, boot_id=os.urandom(4).hex())
+        self._ring = parts.ring
+        self._doorman = Doorman(parts.ring) if parts.ring is not None else None
+        self.gate = Gate(self._routes(parts), settings, clock=time.monotonic, boot_id=os.urandom(4).hex(), doorman=self._doorman)
         self.server = _Server(self._uvicorn_config())
         self._uses_workers = parts.inline_lanes is None
         self._grpc: GrpcServer | None = None
@@ -149,7 +159,7 @@ class Front:
         from towline.serve.protocols.grpc.service import Service
 
         bounds = Bounds(self._settings.max_request_bytes, max_calls=self._settings.max_connections)
-        server = GrpcServer(Service(self.plane, self._request_limits()), bounds)
+        server = GrpcServer(Service(self.plane, self._request_limits(), self._doorman.check_call if self._doorman else None), bounds)
         try:
             await server.start(self._listener.getsockname()[0], self._settings.grpc_port)
         except TowlineError as error:
@@ -164,8 +174,16 @@ class Front:
             self.gate.tick(time.time())
             if ticks % _SWEEP_EVERY_TICKS == 0:
                 self.gate.sweep()
+                self._look_at_keys()
             ticks += 1
             await asyncio.sleep(_TICK_S)
+
+    def _look_at_keys(self) -> None:
+        try:
+            if self._ring is not None and self._ring.refresh():
+                self.gate.forget_heads()
+        except TowlineError as error:
+            log.error("%s The keys read before stay in force.", error)
 
     # From the supervisor and the controller
 

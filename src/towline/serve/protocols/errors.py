@@ -20,6 +20,7 @@ OWN = {
     Kind.WRONG_METHOD: 405,
     Kind.NOT_FOUND: 404,
     Kind.CONFLICT: 409,
+    Kind.UNAUTHENTICATED: 401,
     Kind.DENIED: 403,
     Kind.EXHAUSTED: 429,
     Kind.UNAVAILABLE: 503,
@@ -97,4 +98,7 @@ def _response(status: int, body: object, error: TowlineError) -> HttpResponse:
     if status in _RETRY:
         wait_s = max(1, math.ceil(error.retry_after_s or 1))
         headers = ((b"retry-after", str(wait_s).encode()),)
+    if status == 401:
+        # A 401 must say how to do better (RFC 9110, 15.5.2).
+        headers = ((b"www-authenticate", b"Bearer"),)
     return HttpResponse(status, dumps(body), headers=headers)

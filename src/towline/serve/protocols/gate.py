@@ -11,6 +11,7 @@ from typing import Protocol
 
 from towline.core.config import Settings, is_loopback
 from towline.core.errors import TowlineError
+from towline.serve.access import Doorman
 from towline.serve.contract import HttpRequest, HttpResponse, Reply
 from towline.serve.protocols import refusals
 from towline.serve.protocols.errors import allowing, own_error, wrong_method
@@ -39,16 +40,28 @@ class Connection(Protocol):
 
     def evict(self) -> None: ...
 
+    def forget_head(self) -> None:
+        """Check the next request's head, be it the same as the last."""
+        ...
+
 
 class Gate:
     """`settings` give the limits. `now_s` is the loop's clock, read ten times a second: exact enough for timeouts, free per request."""
 
     def __init__(
-        self, routes: RouteTable, settings: Settings, *, clock: Callable[[], float], boot_id: str, has_fallback: bool = False
+        self,
+        routes: RouteTable,
+        settings: Settings,
+        *,
+        clock: Callable[[], float],
+        boot_id: str,
+        has_fallback: bool = False,
+        doorman: Doorman | None = None,
     ) -> None:
         self.routes = routes
         self.limits = settings
         self.has_fallback = has_fallback
+        self._doorman = doorman
         self.is_draining = False
         self.connections: set[Connection] = set()
         # Of bodies that are still arriving, or wait for the answers before theirs, on all connections.
@@ -95,6 +108,21 @@ class Gate:
             if problem is not None:
                 return problem
         return None if host is None or host in self._known_hosts else self._check_host(host)
+
+    def check_key(self, headers: list[tuple[bytes, bytes]], found: Found, method: bytes) -> TowlineError | None:
+        """Why a request may not pass. OPTIONS asks for nothing but what may be asked: browsers send it without a key."""
+        if self._doorman is None or found.is_open or method == b"OPTIONS":
+            return None
+        try:
+            self._doorman.check_headers(headers)
+        except TowlineError as error:
+            return error
+        return None
+
+    def forget_heads(self) -> None:
+        """The keys are others now: what passed before is looked at again."""
+        for connection in self.connections:
+            connection.forget_head()
 
     def _check_target(self, target: bytes) -> TowlineError | None:
         """`http://host/path` names a host of its own, which counts more than the Host header (RFC 9112, 3.2.2)."""

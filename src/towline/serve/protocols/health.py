@@ -41,8 +41,8 @@ def routes(health: Health, metrics: Callable[[], bytes]) -> tuple[Route, ...]:
         reply(HttpResponse(200, metrics(), _EXPOSITION))
 
     return (
-        Route("GET", "/livez", live),
-        Route("GET", "/readyz", ready),
-        Route("GET", "/startupz", started),
+        Route("GET", "/livez", live, is_open=True),
+        Route("GET", "/readyz", ready, is_open=True),
+        Route("GET", "/startupz", started, is_open=True),
         Route("GET", "/metrics", exposition),
     )

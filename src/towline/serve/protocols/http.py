@@ -275,6 +275,9 @@ class GuardedProtocol(HttpToolsProtocol):
             return False
         return self._pace.is_too_slow(done_bytes, now_s, min_bytes_per_s=self.gate.limits.min_body_bytes_per_s, grace_s=grace_s)
 
+    def forget_head(self) -> None:
+        self._known = None
+
     def evict(self) -> None:
         """Called by the gate's sweep when `has_stalled`."""
         if self._reader.phase in (HEAD, BODY) and self._reader.exchange is not None and not self.flow.write_paused:

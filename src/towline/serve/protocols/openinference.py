@@ -21,6 +21,8 @@ PROTOCOL = "openinference-rest"
 EXTENSIONS = ("binary_tensor_data", "classification", "schedule_policy")
 _MODEL = r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?"
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}")
+# Whoever starts and watches a server needs no key for these.
+_PROBES = ("/v2/health/live", "/v2/health/ready")
 Handle = Callable[[HttpRequest, Mapping[str, str]], HttpResponse]
 
 
@@ -39,7 +41,7 @@ def routes(plane: DataPlane, limits: Limits) -> tuple[Route, ...]:
     )
     return (
         Route("POST", f"{_MODEL}/infer", api.infer, infers=True),
-        *(Route("GET", pattern, _answering(handle)) for pattern, handle in answers),
+        *(Route("GET", pattern, _answering(handle), is_open=pattern in _PROBES) for pattern, handle in answers),
         Route("*", f"{_MODEL}/infer", _answering(_refusing("POST"))),
         *(Route("*", pattern, _answering(_refusing("GET"))) for pattern, _ in answers),
         Route("*", "/v2/.*", _answering(_no_such_path)),

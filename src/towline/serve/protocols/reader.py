@@ -211,7 +211,10 @@ class RequestReader:
         self._overhead_bytes = 0
         self.phase, self.since_s = BODY, gate.now_s
         exchange.found = gate.routes.find(exchange.method, exchange.url)
-        if exchange.found.error is not None and gate.has_fallback:
+        problem = gate.check_key(exchange.headers, exchange.found, exchange.method)
+        if problem is not None:
+            self._refuse(problem)
+        elif exchange.found.error is not None and gate.has_fallback:
             self.exchange = None
             receiver.hand_over(exchange)
         elif self._expects_continue:

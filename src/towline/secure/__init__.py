@@ -1,0 +1,1 @@
+"""Keep models and their answers to those they are meant for."""

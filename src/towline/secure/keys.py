@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import logging
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import msgspec
+from typing import Any
 
 from towline.core.errors import Conflict, NotFound, TowlineError, UsageError
 
 log = logging.getLogger("towline.secure")
 
 FILE_NAME = "keys.json"
+FORMAT = 1
 PREFIX = "tow_"
 _MAX_FILE_BYTES = 4 << 20
 _MAX_KEY_CHARS = 512
 _NAME_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-@")
 
 
-class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True)
+class Key:
     """One key without its secret. `sha256` is the hex digest of the whole key: 256 random bits need no slow hash."""
 
     name: str
@@ -33,10 +35,10 @@ class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     created_s: float
 
 
-class KeyRing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True)
+class KeyRing:
     """All keys of a home, in the order they were made."""
 
-    format: int = 1
     keys: tuple[Key, ...] = ()
 
     def holder_of(self, key: str) -> str | None:
@@ -52,6 +54,9 @@ def new_key(name: str, *, now_s: float) -> tuple[str, Key]:
     """A key to be shown once, and what is kept of it. Raises UsageError for a name that is none."""
     if not 0 < len(name) <= 64 or not _NAME_CHARS.issuperset(name):
         raise UsageError(f"{name[:64]!r} cannot name a key: 1 to 64 letters, digits and . _ - @.", field="name")
+    # Imported here: a server only checks keys.
+    import secrets
+
     key = PREFIX + secrets.token_urlsafe(32)
     return key, Key(name, digest_of(key), now_s)
 
@@ -59,7 +64,7 @@ def new_key(name: str, *, now_s: float) -> tuple[str, Key]:
 def with_key(ring: KeyRing, key: Key) -> KeyRing:
     if any(one.name == key.name for one in ring.keys):
         raise Conflict(f"There is a key named '{key.name}' already.", hint=f"Take another name, or first: towline key {key.name} --revoke")
-    return msgspec.structs.replace(ring, keys=(*ring.keys, key))
+    return KeyRing((*ring.keys, key))
 
 
 def without_key(ring: KeyRing, name: str) -> KeyRing:
@@ -68,7 +73,7 @@ def without_key(ring: KeyRing, name: str) -> KeyRing:
     if len(left) == len(ring.keys):
         known = ", ".join(one.name for one in ring.keys[:8]) or "none"
         raise NotFound(f"There is no key named '{name[:64]}'; there are: {known}.", hint="See 'towline key'.")
-    return msgspec.structs.replace(ring, keys=left)
+    return KeyRing(left)
 
 
 def read_ring(path: Path) -> KeyRing | None:
@@ -87,9 +92,19 @@ def read_ring(path: Path) -> KeyRing | None:
             raise _unusable(path, "others than its owner may change it", f"Try: chmod 600 {path}")
         raw = file.read(_MAX_FILE_BYTES)
     try:
-        return msgspec.json.decode(raw, type=KeyRing)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return _decoded(json.loads(raw))
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise _unusable(path, "it does not hold keys") from None
+
+
+def _decoded(document: Any) -> KeyRing:
+    """Raises ValueError, TypeError or KeyError for what is no ring of ours: half understood, a lock would be no lock."""
+    if set(document) != {"format", "keys"} or document["format"] != FORMAT:
+        raise ValueError
+    keys = tuple(Key(**entry) for entry in document["keys"])
+    if not all(isinstance(key.name, str) and isinstance(key.sha256, str) and len(key.sha256) == 64 for key in keys):
+        raise ValueError
+    return KeyRing(keys)
 
 
 def change_ring(path: Path, change: Callable[[KeyRing], KeyRing]) -> KeyRing:
@@ -99,7 +114,7 @@ def change_ring(path: Path, change: Callable[[KeyRing], KeyRing]) -> KeyRing:
         fresh = path.with_name(f".{path.name}.{os.getpid()}")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(ring), indent=2) + b"\n")
+            file.write(json.dumps({"format": FORMAT, "keys": [asdict(key) for key in ring.keys]}, indent=2).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
         os.replace(fresh, path)

@@ -15,7 +15,7 @@ from towline.core.errors import InvalidRequest, NotFound, TowlineError, Unavaila
 from towline.core.inference import Request, Response
 from towline.core.manifest import Facts, Manifest, Measured, Origin, Signature, TensorSpec
 from towline.serve.codecs.check import Limits
-from towline.serve.contract import DataPlane, Done, HttpRequest, HttpResponse, Route, VersionStatus
+from towline.serve.contract import DataPlane, Done, HttpRequest, HttpResponse, OnPart, Route, VersionStatus
 from towline.serve.protocols import openinference, simple, tfserving
 from towline.serve.protocols.table import RouteTable
 
@@ -96,7 +96,9 @@ class HonestPlane:
             )
         return self.find(self.names()[0])
 
-    def infer(self, served: OneVersion, request: Request, done: Done, *, protocol: str) -> Callable[[], None]:
+    def infer(
+        self, served: OneVersion, request: Request, done: Done, *, protocol: str, on_part: OnPart | None = None
+    ) -> Callable[[], None]:
         self.requests.append(request)
         done(self.refusal or self._run(served, request))
         return lambda: None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -17,10 +17,12 @@ class EngineOptions:
     """How to load. `device` is `cpu`, `cuda:0`, …; `provider_options` go to the engine as they are.
 
     `threads_per_run` is the number of threads one run may use; `concurrent_runs` how many runs may be asked for at once.
+    An answer that comes in parts may come to `max_answer_bytes` where it is given whole.
     """
 
     device: str = "cpu"
     threads_per_run: int = 1
+    max_answer_bytes: int = 256 << 20
     provider_options: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -36,6 +38,14 @@ class Session(Protocol):
 
     def terminate(self, slot: int) -> None:
         """Ask the run in `slot` to stop soon; it then raises EngineError. Called from another thread; may have no effect."""
+        ...
+
+
+class StreamingSession(Session, Protocol):
+    """A session that can answer in parts. Its `run` gives them all at once, joined along their first dims."""
+
+    def stream(self, inputs: Mapping[str, np.ndarray], *, slot: int = 0) -> Generator[Sequence[np.ndarray], None, None]:
+        """The parts, each as `run` would give it. Closed early when nobody wants the rest; asked to, it ends with EngineError."""
         ...
 
 

@@ -75,6 +75,24 @@ class Processing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     after: tuple[Step, ...] = ()
 
 
+class Handler(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a user's own class says of itself (docs/reference/handler.md), as far as those must know who never import it.
+
+    `passes_body`: it declared no signature, and `/predict` hands it bodies and answers with what it gives. `takes` is what it reads a
+    body as, `media_type` what its answers are.
+    """
+
+    class_name: str
+    streams: bool = False
+    idempotent: bool = False
+    stateful: bool = False
+    max_concurrent: int = 1
+    timeout_s: float | None = None
+    passes_body: bool = False
+    takes: Literal["json", "bytes"] = "json"
+    media_type: str = "application/json"
+
+
 class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Read from the graph, for people: number of parameters, operator counts, opset per domain."""
 
@@ -96,6 +114,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels: str | None = None
     processing: Processing = Processing()
     parents: tuple[str, ...] = ()
+    handler: Handler | None = None
     # Why a model is never merged with another request, when it is not; for `towline show`.
     unbatchable_because: str = ""
 

@@ -2,8 +2,12 @@
 
 Control, front to worker   {"do": "load", "folder", "digest", "manifest", "device", "slots", "slot_bytes"} + 2 descriptors
                            {"do": "warm", "folder"}   {"do": "start", "threads"}   {"do": "terminate", "slot"}   {"do": "ping"}
+                           {"do": "more", "slot"} or {"do": "stop", "slot"}: the one answer to each PART
 Control, worker to front   {"hello": pid}, then one answer per request in order: {"ok": {…}} or {"error": {"code", "message", "kind"}};
-                           "terminate" has no answer.
+                           "terminate", "more" and "stop" have no answer.
+
+An answer in parts: STREAM, then PART as often as there is one, then ENDED or FAILED. A part lies in the output slot until it is answered:
+what the front does not ask for is not written, so that a slow client slows its model down.
 """
 
 from __future__ import annotations
@@ -14,9 +18,10 @@ from typing import Any
 from towline.core.errors import Kind, TowlineError
 
 # slot, what, and an argument: for RUN the place of the signature in Manifest.signature_names, for DONE the microseconds of compute,
-# for FAILED the bytes of the error in the output slot.
+# for FAILED the bytes of the error in the output slot, for ENDED the microseconds of the whole stream.
 BATCH = struct.Struct("<HHI")
 RUN, DONE, FAILED = 1, 2, 3
+STREAM, PART, ENDED = 4, 5, 6
 MAX_ERROR_BYTES = 2048
 
 

@@ -15,22 +15,26 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from towline.core import channel
 from towline.core.arena import Arena
 from towline.core.engine import Engine, EngineOptions, Session
-from towline.core.errors import Kind, MissingExtra, TowlineError, VersionError
+from towline.core.errors import EngineError, Kind, MissingExtra, TowlineError, VersionError
 from towline.core.frames import FrameError, FrameReader, FrameTooLarge, FrameWriter
 from towline.core.manifest import Manifest, decode_manifest
 from towline.core.process import become, ignore_signals_of_the_terminal, settle_collector
 from towline.core.version import check_sealed
 from towline.core.warmup import WarmReport, warm
-from towline.core.worker_messages import BATCH, DONE, FAILED, MAX_ERROR_BYTES, RUN, error_message
+from towline.core.worker_messages import BATCH, DONE, ENDED, FAILED, MAX_ERROR_BYTES, PART, RUN, STREAM, error_message
+from towline.engines.streaming import Turns, give_parts
 
 _MAX_THREADS = 256
+_UNANSWERED = ("terminate", "more", "stop")
 
 
 class Host:
@@ -46,6 +50,7 @@ class Host:
         # One per slot of the arena; a slot is in one thread's hands at a time.
         self._readers: list[FrameReader] = []
         self._writers: list[FrameWriter] = []
+        self._turns = Turns(0)
         self._threads = 0
         self._started = threading.Event()
 
@@ -75,7 +80,7 @@ class Host:
                         "kind": "out_of_memory",
                     }
                 }
-            if message.get("do") != "terminate":
+            if message.get("do") not in _UNANSWERED:
                 channel.send(self._control, answer or {})
         os._exit(0)
 
@@ -85,6 +90,9 @@ class Host:
                 return self._load(message, descriptors)
             case "warm":
                 return self._warm(Path(message["folder"]), decode_manifest(message["manifest"].encode()))
+            case "more" | "stop" as reply:
+                self._turns.give(int(message["slot"]), wants_more=reply == "more")
+                return {}
             case "start":
                 return self._start(int(message["threads"]))
             case "terminate":
@@ -104,7 +112,8 @@ class Host:
         self._arena = arena = Arena(inputs_fd, outputs_fd, slots=slots, slot_bytes=size, is_worker=True)
         self._readers = [FrameReader(arena.inputs, slot * size, size) for slot in range(slots)]
         self._writers = [FrameWriter(arena.outputs, slot * size, size) for slot in range(slots)]
-        self._session = self._engine.load(folder, self._manifest, EngineOptions(device=message["device"]))
+        self._turns = Turns(slots)
+        self._session = self._engine.load(folder, self._manifest, EngineOptions(device=message["device"], max_answer_bytes=size))
         settle_collector()
         return {"memory_bytes": memory_bytes()}
 
@@ -136,6 +145,8 @@ class Host:
         while len(message := receive(64)) == BATCH.size:
             slot, what, place = unpack(message)
             if what != RUN or slot >= len(readers) or place >= len(outputs_of):
+                if what == STREAM and slot < len(readers):
+                    send(self._stream(slot, names))
                 continue
             try:
                 inputs = readers[slot].read()
@@ -156,6 +167,25 @@ class Host:
             inputs = outputs = None  # type: ignore[assignment]
             send(answer)
         os._exit(0)
+
+    def _stream(self, slot: int, names: list[str]) -> bytes:
+        """Answer in parts; returns the message that says how that ended."""
+        writer, stream = self._writers[slot], getattr(self._session, "stream", None)
+
+        def give(part: Sequence[np.ndarray]) -> None:
+            writer.write([(name, (array,)) for name, array in zip(names, part, strict=True)])
+            self._link.send(BATCH.pack(slot, PART, 0))
+
+        try:
+            if stream is None:
+                raise EngineError("This engine does not answer in parts.", code="NOT_STREAMING", kind=Kind.UNSUPPORTED)
+            began = time.perf_counter_ns()
+            give_parts(stream(self._readers[slot].read(), slot=slot), give, lambda: self._turns.wants_more(slot))
+            return BATCH.pack(slot, ENDED, min((time.perf_counter_ns() - began) // 1000, 0xFFFFFFFF))
+        except TowlineError as error:
+            return BATCH.pack(slot, FAILED, self._write_error(slot, error))
+        except MemoryError:
+            return BATCH.pack(slot, FAILED, self._write_error(slot, _OUT_OF_MEMORY))
 
     def _write_error(self, slot: int, error: TowlineError) -> int:
         assert self._arena is not None

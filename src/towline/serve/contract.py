@@ -40,6 +40,9 @@ class VersionStatus:
 
 
 Done = Callable[[Response | TowlineError], None]
+# One part of an answer, whose arrays live until the call returns, and what to call, once, when there is room for the next. Until then the
+# model waits. What is called late, or after the request was cancelled, is ignored.
+OnPart = Callable[[Response, Callable[[], None]], None]
 
 
 class DataPlane(Protocol):
@@ -53,10 +56,13 @@ class DataPlane(Protocol):
         """The one model being served, for paths that name none. Raises InvalidRequest that lists the names when there are several."""
         ...
 
-    def infer(self, served: Served, request: Request, done: Done, *, protocol: str) -> Callable[[], None]:
+    def infer(self, served: Served, request: Request, done: Done, *, protocol: str, on_part: OnPart | None = None) -> Callable[[], None]:
         """Admit, queue, run; `done` is called once, on the event loop, perhaps before this returns. Its arrays live until it returns.
 
         Returns a function that cancels: the client has gone, the work need not be done. Errors reach `done`; nothing is raised.
+
+        With `on_part` the answer of a version that streams comes in parts, on the event loop, and `done` hears of their end: a Response
+        without outputs, or an error, also in the middle. Without it, and of other versions, `done` hears the whole answer.
         """
         ...
 
@@ -94,13 +100,29 @@ class HttpRequest(msgspec.Struct, gc=False):
         return None
 
 
+class HttpStream(Protocol):
+    """The open end of an answer whose head is out. After `end`, and once the client has gone, it takes everything and sends nothing."""
+
+    def write(self, raw: bytes, more: Callable[[], None]) -> None:
+        """Send `raw`. `more` is called once, perhaps before this returns, when there is room for what follows; never if the client goes."""
+        ...
+
+    def end(self) -> None:
+        """The answer is complete."""
+        ...
+
+
 class HttpResponse(msgspec.Struct, gc=False):
-    """`body` is joined by the transport, which adds content-length, x-request-id and traceparent."""
+    """`body` is joined by the transport, which adds content-length, x-request-id and traceparent.
+
+    With `begin` the answer is of unknown length: the transport sends the head and, before `reply` returns, gives `begin` the open end.
+    """
 
     status: int
     body: bytes = b""
     content_type: bytes = b"application/json"
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    begin: Callable[[HttpStream], None] | None = None
 
 
 Reply = Callable[[HttpResponse], None]

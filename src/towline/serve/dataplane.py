@@ -13,7 +13,7 @@ from towline.core.inference import Request
 from towline.core.manifest import Manifest, decode_manifest
 from towline.core.refs import clip
 from towline.serve import router
-from towline.serve.contract import Done, VersionStatus
+from towline.serve.contract import Done, OnPart, VersionStatus
 from towline.serve.contract import Served as ServedVersion
 from towline.serve.router import WantedModel, WantedVersion
 from towline.serve.slots import Slot
@@ -76,9 +76,11 @@ class ServingPlane:
             hint="POST /models/NAME/predict",
         )
 
-    def infer(self, served: ServedVersion, request: Request, done: Done, *, protocol: str) -> Callable[[], None]:
+    def infer(
+        self, served: ServedVersion, request: Request, done: Done, *, protocol: str, on_part: OnPart | None = None
+    ) -> Callable[[], None]:
         assert isinstance(served, Slot)
-        return served.infer(request, done, protocol)
+        return served.infer(request, done, protocol, on_part)
 
     def status(self, name: str) -> list[VersionStatus]:
         if name not in self._wanted and name not in self._table:
@@ -154,11 +156,11 @@ class ServingPlane:
         self._keep_opening(slot)
 
     def _limits_of(self, model: WantedModel, manifest: Manifest) -> SlotLimits:
-        own = model.limits
+        own, handler = model.limits, manifest.handler
         return SlotLimits(
             own.get("max_waiting_requests") or self._limits.max_waiting_requests,
             own.get("max_waiting_bytes") or self._limits.max_waiting_bytes,
-            own.get("timeout_s") or self._limits.timeout_s,
+            own.get("timeout_s") or (handler and handler.timeout_s) or self._limits.timeout_s,
             min(own.get("max_batch") or self._limits.max_batch, manifest.measured.max_batch or self._limits.max_batch),
         )
 

@@ -13,7 +13,7 @@ from towline.core import dtypes
 from towline.core.errors import EngineError, TowlineError
 from towline.core.inference import Request, Response
 from towline.core.manifest import Manifest
-from towline.serve.contract import Done
+from towline.serve.contract import Done, OnPart
 
 # Output name -> numpy dtype.
 Expected = Mapping[str, "np.dtype[Any]"]
@@ -36,6 +36,9 @@ class Job(msgspec.Struct, gc=False, eq=False):
     timer: asyncio.TimerHandle | None = None
     # Place of its signature in Manifest.signature_names; only jobs of one signature share a batch.
     signature: int = 0
+    # Takes the answer in parts, of which so many were passed on.
+    on_part: OnPart | None = None
+    parts: int = 0
 
     def answer(self, result: Response | TowlineError) -> None:
         done = self.done
@@ -101,6 +104,9 @@ class Batch:
     def finish(self, outputs: dict[str, Any], expected: Sequence[Expected], name: str, number: int) -> None:
         """Give each job its own rows. Outputs come from a worker: nothing about them is believed unchecked."""
         jobs = self.jobs
+        if not outputs and jobs[0].on_part is not None:
+            jobs[0].answer(Response({}, name, number))
+            return
         problem = _misfit(outputs, expected[jobs[0].signature], self.rows if len(jobs) > 1 else None)
         if problem:
             self.fail(EngineError(problem, code="BAD_OUTPUT"))
@@ -117,6 +123,16 @@ class Batch:
                 mine = {key: array[start:end] for key, array in items}
                 job.answer(Response(_selected(mine, request.outputs) if request.outputs else mine, name, number))
             start = end
+
+    def pass_on(self, outputs: dict[str, Any], expected: Sequence[Expected], name: str, number: int, more: Callable[[], None]) -> None:
+        """Give the one job of a stream its next part, believed no more than a whole answer."""
+        (job,) = self.jobs
+        problem = _misfit(outputs, expected[job.signature], None)
+        if problem:
+            job.answer(EngineError(problem, code="BAD_OUTPUT"))
+        elif job.done is not None and job.on_part is not None:
+            job.parts += 1
+            job.on_part(Response(_selected(outputs, job.request.outputs), name, number), more)
 
 
 def _selected(outputs: dict[str, Any], wanted: tuple[str, ...]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from towline.serve.jobs import Batch
 from towline.serve.recovery import MAX_RETRIES, is_crash
 from towline.serve.router import WantedVersion
 from towline.serve.workers.pool import Pool
-from towline.serve.workers.process import Finish, Worker
+from towline.serve.workers.process import Finish, PassOn, Worker
 
 # Runs shorter than this go on in the worker's receiving thread: a hop to another would cost more than it gains.
 TINY_RUN_US = 1000
@@ -41,6 +41,7 @@ class Lane(Protocol):
     merges: bool
     memory_bytes: int
     on_batch: Finish
+    on_part: PassOn
     on_death: Callable[[Any], None]
 
     @property
@@ -149,6 +150,7 @@ class InlineLane:
         self.merges = merges
         self.memory_bytes = 0
         self.on_batch: Finish = lambda batch, result, spent_us: None
+        self.on_part: PassOn = lambda batch, outputs, more: None
         self.on_death: Callable[[Any], None] = lambda lane: None
         self._run = run
         self._manifest = manifest

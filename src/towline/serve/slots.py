@@ -13,7 +13,7 @@ from towline.core.manifest import Manifest, Signature
 from towline.core.refs import clip
 from towline.serve import recovery
 from towline.serve.batcher import Batcher, late
-from towline.serve.contract import Done
+from towline.serve.contract import Done, OnPart
 from towline.serve.jobs import Batch, Job, expected_outputs
 from towline.serve.lanes import Lane
 from towline.serve.quarantine import Quarantine
@@ -61,6 +61,9 @@ class Slot:
         self._only_group = 1 if manifest.batchable else None
         self._groups_vary = manifest.batchable and any(_has_free_dims(spec.shape) for spec in self._signature.inputs)
         self._has_strings = any(spec.dtype == "string" for one in manifest.signatures.values() for spec in one.inputs)
+        # Code of a user's may do more than answer: only he can say that doing it twice does no harm.
+        self._may_repeat = manifest.handler is None or manifest.handler.idempotent
+        self._streams = manifest.handler is not None and manifest.handler.streams
         self._places = {name: place for place, name in enumerate(manifest.signature_names)}
         self._quarantine = Quarantine(around.clock)
         self._meters: dict[str, tuple[Meter, Answered]] = {}
@@ -96,8 +99,11 @@ class Slot:
 
     # A request
 
-    def infer(self, request: Request, done: Done, protocol: str) -> Callable[[], None]:
-        """Admit one request. `done` hears exactly one answer. The caller got this slot from the router in the same turn of the loop."""
+    def infer(self, request: Request, done: Done, protocol: str, on_part: OnPart | None = None) -> Callable[[], None]:
+        """Admit one request. `done` hears exactly one answer, after any parts.
+
+        The caller got this slot from the router in the same turn of the loop.
+        """
         now = self._around.clock()
         nbytes = 0
         for array in request.inputs.values():
@@ -111,6 +117,8 @@ class Slot:
         if request.signature and (place := self._places[request.signature]):
             # Only of the default signature was it proven that rows may share a batch.
             job.signature, job.group = place, None
+        if on_part is not None and self._streams:
+            job.on_part, job.group = on_part, None
         meter.inflight += 1
         self.leases += 1
         refusal = self._refusal(job, now)
@@ -164,12 +172,27 @@ class Slot:
         try:
             if isinstance(result, dict):
                 batch.finish(result, self._expected, self.name, self.number)
-            elif result.kind is Kind.DEADLINE or len(batch.jobs) > 1:
+            elif result.kind is not Kind.DEADLINE and len(batch.jobs) == 1:
+                batch.fail(result)
+            elif all(map(self._may_run_again, batch.jobs)):
                 self._repeat(batch, result)
             else:
-                batch.fail(result)
+                self._give_up(batch, result)
         finally:
             self._batcher.flush_after_reading()
+
+    def _on_part(self, batch: Batch, outputs: dict[str, Any], more: Callable[[], None]) -> None:
+        batch.pass_on(outputs, self._expected, self.name, self.number, more)
+
+    def _may_run_again(self, job: Job) -> bool:
+        return self._may_repeat and not job.parts
+
+    def _give_up(self, batch: Batch, error: TowlineError) -> None:
+        """What must not run twice is told why; who is not late was stopped in place of another."""
+        now = self._around.clock()
+        stopped = Unavailable(f"Model '{self.name}' was stopped while it answered.", code="RUN_STOPPED", retry_after_s=1.0)
+        for job in batch.jobs:
+            job.answer(error if error.kind is not Kind.DEADLINE else late(job) if job.deadline <= now else stopped)
 
     def _repeat(self, batch: Batch, error: TowlineError) -> None:
         """Run the jobs of a refused batch again, each by itself: one bad item must not spoil its neighbours."""
@@ -243,6 +266,7 @@ class Slot:
             self._around.lanes.end(lane)
             return False
         lane.on_batch = self._on_batch
+        lane.on_part = self._on_part
         lane.on_death = self._on_death
         self._lane = self._batcher.lane = lane
         self._failures = 0
@@ -341,7 +365,11 @@ class Slot:
         """Decide, and answer at once the jobs that are not to run again."""
         job.tries += 1
         fate = recovery.fate(
-            signal_number=end.signal_number, was_alone=was_alone, tries=job.tries, may_repeat=True, out_of_memory=end.out_of_memory
+            signal_number=end.signal_number,
+            was_alone=was_alone,
+            tries=job.tries,
+            may_repeat=self._may_run_again(job),
+            out_of_memory=end.out_of_memory,
         )
         if fate is Fate.QUARANTINE:
             digest = self._quarantine.add(job.request.inputs)
@@ -351,8 +379,14 @@ class Slot:
         elif fate is Fate.OUT_OF_MEMORY:
             job.answer(EngineError("The model ran out of memory on this input.", code="OUT_OF_MEMORY", kind=Kind.OUT_OF_MEMORY))
         elif fate is Fate.GIVE_UP:
-            job.answer(Unavailable(f"Model '{self.name}' lost its worker {job.tries} times.", code="WORKER_DIED", retry_after_s=1.0))
+            job.answer(self._lost(job))
         return fate
+
+    def _lost(self, job: Job) -> TowlineError:
+        if self._may_run_again(job):
+            return Unavailable(f"Model '{self.name}' lost its worker {job.tries} times.", code="WORKER_DIED", retry_after_s=1.0)
+        why = "its answer had begun" if job.parts else "it does not say that its requests may run twice"
+        return Unavailable(f"Model '{self.name}' lost its worker, and {why}.", code="WORKER_DIED", retry_after_s=1.0)
 
     async def _run_alone(self, jobs: list[Job]) -> None:
         """Run each job by itself in a worker of their own, while the slot's worker serves the others."""

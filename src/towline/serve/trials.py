@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from towline.core.errors import TowlineError, Unavailable
@@ -51,7 +51,11 @@ class Trial:
             if not ended.done():
                 ended.set_result(False)
 
+        def on_part(batch: Batch, outputs: dict[str, Any], more: Callable[[], None]) -> None:
+            batch.pass_on(outputs, self._expected, self._version.name, self._version.number, more)
+
         lane.on_batch = on_batch
+        lane.on_part = on_part
         lane.on_death = on_death
         lane.run(Batch([job], job.request.rows, self._around.clock()))
         if await self._finished(lane, job, ended):

@@ -8,6 +8,7 @@ from typing import ClassVar
 import msgspec
 
 from towline.serve.contract import HttpResponse
+from towline.serve.protocols.chunks import OpenEnd
 from towline.serve.protocols.table import Found
 
 _END_OF_HEAD = b"\r\n\r\n"
@@ -38,6 +39,10 @@ class Exchange(msgspec.Struct, eq=False):
     response: HttpResponse | None = None
     cancel: Callable[[], None] | None = None
     keep_alive: bool = True
+    # The client speaks HTTP/1.1, and so takes an answer of unknown length.
+    takes_chunks: bool = True
+    # The open end of an answer whose head is out.
+    open_end: OpenEnd | None = None
     response_complete: bool = False
     disconnected: bool = False
     message_event: ClassVar[_NoEvent] = _NoEvent()

@@ -189,12 +189,20 @@ class Gate:
         """Status line and headers, up to and with the empty line."""
         if keep_alive and not response.headers and response.status == 200 and response.content_type == _JSON:
             return b"%b%d\r\nx-request-id: %b\r\n%b\r\n" % (self._json_head, len(response.body), request_id, trace)
+        return self._head(response, b"content-length: %d\r\n" % len(response.body), request_id, trace, keep_alive=keep_alive)
+
+    def open_head(self, response: HttpResponse, exchange: Exchange, *, keep_alive: bool) -> bytes:
+        """As `head`, of an answer whose length nobody knows yet."""
+        framing = b"transfer-encoding: chunked\r\n" if exchange.takes_chunks else b""
+        return self._head(response, framing, exchange.id, exchange.trace, keep_alive=keep_alive)
+
+    def _head(self, response: HttpResponse, framing: bytes, request_id: bytes, trace: bytes, *, keep_alive: bool) -> bytes:
         extra = b"".join([b"%b: %b\r\n" % pair for pair in response.headers])
-        return b"%b%bcontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b%b%b\r\n" % (
+        return b"%b%bcontent-type: %b\r\n%bx-request-id: %b\r\n%b%b%b\r\n" % (
             _STATUS_LINES.get(response.status) or b"HTTP/1.1 %d \r\n" % response.status,
             self._date,
             response.content_type,
-            len(response.body),
+            framing,
             request_id,
             trace,
             extra,

@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from towline.core.errors import TowlineError
 from towline.serve.contract import HttpRequest, HttpResponse
 from towline.serve.protocols import refusals
+from towline.serve.protocols.chunks import OpenEnd
 from towline.serve.protocols.exchange import Exchange, Head, learn
 from towline.serve.protocols.gate import Gate
 from towline.serve.protocols.pace import Pace
@@ -65,6 +66,8 @@ class GuardedProtocol(HttpToolsProtocol):
         for exchange in (self._current, *(waiting for waiting, _ in self.pipeline)):
             if isinstance(exchange, Exchange):
                 self.gate.release(exchange)
+                if exchange.open_end is not None:
+                    exchange.open_end.cut()
                 if exchange.cancel is not None:
                     exchange.cancel()
         self._reader.close()
@@ -166,6 +169,9 @@ class GuardedProtocol(HttpToolsProtocol):
     def _answer(self, exchange: Exchange, response: HttpResponse) -> None:
         if exchange.response_complete:
             return
+        if response.begin is not None:
+            self._open(exchange, response)
+            return
         exchange.response_complete = True
         exchange.cancel = None
         if self.transport.is_closing():
@@ -174,6 +180,26 @@ class GuardedProtocol(HttpToolsProtocol):
         head = self.gate.head(response, exchange.id, exchange.trace, keep_alive=keep_alive)
         self.transport.write(head if exchange.method == b"HEAD" else head + response.body)
         if keep_alive:
+            self.on_response_complete()
+        else:
+            self._close_gently()
+
+    def _open(self, exchange: Exchange, response: HttpResponse) -> None:
+        """Send the head of an answer that goes on for as long as it does, and give away its open end."""
+        assert response.begin is not None
+        exchange.keep_alive = exchange.keep_alive and not self.gate.is_draining
+        exchange.open_end = OpenEnd(_Answering(self, exchange), is_chunked=exchange.takes_chunks)
+        if self.transport.is_closing():
+            exchange.open_end.cut()
+        else:
+            self.transport.write(self.gate.open_head(response, exchange, keep_alive=exchange.keep_alive))
+        response.begin(exchange.open_end)
+
+    def finish(self, exchange: Exchange) -> None:
+        """The last of an open answer is out."""
+        exchange.response_complete = True
+        exchange.cancel = exchange.open_end = None
+        if exchange.keep_alive and (not self.gate.is_draining or self._has_more()):
             self.on_response_complete()
         else:
             self._close_gently()
@@ -194,7 +220,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         self._is_advancing = True
         try:
-            while self.pipeline and (self._current is None or self._current.response_complete) and not self._is_stuck():
+            while self.pipeline and (self._current is None or self._current.response_complete) and not self.is_stuck():
                 cycle: Any
                 cycle, app = self.pipeline.pop()
                 if isinstance(cycle, Exchange):
@@ -203,10 +229,11 @@ class GuardedProtocol(HttpToolsProtocol):
                     self._start_asgi_task(cycle, app)
         finally:
             self._is_advancing = False
-        if not self.pipeline and not self._is_stuck():
+        if not self.pipeline and not self.is_stuck():
             self.flow.resume_reading()
 
-    def _is_stuck(self) -> bool:
+    def is_stuck(self) -> bool:
+        """The client does not take its answers, or has gone."""
         return self.flow.write_paused or self.transport.is_closing()
 
     def pause_writing(self) -> None:
@@ -218,6 +245,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._pace, self._reader.since_s = None, self.gate.now_s
         if self._current is None or self._current.response_complete:
             self._next()
+        elif isinstance(self._current, Exchange) and self._current.open_end is not None:
+            self._current.open_end.resume()
 
     # The end
 
@@ -284,6 +313,25 @@ class GuardedProtocol(HttpToolsProtocol):
             self.refuse(refusals.request_timeout())
         else:
             self.transport.abort()
+
+
+class _Answering:
+    """A connection as the open end of one answer sees it."""
+
+    def __init__(self, connection: GuardedProtocol, exchange: Exchange) -> None:
+        self._connection, self._exchange = connection, exchange
+
+    @property
+    def is_stuck(self) -> bool:
+        return self._connection.is_stuck()
+
+    def send(self, raw: bytes) -> None:
+        if not self._connection.transport.is_closing():
+            self._connection.transport.write(raw)
+
+    def finish(self) -> None:
+        if not self._connection.transport.is_closing():
+            self._connection.finish(self._exchange)
 
 
 def protocol_for(gate: Gate) -> type[GuardedProtocol]:

@@ -200,6 +200,7 @@ class RequestReader:
         version = self.parser.get_http_version()
         exchange.method = self.parser.get_method()
         exchange.keep_alive = version == "1.1" and self.parser.should_keep_alive()
+        exchange.takes_chunks = version == "1.1"
         problem = self._problem or gate.check_head(exchange.headers, exchange.url, self._hosts, version)
         if problem is None and self._length > gate.limits.max_request_bytes:
             problem = refusals.body_too_large(gate.limits)

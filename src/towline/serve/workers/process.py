@@ -8,20 +8,22 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from towline.core import channel
 from towline.core.arena import Arena
 from towline.core.errors import EngineError, Kind, TowlineError, Unavailable, VersionError
 from towline.core.frames import FrameError, FrameReader, FrameTooLarge, FrameWriter
-from towline.core.worker_messages import BATCH, DONE, FAILED, MAX_ERROR_BYTES, RUN, error_from
+from towline.core.worker_messages import BATCH, DONE, ENDED, FAILED, MAX_ERROR_BYTES, PART, RUN, STREAM, error_from
 from towline.serve.jobs import Batch
 
 Finish = Callable[[Batch, "dict[str, Any] | TowlineError", int], None]
+PassOn = Callable[[Batch, dict[str, Any], Callable[[], None]], None]
 
 
 class Worker:
-    """A worker process. Created over its two sockets; `on_batch` and `on_death` are set by the slot that uses it."""
+    """A worker process. Created over its two sockets; `on_batch`, `on_part` and `on_death` are set by the slot that uses it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, link: socket.socket, control: socket.socket) -> None:
         self.pid = 0
@@ -29,6 +31,7 @@ class Worker:
         # Its end was closed from the other side.
         self.has_hung_up = False
         self.on_batch: Finish = _ignore_batch
+        self.on_part: PassOn = _ignore_part
         self.on_death: Callable[[Worker], None] = _ignore_death
         self.threads = 0
         # Whether it pays to run several requests as one batch.
@@ -43,6 +46,9 @@ class Worker:
         self._writers: list[FrameWriter] = []
         self._readers: list[FrameReader] = []
         self._running: dict[int, tuple[Batch, int]] = {}
+        # Slots whose last part was not answered yet, and that part's number.
+        self._turns: dict[int, int] = {}
+        self._parts = 0
         self._answers: deque[asyncio.Future[dict[str, Any]]] = deque()
         link.setblocking(False)
         control.setblocking(False)
@@ -71,7 +77,7 @@ class Worker:
             return
         self._running[slot] = (batch, used)
         try:
-            self._link.send(BATCH.pack(slot, RUN, batch.signature))
+            self._link.send(BATCH.pack(slot, RUN if batch.jobs[0].on_part is None else STREAM, batch.signature))
         except OSError:
             # It is dying; the end of its link says so in a moment, and the batch is in `running` then.
             pass
@@ -89,10 +95,14 @@ class Worker:
         slot, what, argument = BATCH.unpack(message)
         if slot not in self._running or what not in (DONE, FAILED):
             # A worker that answers what it was not asked has lost its mind; its memory is not read again.
-            self._die()
+            if not self._heed_stream(slot, what, argument):
+                self._die()
             return
-        batch, used = self._running.pop(slot)
         result, spent_us = self._read(slot, what, argument)
+        self._finish(slot, result, spent_us)
+
+    def _finish(self, slot: int, result: dict[str, Any] | TowlineError, spent_us: int) -> None:
+        batch, used = self._running.pop(slot)
         assert self.arena is not None
         try:
             self.on_batch(batch, result, spent_us)
@@ -113,10 +123,42 @@ class Worker:
         except (TowlineError, ValueError, RecursionError):
             return EngineError("The worker's answer could not be read.", code="BAD_OUTPUT"), 0
 
+    def _heed_stream(self, slot: int, what: int, argument: int) -> bool:
+        """Take a part of a stream, or its end; False when the worker was not asked for it."""
+        batch, _ = self._running.get(slot, (None, 0))
+        if batch is None or batch.jobs[0].on_part is None or slot in self._turns:
+            return False
+        if what == ENDED:
+            self._finish(slot, {}, argument)
+        elif what == PART:
+            self._take_part(slot, batch)
+        return what in (ENDED, PART)
+
+    def _take_part(self, slot: int, batch: Batch) -> None:
+        self._parts += 1
+        turn = self._turns[slot] = self._parts
+        part, _ = self._read(slot, DONE, 0)
+        if isinstance(part, TowlineError):
+            batch.fail(part)
+        else:
+            self.on_part(batch, part, partial(self._answer_part, slot, turn))
+        if not batch.is_wanted:
+            self._answer_part(slot, turn)
+
+    def _answer_part(self, slot: int, turn: int) -> None:
+        """Ask for the next part of a stream, or end it when nobody wants more. Once for each part."""
+        if self._turns.get(slot) == turn:
+            del self._turns[slot]
+            self._say({"do": "more" if self._running[slot][0].is_wanted else "stop", "slot": slot})
+
     def terminate_runs(self) -> None:
         """Ask the engine to stop every run nobody waits for."""
         for slot, (batch, _) in self._running.items():
-            if not batch.is_wanted:
+            if batch.is_wanted:
+                continue
+            if slot in self._turns:
+                self._answer_part(slot, self._turns[slot])
+            else:
                 self._say({"do": "terminate", "slot": slot})
 
     # Control
@@ -241,6 +283,10 @@ def _unwritten(error: Exception) -> TowlineError:
 
 def _ignore_batch(batch: Batch, result: dict[str, Any] | TowlineError, spent_us: int) -> None:
     """Until a slot takes the worker over, nothing runs on it."""
+
+
+def _ignore_part(batch: Batch, outputs: dict[str, Any], more: Callable[[], None]) -> None:
+    """As with batches."""
 
 
 def _ignore_death(worker: Worker) -> None:

@@ -210,12 +210,6 @@ def test_status_lists_the_versions_and_their_states(asker: Asker) -> None:
         ask(spec("nobody"))
 
 
-@pytest.mark.parametrize("method", ["Classify", "Regress", "MultiInference"])
-def test_what_is_not_served_yet_says_so_and_what_to_use(asker: Asker, method: str) -> None:
-    with pytest.raises(Refused, match=f"UNIMPLEMENTED: {method} is not served yet. Use Predict"):
-        asker.raw(f"{PREDICTION}/{method}", b"")
-
-
 def test_a_client_may_not_change_what_is_served(asker: Asker) -> None:
     with pytest.raises(Refused, match=r"PERMISSION_DENIED: .*--allow-model-control"):
         asker.raw(f"{MODEL}/HandleReloadConfigRequest", b"")

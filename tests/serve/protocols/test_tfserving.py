@@ -264,13 +264,6 @@ def test_metadata_is_doubled_and_spelled_as_proto3_json(api: Api) -> None:
     }
 
 
-@pytest.mark.parametrize("method", ["classify", "regress"])
-def test_classify_and_regress_say_that_they_are_not_served_yet(api: Api, method: str) -> None:
-    answer = api.ask("POST", f"/v1/models/m:{method}", b"{}")
-
-    assert (answer.status, json.loads(answer.body)["code"]) == (501, "UNIMPLEMENTED")
-
-
 @pytest.mark.parametrize(
     ("refusal", "status", "retry_after"),
     [

@@ -1,4 +1,4 @@
-"""TF Serving's REST API: predict, status and metadata under /v1/models, with its paths, codes and texts."""
+"""TF Serving's REST API: predict, classify, regress, status and metadata under /v1/models, with its paths, codes and texts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from towline.core.inference import Response
 from towline.serve.codecs import json
 from towline.serve.codecs.check import Limits
 from towline.serve.contract import DataPlane, Handler, HttpRequest, HttpResponse, Reply, Route, Served, VersionStatus
-from towline.serve.protocols import incoming, tfserving_body
+from towline.serve.protocols import incoming, tfserving_body, tfserving_examples_body
 from towline.serve.protocols.errors import printable, tf_serving_error
+from towline.serve.protocols.tfserving_examples import CLASSIFY_METHOD, REGRESS_METHOD
 
 PROTOCOL = "tfserving-rest"
 _MODEL = r"/v1/models/(?P<model>[^/:]+)(?:(?:/versions/(?P<version>[0-9]+))|(?:/labels/(?P<label>[^/:]+)))?"
@@ -24,7 +25,7 @@ def routes(plane: DataPlane, limits: Limits) -> tuple[Route, ...]:
     api = _Api(plane, limits)
     return (
         Route("POST", f"{_MODEL}:predict", api.predict, infers=True, ignore_case=True),
-        Route("POST", f"{_MODEL}:(?P<method>classify|regress)", _answering(api.not_yet), ignore_case=True),
+        Route("POST", f"{_MODEL}:(?P<method>classify|regress)", api.examples, infers=True, ignore_case=True),
         Route("GET", f"{_MODEL}/metadata", _answering(api.metadata), ignore_case=True),
         Route("GET", _MODEL, _answering(api.status), ignore_case=True),
         Route("GET", "/v1/models", _answering(api.no_name), ignore_case=True),
@@ -71,6 +72,27 @@ class _Api:
 
         return self._plane.infer(served, decoded, done, protocol=PROTOCOL)
 
+    def examples(self, request: HttpRequest, names: Mapping[str, str], reply: Reply) -> Callable[[], None] | None:
+        method = CLASSIFY_METHOD if names["method"].lower() == "classify" else REGRESS_METHOD
+        try:
+            served = self._find(names)
+            body, deadline = incoming.read(request, self._limits)
+            decoded, task, rows = tfserving_examples_body.decode(body, served, self._limits, method, deadline)
+        except TowlineError as error:
+            reply(tf_serving_error(error))
+            return None
+
+        def done(result: Response | TowlineError) -> None:
+            try:
+                if isinstance(result, TowlineError):
+                    raise result
+                response = HttpResponse(200, tfserving_examples_body.encode(result, task, served.labels, rows))
+            except TowlineError as error:
+                response = tf_serving_error(error)
+            reply(response)
+
+        return self._plane.infer(served, decoded, done, protocol=PROTOCOL)
+
     def _find(self, names: Mapping[str, str]) -> Served:
         return find(self._plane, names["model"], names.get("version"), names.get("label") or "")
 
@@ -102,14 +124,6 @@ class _Api:
             "metadata": {"signature_def": {"signature_def": signatures}},
         }
         return HttpResponse(200, json.dumps(body))
-
-    def not_yet(self, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
-        raise InvalidRequest(
-            f"':{names['method'].lower()}' is not served yet.",
-            code="UNIMPLEMENTED",
-            kind=Kind.UNSUPPORTED,
-            hint="Use ':predict', which takes the model's inputs as they are.",
-        )
 
     def no_name(self, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
         raise InvalidRequest("Missing model name in request.", code="MISSING_NAME", field="model")

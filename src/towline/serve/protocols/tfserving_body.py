@@ -28,12 +28,15 @@ def codec_for(served: Served, limits: Limits, name: str = "") -> PredictCodec:
     codec: PredictCodec | None = served.codecs.get(key)
     if codec is None:
         if name and name not in served.manifest.signatures:
-            raise InvalidRequest(
-                f'Serving signature name: "{clip(name)}" not found in signature def', code="UNKNOWN_SIGNATURE", field="signature_name"
-            )
+            raise unknown_signature(name)
         codec = PredictCodec(served, limits, name)
         served.codecs[key] = codec
     return codec
+
+
+def unknown_signature(name: str) -> InvalidRequest:
+    words = f'Serving signature name: "{clip(name)}" not found in signature def'
+    return InvalidRequest(words, code="UNKNOWN_SIGNATURE", field="signature_name")
 
 
 class PredictCodec:

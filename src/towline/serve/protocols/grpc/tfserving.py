@@ -11,12 +11,13 @@ from towline.core.manifest import TensorSpec
 from towline.serve.codecs.check import Limits
 from towline.serve.contract import DataPlane
 from towline.serve.protocols.errors import printable
+from towline.serve.protocols.grpc import tfserving_examples
 from towline.serve.protocols.grpc.calls import Work, answering, inferring
 from towline.serve.protocols.grpc.contract import Call, Method
 from towline.serve.protocols.grpc.descriptors_tf import TENSORFLOW, TF_SERVING
 from towline.serve.protocols.grpc.messages import MESSAGES
 from towline.serve.protocols.grpc.status import TF_SERVING as STATUSES
-from towline.serve.protocols.grpc.tfserving_codec import codec_for, spec_of
+from towline.serve.protocols.grpc.tfserving_codec import asked, codec_for, spec_of
 from towline.serve.protocols.tfserving import PREDICT_METHOD, find, find_statuses
 
 PROTOCOL = "tfserving-grpc"
@@ -29,11 +30,10 @@ def methods(plane: DataPlane, limits: Limits) -> dict[str, Method]:
     """Every method of both services by its path."""
     api = _Api(plane, limits)
     predict = inferring("tensorflow.serving.PredictRequest", STATUSES, plane, PROTOCOL, api.predict)
-    refused = {"Classify": "ClassificationRequest", "Regress": "RegressionRequest", "MultiInference": "MultiInferenceRequest"}
     prediction = {
         "Predict": predict,
         "GetModelMetadata": _answering("GetModelMetadataRequest", api.metadata),
-        **{name: _answering(request, _not_yet(name)) for name, request in refused.items()},
+        **tfserving_examples.methods(plane, limits, PROTOCOL),
     }
     model = {
         "GetModelStatus": _answering("GetModelStatusRequest", api.status),
@@ -53,7 +53,7 @@ class _Api:
 
     def predict(self, request: Any, call: Call) -> Work:
         spec = request.model_spec
-        served = find(self._plane, *_asked(request))
+        served = find(self._plane, *asked(request))
         codec = codec_for(served, self._limits, spec.signature_name)
         decoded = codec.decode(request.inputs, request.output_filter, call.deadline)
         name = spec.signature_name
@@ -65,7 +65,7 @@ class _Api:
         for field in request.metadata_field:
             if field != _SIGNATURES:
                 raise InvalidRequest(f"Metadata field {printable(field)} is not supported", field="metadata_field")
-        served = find(self._plane, *_asked(request))
+        served = find(self._plane, *asked(request))
         signatures = MESSAGES["tensorflow.serving.SignatureDefMap"]()
         for name, signature in served.manifest.signatures.items():
             into = signatures.signature_def[name]
@@ -80,7 +80,7 @@ class _Api:
 
     def status(self, request: Any) -> Any:
         answer = MESSAGES["tensorflow.serving.GetModelStatusResponse"]()
-        for status in find_statuses(self._plane, *_asked(request)):
+        for status in find_statuses(self._plane, *asked(request)):
             # Version, state, and OK (0) or UNKNOWN (2) with the reason.
             answer.model_version_status.add(
                 version=status.number,
@@ -90,19 +90,6 @@ class _Api:
         return answer
 
 
-def _asked(request: Any) -> tuple[str, str | None, str]:
-    """Name, version and label of a request's model_spec."""
-    if not request.HasField("model_spec"):
-        raise InvalidRequest("Missing ModelSpec", code="MISSING_NAME", field="model_spec")
-    spec = request.model_spec
-    if not spec.name:
-        raise InvalidRequest("Missing model name in request.", code="MISSING_NAME", field="model_spec.name")
-    which = spec.WhichOneof("version_choice")
-    if which == "version" and spec.version.value < 0:
-        raise InvalidRequest("The version must not be negative.", code="BAD_VERSION", field="model_spec.version")
-    return spec.name, str(spec.version.value) if which == "version" else None, spec.version_label
-
-
 def _describe(spec: TensorSpec, info: Any) -> None:
     """Fill a TensorInfo. A dim that varies is -1."""
     info.name = spec.name
@@ -110,18 +97,6 @@ def _describe(spec: TensorSpec, info: Any) -> None:
     info.tensor_shape.unknown_rank = spec.shape is None
     for dim in spec.shape or ():
         info.tensor_shape.dim.add(size=dim if isinstance(dim, int) else -1)
-
-
-def _not_yet(name: str) -> Callable[[Any], NoReturn]:
-    def handle(request: Any) -> NoReturn:
-        raise InvalidRequest(
-            f"{name} is not served yet.",
-            code="UNIMPLEMENTED",
-            kind=Kind.UNSUPPORTED,
-            hint="Use Predict, which takes the model's inputs as they are.",
-        )
-
-    return handle
 
 
 def _no_reload(request: Any) -> NoReturn:

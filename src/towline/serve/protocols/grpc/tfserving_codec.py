@@ -91,12 +91,30 @@ def codec_for(served: Served, limits: Limits, name: str) -> PredictCodec:
     key = ("tfserving-grpc", name)
     codec: PredictCodec | None = served.codecs.get(key)
     if codec is None:
-        # The default is found under its own name too, whatever the only signature is called.
-        is_default = name in ("", DEFAULT_SIGNATURE)
-        if not is_default and name not in served.manifest.signatures:
-            raise InvalidRequest(f'Serving signature key "{clip(name)}" not found.', code="UNKNOWN_SIGNATURE", field="signature_name")
-        codec = served.codecs[key] = PredictCodec(served, limits, "" if is_default else name)
+        codec = served.codecs[key] = PredictCodec(served, limits, signature_called(served, name))
     return codec
+
+
+def signature_called(served: Served, name: str) -> str:
+    """The name as `served.signature` takes it. The default is found under its own name too, whatever the only signature is called."""
+    if name in ("", DEFAULT_SIGNATURE):
+        return ""
+    if name not in served.manifest.signatures:
+        raise InvalidRequest(f'Serving signature key "{clip(name)}" not found.', code="UNKNOWN_SIGNATURE", field="signature_name")
+    return name
+
+
+def asked(request: Any) -> tuple[str, str | None, str]:
+    """Name, version and label of a request's model_spec."""
+    if not request.HasField("model_spec"):
+        raise InvalidRequest("Missing ModelSpec", code="MISSING_NAME", field="model_spec")
+    spec = request.model_spec
+    if not spec.name:
+        raise InvalidRequest("Missing model name in request.", code="MISSING_NAME", field="model_spec.name")
+    which = spec.WhichOneof("version_choice")
+    if which == "version" and spec.version.value < 0:
+        raise InvalidRequest("The version must not be negative.", code="BAD_VERSION", field="model_spec.version")
+    return spec.name, str(spec.version.value) if which == "version" else None, spec.version_label
 
 
 def spec_of(name: str, number: int, signature_name: str = "") -> Any:

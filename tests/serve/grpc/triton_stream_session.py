@@ -44,3 +44,5 @@ client.stop_stream(cancel_requests=True)
 _, error = heard.get(timeout=WAIT_S)
 
 print(json.dumps({"answers": answers, "after an error": after_an_error, "final": final, "cancelled": str(error.status())}))
+# Left to the end of the interpreter, the client's own __del__ may wait for a lock that a thread which is gone holds.
+client.close()

@@ -26,6 +26,7 @@ from towline.core.errors import UsageError
 @click.option("--isolation", metavar="process|none", help="Where a model runs: a process of its own (default), or this one.")
 @click.option("--device", metavar="NAME", help="Device to load on: cpu (default), cuda:0, ….")
 @click.option("--watch", multiple=True, metavar="DIR", help="Serve the numbered versions in DIR as they appear. May be repeated.")
+@click.option("--cors-origins", metavar="ORIGINS", help="Origins of web pages that may use this server from a browser, or *.")
 @click.option("--insecure", is_flag=True, default=None, help="Allow listening beyond this machine without keys and TLS.")
 @click.option("--auth", metavar="auto|keys|off", help="Ask for keys: once one was made (auto, the default), always, or never.")
 @click.option("--force", is_flag=True, help="Load a version even when its measured memory does not fit.")

@@ -27,6 +27,7 @@ class Settings:
     insecure: bool = False
     auth: str = "auto"
     allowed_hosts: str = ""
+    cors_origins: str = ""
     isolation: str = "process"
     device: str = "cpu"
     drain_timeout_s: float = 30.0
@@ -160,7 +161,20 @@ def _checked(name: str, value: Any, where: str) -> Any:
             raise UsageError(f"'{name}' must be from {low:g} to {high:g}, got {converted:g} ({where}).", field=name)
     if name in _CHOICES and converted not in _CHOICES[name]:
         raise UsageError(f"'{name}' must be one of {', '.join(_CHOICES[name])}, got {str(converted)[:64]!r} ({where}).", field=name)
+    if name == "cors_origins":
+        _check_origins(converted, where)
     return converted
+
+
+def _check_origins(value: str, where: str) -> None:
+    for origin in filter(None, map(str.strip, value.split(","))):
+        scheme, separator, host = origin.partition("://")
+        if origin != "*" and not (separator and scheme.isalnum() and host and not set(host) & set("/?#@ ")):
+            raise UsageError(
+                f"{origin[:64]!r} is no origin ({where}).",
+                field="cors_origins",
+                hint="Write https://example.org, without a path; * is any.",
+            )
 
 
 def _convert(kind: type, value: Any) -> Any:

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import uvicorn
@@ -22,7 +23,7 @@ from towline.serve.contract import Route
 from towline.serve.dataplane import ServingPlane
 from towline.serve.lanes import Lanes, ProcessLanes
 from towline.serve.memory import available_memory_bytes
-from towline.serve.protocols import health, openinference, simple, tfserving
+from towline.serve.protocols import grpcweb, health, openinference, simple, tfserving
 from towline.serve.protocols.gate import Gate
 from towline.serve.protocols.http import protocol_for
 from towline.serve.protocols.table import RouteTable
@@ -34,6 +35,7 @@ from towline.serve.workers.pool import Pool, default_arena_size
 
 if TYPE_CHECKING:
     from towline.serve.protocols.grpc.server import GrpcServer
+    from towline.serve.protocols.grpc.service import Service
 
 log = logging.getLogger("towline.serve")
 
@@ -110,7 +112,15 @@ class Front:
         protocols = (tfserving, openinference, simple)
         own = [route for protocol in protocols for route in protocol.routes(self.plane, limits)]
         more = parts.routes(self.plane, limits) if parts.routes else ()
-        return RouteTable([*health.routes(self.plane, Scrape(lambda: parts.exposition(self._processes()))), *own, *more])
+        web = grpcweb.routes(lambda: self.service.methods, limits)
+        return RouteTable([*health.routes(self.plane, Scrape(lambda: parts.exposition(self._processes()))), *own, *more, *web])
+
+    @cached_property
+    def service(self) -> Service:
+        """What is served over gRPC and gRPC-Web. Imported when first asked for: a server without them pays nothing for protobuf."""
+        from towline.serve.protocols.grpc.service import Service
+
+        return Service(self.plane, self._request_limits(), self._doorman.check_call if self._doorman else None)
 
     def _processes(self) -> list[Process]:
         workers = [Process(slot.pid, "worker", slot.name, str(slot.number)) for slot in self.plane.slots() if slot.pid]
@@ -156,10 +166,9 @@ class Front:
             return
         # Imported here: no other process of a server, and none without gRPC, pays for it.
         from towline.serve.protocols.grpc.server import Bounds, GrpcServer
-        from towline.serve.protocols.grpc.service import Service
 
         bounds = Bounds(self._settings.max_request_bytes, max_calls=self._settings.max_connections)
-        server = GrpcServer(Service(self.plane, self._request_limits(), self._doorman.check_call if self._doorman else None), bounds)
+        server = GrpcServer(self.service, bounds)
         try:
             await server.start(self._listener.getsockname()[0], self._settings.grpc_port)
         except TowlineError as error:

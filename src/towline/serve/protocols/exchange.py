@@ -25,9 +25,9 @@ class Exchange(msgspec.Struct, eq=False):
     url: bytes = b""
     method: bytes = b""
     headers: list[tuple[bytes, bytes]] = []
-    # Repeated by the answer: the request's id, the client's or ours, and the line of its trace context.
+    # Repeated by the answer: the request's id, the client's or ours; its trace context and what its origin may do, as header lines.
     id: bytes = b""
-    trace: bytes = b""
+    echo: bytes = b""
     parts: list[bytes | bytearray] = []
     body_bytes: int = 0
     # How much of the body is counted in `Gate.held_bytes`.

@@ -14,6 +14,7 @@ from towline.core.errors import TowlineError
 from towline.serve.access import Doorman
 from towline.serve.contract import HttpRequest, HttpResponse, Reply
 from towline.serve.protocols import refusals
+from towline.serve.protocols.cors import Cors
 from towline.serve.protocols.errors import allowing, own_error, wrong_method
 from towline.serve.protocols.exchange import Exchange
 from towline.serve.protocols.table import MAX_TARGET_BYTES, Found, RouteTable
@@ -62,6 +63,7 @@ class Gate:
         self.limits = settings
         self.has_fallback = has_fallback
         self._doorman = doorman
+        self.cors = Cors(settings.cors_origins)
         self.is_draining = False
         self.connections: set[Connection] = set()
         # Of bodies that are still arriving, or wait for the answers before theirs, on all connections.
@@ -118,6 +120,12 @@ class Gate:
         except TowlineError as error:
             return error
         return None
+
+    def is_preflight(self, method: bytes, headers: list[tuple[bytes, bytes]]) -> bool:
+        """A browser asks whether a page of another origin may send what it means to."""
+        if method != b"OPTIONS" or not self.cors.is_on:
+            return False
+        return any(name == b"access-control-request-method" for name, _ in headers)
 
     def forget_heads(self) -> None:
         """The keys are others now: what passed before is looked at again."""
@@ -185,18 +193,18 @@ class Gate:
         self._count += 1
         return b"%b-%x" % (self._boot_id, self._count)
 
-    def head(self, response: HttpResponse, request_id: bytes, trace: bytes, *, keep_alive: bool) -> bytes:
+    def head(self, response: HttpResponse, request_id: bytes, echo: bytes, *, keep_alive: bool) -> bytes:
         """Status line and headers, up to and with the empty line."""
         if keep_alive and not response.headers and response.status == 200 and response.content_type == _JSON:
-            return b"%b%d\r\nx-request-id: %b\r\n%b\r\n" % (self._json_head, len(response.body), request_id, trace)
-        return self._head(response, b"content-length: %d\r\n" % len(response.body), request_id, trace, keep_alive=keep_alive)
+            return b"%b%d\r\nx-request-id: %b\r\n%b\r\n" % (self._json_head, len(response.body), request_id, echo)
+        return self._head(response, b"content-length: %d\r\n" % len(response.body), request_id, echo, keep_alive=keep_alive)
 
     def open_head(self, response: HttpResponse, exchange: Exchange, *, keep_alive: bool) -> bytes:
         """As `head`, of an answer whose length nobody knows yet."""
         framing = b"transfer-encoding: chunked\r\n" if exchange.takes_chunks else b""
-        return self._head(response, framing, exchange.id, exchange.trace, keep_alive=keep_alive)
+        return self._head(response, framing, exchange.id, exchange.echo, keep_alive=keep_alive)
 
-    def _head(self, response: HttpResponse, framing: bytes, request_id: bytes, trace: bytes, *, keep_alive: bool) -> bytes:
+    def _head(self, response: HttpResponse, framing: bytes, request_id: bytes, echo: bytes, *, keep_alive: bool) -> bytes:
         extra = b"".join([b"%b: %b\r\n" % pair for pair in response.headers])
         return b"%b%bcontent-type: %b\r\n%bx-request-id: %b\r\n%b%b%b\r\n" % (
             _STATUS_LINES.get(response.status) or b"HTTP/1.1 %d \r\n" % response.status,
@@ -204,7 +212,7 @@ class Gate:
             response.content_type,
             framing,
             request_id,
-            trace,
+            echo,
             extra,
             b"" if keep_alive else b"connection: close\r\n",
         )

@@ -177,7 +177,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         keep_alive = exchange.keep_alive and (not self.gate.is_draining or self._has_more())
-        head = self.gate.head(response, exchange.id, exchange.trace, keep_alive=keep_alive)
+        head = self.gate.head(response, exchange.id, exchange.echo, keep_alive=keep_alive)
         self.transport.write(head if exchange.method == b"HEAD" else head + response.body)
         if keep_alive:
             self.on_response_complete()

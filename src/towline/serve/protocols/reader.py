@@ -20,7 +20,7 @@ _MAX_PARTS = 1024
 _MAX_CHUNKS = 65_536
 # Of a body sent in chunks: what is no body, which is sizes, extensions and trailers.
 _MAX_FRAMING_BYTES = 1 << 20
-_WATCHED = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"x-request-id", b"traceparent"})
+_WATCHED = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"x-request-id", b"traceparent", b"origin"})
 
 
 class Receiver(Protocol):
@@ -189,7 +189,9 @@ class RequestReader:
         elif name == b"upgrade":
             self._offers_upgrade = True
         elif name == b"traceparent":
-            exchange.trace = self._gate.trace_line(value)
+            exchange.echo += self._gate.trace_line(value)
+        elif name == b"origin":
+            exchange.echo += self._gate.cors.line(value)
         elif self._gate.is_request_id(value):
             exchange.id = value
 
@@ -211,7 +213,10 @@ class RequestReader:
             return
         self._overhead_bytes = 0
         self.phase, self.since_s = BODY, gate.now_s
-        exchange.found = gate.routes.find(exchange.method, exchange.url)
+        if gate.is_preflight(exchange.method, exchange.headers):
+            exchange.found, exchange.echo = gate.cors.preflight, b""
+        else:
+            exchange.found = gate.routes.find(exchange.method, exchange.url)
         problem = gate.check_key(exchange.headers, exchange.found, exchange.method)
         if problem is not None:
             self._refuse(problem)
@@ -251,9 +256,9 @@ class RequestReader:
         if exchange is None:
             receiver.pass_on(None)
             return
-        # A head is remembered when it declares a length, leaves the connection open, and tells neither an id nor a trace:
+        # A head is remembered when it declares a length, leaves the connection open, and tells neither an id nor a trace or an origin:
         # those change from one request to the next.
-        self.whole = exchange if self._length and exchange.keep_alive and not (exchange.id or exchange.trace) else None
+        self.whole = exchange if self._length and exchange.keep_alive and not (exchange.id or exchange.echo) else None
         receiver.line_up(exchange)
 
     def _is_body_due(self) -> bool:

@@ -30,8 +30,9 @@ test-frameworks: $(VENV)/.test ## the tests that load deep-learning frameworks; 
 	@$(PYTEST) -m frameworks $(ARGS); code=$$?; \
 	if [ $$code -eq 5 ]; then echo "test-frameworks: no test is marked 'frameworks' yet, so there was nothing to run."; exit 0; fi; exit $$code
 
-test-services: $(VENV)/.test ## the tests that need root and Debian packages (strace, wrk): installs those
-	@for tool in strace wrk; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+test-services: $(VENV)/.test ## the tests that need root and Debian packages (strace, wrk, Node): installs those
+	@for pair in strace:strace wrk:wrk node:nodejs npm:npm; do \
+	  command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
 	if [ -n "$$missing" ]; then \
 	  [ "$$(id -u)" = 0 ] || { echo "test-services: missing$$missing. Run as root, or: apt-get install$$missing" >&2; exit 1; }; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing; \

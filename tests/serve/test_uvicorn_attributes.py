@@ -17,7 +17,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import Server, ServerState
 
 import towline.serve.front
-import towline.serve.protocols.http
 from towline.core.config import Settings
 from towline.serve.protocols.exchange import Exchange
 from towline.serve.protocols.gate import Gate
@@ -109,7 +108,7 @@ def test_no_other_attribute_of_the_base_class_is_touched() -> None:
     }
     used = {
         node.attr
-        for node in ast.walk(ast.parse(inspect.getsource(towline.serve.protocols.http)))
+        for node in ast.walk(ast.parse(inspect.getsource(GuardedProtocol)))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
     }
     assert used - own - named - set(CALLED_BY_UVICORN) == set()

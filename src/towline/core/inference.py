@@ -24,9 +24,31 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     signature: str = ""
 
 
-class Response(msgspec.Struct, frozen=True, gc=False):
-    """The answer to one request. Arrays are views that are valid only until the callback that received them returns."""
+class Merged(msgspec.Struct, gc=False):
+    """The outputs of requests that ran as one, and what encoders made of all of them at once. Lives as long as those answers."""
 
     outputs: dict[str, Any]
+    made: Any = None
+
+
+class Response(msgspec.Struct, frozen=True, gc=False):
+    """The answer to one request. Arrays are views that are valid only until the callback that received them returns.
+
+    One of several that ran as one is rows `start` to `stop` of what is `merged`, and `own` is empty.
+    """
+
+    own: dict[str, Any]
     name: str
     number: int
+    merged: Merged | None = None
+    start: int = 0
+    stop: int = 0
+
+    @property
+    def outputs(self) -> dict[str, Any]:
+        """Output name -> array."""
+        merged = self.merged
+        if merged is None:
+            return self.own
+        start, stop = self.start, self.stop
+        return {name: array[start:stop] for name, array in merged.outputs.items()}

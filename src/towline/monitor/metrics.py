@@ -7,7 +7,7 @@ All of it belongs to one thread (the front's event loop): nothing here locks.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from towline.monitor.process import ProcessSample
@@ -40,6 +40,12 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
+    def observe_all(self, values: Sequence[float]) -> None:
+        bounds, counts = self.bounds, self.counts
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+        self.total += sum(values)
+
 
 class RequestMetrics:
     """Requests of one (model, version, track, protocol). `inflight` is the caller's to raise and lower."""
@@ -55,12 +61,20 @@ class RequestMetrics:
     def observe(self, code: str, duration_s: float) -> None:
         """One answered request. `code` is the protocol's own status ("200", "NOT_FOUND"), `duration_s` from first byte to answer."""
         self.durations.observe(duration_s)
+        self._count(code, 1)
+
+    def observe_all(self, code: str, durations_s: Sequence[float]) -> None:
+        """Several requests that were answered at once."""
+        self.durations.observe_all(durations_s)
+        self._count(code, len(durations_s))
+
+    def _count(self, code: str, number: int) -> None:
         try:
-            self.codes[code] += 1
+            self.codes[code] += number
         except KeyError:
             # A status nobody foresaw may not become a series without end.
             code = code if len(self.codes) < MAX_CODES else OTHER
-            self.codes[code] = self.codes.get(code, 0) + 1
+            self.codes[code] = self.codes.get(code, 0) + number
 
 
 class BatchMetrics:

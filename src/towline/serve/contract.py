@@ -83,15 +83,17 @@ class HttpRequest(msgspec.Struct, gc=False):
     `path` is the raw target up to `?`, not yet percent-decoded. `body` is as sent: content-encoding is the protocol's to undo.
     """
 
-    method: str
-    path: str
-    query: str
-    headers: list[tuple[bytes, bytes]]
-    body: bytes
+    method: str = ""
+    path: str = ""
+    query: str = ""
+    headers: list[tuple[bytes, bytes]] = []
+    body: bytes = b""
     # On the monotonic clock, when the request began to arrive.
     received_s: float = 0.0
     # The client's x-request-id, or the one the transport made; the answer carries it.
     id: bytes = b""
+    # It is known that no header tells how to decode the body, or how long the client waits.
+    is_plain: bool = False
 
     def header(self, name: bytes) -> bytes | None:
         for key, value in self.headers:

@@ -51,6 +51,8 @@ class ServingPlane:
         self._slots: dict[tuple[str, int], Slot] = {}
         self._ended: dict[tuple[str, int], VersionStatus] = {}
         self._table: router.Table[Slot] = {}
+        # What a bare name means.
+        self._defaults: dict[str, Slot] = {}
         self._has_table = False
         self._was_ready = False
         self._loads = asyncio.Semaphore(_LOADS_AT_ONCE)
@@ -61,6 +63,8 @@ class ServingPlane:
     # What protocols ask
 
     def find(self, name: str, *, number: int | None = None, label: str = "") -> ServedVersion:
+        if number is None and not label and (slot := self._defaults.get(name)) is not None:
+            return slot
         return router.find(self._table, self._wanted, name, number, label)
 
     def only(self) -> ServedVersion:
@@ -197,6 +201,7 @@ class ServingPlane:
         ready = {key: slot for key, slot in self._slots.items() if slot.state == "ready" or self._answers_still(key, slot)}
         wanted = list(self._wanted.values())
         self._table = router.next_table(wanted, ready)
+        self._defaults = {name: served.slots[served.default] for name, served in self._table.items()}
         for key in router.to_drain(wanted, self._table, list(self._slots)):
             slot = self._slots[key]
             if slot.state not in ("draining", "closed"):

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 
 from towline.core import dtypes
 from towline.core.errors import EngineError, TowlineError
-from towline.core.inference import Request, Response
+from towline.core.inference import Merged, Request, Response
 from towline.core.manifest import Manifest
 from towline.serve.contract import Done, OnPart
 
+log = logging.getLogger("towline.serve")
+
 # Output name -> numpy dtype.
 Expected = Mapping[str, "np.dtype[Any]"]
+
+
+class Account(Protocol):
+    """Where answered jobs are counted."""
+
+    def one(self, job: Job, result: Response | TowlineError) -> None: ...
+
+    def many(self, jobs: Sequence[Job]) -> None:
+        """All were answered by the model."""
+        ...
 
 
 class Job(msgspec.Struct, gc=False, eq=False):
@@ -31,7 +44,7 @@ class Job(msgspec.Struct, gc=False, eq=False):
     admitted_s: float
     deadline: float
     group: Any
-    on_answered: Callable[[Job, Response | TowlineError], None]
+    account: Account
     tries: int = 0
     timer: asyncio.TimerHandle | None = None
     # Place of its signature in Manifest.signature_names; only jobs of one signature share a batch.
@@ -47,7 +60,7 @@ class Job(msgspec.Struct, gc=False, eq=False):
         self.done = None
         if self.timer is not None:
             self.timer.cancel()
-        self.on_answered(self, result)
+        self.account.one(self, result)
         done(result)
 
     def abandon(self) -> None:
@@ -114,15 +127,28 @@ class Batch:
         if len(jobs) == 1:
             jobs[0].answer(Response(_selected(outputs, jobs[0].request.outputs), name, number))
             return
+        merged = Merged(outputs)
         start = 0
-        items = list(outputs.items())
+        answered = []
         for job in jobs:
             request = job.request
             end = start + request.rows
-            if job.done is not None:
-                mine = {key: array[start:end] for key, array in items}
-                job.answer(Response(_selected(mine, request.outputs) if request.outputs else mine, name, number))
+            # As Job.answer does, for all of them: told apart, each would cost as much again as the engine's run.
+            done, job.done = job.done, None
+            if done is not None:
+                answered.append(job)
+                if job.timer is not None:
+                    job.timer.cancel()
+                response = Response(_NOTHING, name, number, merged, start, end)
+                if request.outputs:
+                    response = Response(_selected(response.outputs, request.outputs), name, number)
+                try:
+                    done(response)
+                except Exception:
+                    log.exception("an answer could not be given; those that ran with it are")
             start = end
+        for account in {job.account for job in answered}:
+            account.many([job for job in answered if job.account is account])
 
     def pass_on(self, outputs: dict[str, Any], expected: Sequence[Expected], name: str, number: int, more: Callable[[], None]) -> None:
         """Give the one job of a stream its next part, believed no more than a whole answer."""
@@ -133,6 +159,9 @@ class Batch:
         elif job.done is not None and job.on_part is not None:
             job.parts += 1
             job.on_part(Response(_selected(outputs, job.request.outputs), name, number), more)
+
+
+_NOTHING: dict[str, Any] = {}
 
 
 def _selected(outputs: dict[str, Any], wanted: tuple[str, ...]) -> dict[str, Any]:

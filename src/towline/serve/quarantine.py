@@ -18,26 +18,27 @@ class Quarantine:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._until: OrderedDict[str, float] = OrderedDict()
+        # Digest -> when it is forgotten. Empty for nearly all versions, nearly always: look before you call.
+        self.until: OrderedDict[str, float] = OrderedDict()
 
     def __bool__(self) -> bool:
-        return bool(self._until)
+        return bool(self.until)
 
     def add(self, inputs: dict[str, Any]) -> str:
         """Returns the digest, for the event that tells of it."""
         digest = digest_of(inputs)
-        self._until[digest] = self._clock() + REMEMBERED_S
+        self.until[digest] = self._clock() + REMEMBERED_S
         # Oldest first, also when it was here already: `holds` drops from the front.
-        self._until.move_to_end(digest)
-        while len(self._until) > REMEMBERED:
-            self._until.popitem(last=False)
+        self.until.move_to_end(digest)
+        while len(self.until) > REMEMBERED:
+            self.until.popitem(last=False)
         return digest
 
     def holds(self, inputs: dict[str, Any]) -> bool:
         now = self._clock()
-        while self._until and next(iter(self._until.values())) <= now:
-            self._until.popitem(last=False)
-        return bool(self._until) and digest_of(inputs) in self._until
+        while self.until and next(iter(self.until.values())) <= now:
+            self.until.popitem(last=False)
+        return bool(self.until) and digest_of(inputs) in self.until
 
 
 def digest_of(inputs: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from towline.core.errors import EngineError, InvalidRequest, Kind, Overloaded, TowlineError, Unavailable
@@ -27,8 +27,6 @@ log = logging.getLogger("towline.serve")
 
 # With the second between two pings, a worker that is stopped is replaced within five.
 _PING_LIMIT_S = 3.0
-
-Answered = Callable[[Job, "Response | TowlineError"], None]
 
 
 class Slot:
@@ -66,7 +64,7 @@ class Slot:
         self._streams = manifest.handler is not None and manifest.handler.streams
         self._places = {name: place for place, name in enumerate(manifest.signature_names)}
         self._quarantine = Quarantine(around.clock)
-        self._meters: dict[str, tuple[Meter, Answered]] = {}
+        self._accounts: dict[str, _Account] = {}
         self._batches = around.meters.batches(self.name, self.number)
         self._failures = 0
         self._is_idle = asyncio.Event()
@@ -112,22 +110,30 @@ class Slot:
             nbytes = _bytes_with_strings(request)
         limit_s = now + self._limits.timeout_s
         deadline = limit_s if request.deadline is None else min(request.deadline, limit_s)
-        meter, answered = self._meters.get(protocol) or self._meter(protocol)
-        job = Job(request, done, nbytes, now, deadline, self._group(request) if self._groups_vary else self._only_group, answered)
+        account = self._accounts.get(protocol) or self._account(protocol)
+        job = Job(request, done, nbytes, now, deadline, self._group(request) if self._groups_vary else self._only_group, account)
         if request.signature and (place := self._places[request.signature]):
             # Only of the default signature was it proven that rows may share a batch.
             job.signature, job.group = place, None
         if on_part is not None and self._streams:
             job.on_part, job.group = on_part, None
-        meter.inflight += 1
+        account.meter.inflight += 1
         self.leases += 1
-        refusal = self._refusal(job, now)
-        if refusal is not None:
-            job.answer(refusal)
-            return job.abandon
+        batcher, limits = self._batcher, self._limits
+        if (
+            len(batcher.queue) >= limits.max_waiting_requests
+            or batcher.waiting_bytes + nbytes > limits.max_waiting_bytes
+            or deadline <= now
+            or self._quarantine.until
+            or self.state == "failed"
+        ):
+            refusal = self._refusal(job, now)
+            if refusal is not None:
+                job.answer(refusal)
+                return job.abandon
         if request.deadline is not None:
             job.timer = self._around.loop.call_at(deadline - now + self._around.loop.time(), self._expire, job)
-        self._batcher.put(job)
+        batcher.put(job)
         return job.abandon
 
     @staticmethod
@@ -143,24 +149,20 @@ class Slot:
             return Overloaded(f"Model '{self.name}' has {len(batcher)} requests waiting already.", retry_after_s=1.0)
         if job.deadline <= now:
             return late(job)
-        if self._quarantine and self._quarantine.holds(job.request.inputs):
+        if self._quarantine.holds(job.request.inputs):
             return _crashed(self.name)
         return None
 
-    def _meter(self, protocol: str) -> tuple[Meter, Answered]:
+    def _account(self, protocol: str) -> _Account:
         """Made once per protocol, so that a request costs no closure."""
         meter: Meter = self._around.meters.of(self.name, self.number, "", protocol)
-        clock = self._around.clock
+        account = self._accounts[protocol] = _Account(meter, self._around.clock, self._give_back)
+        return account
 
-        def answered(job: Job, result: Response | TowlineError) -> None:
-            self.leases -= 1
-            meter.inflight -= 1
-            if not self.leases:
-                self._is_idle.set()
-            meter.observe("OK" if isinstance(result, Response) else result.code, clock() - job.admitted_s)
-
-        self._meters[protocol] = meter, answered
-        return meter, answered
+    def _give_back(self, leases: int) -> None:
+        self.leases -= leases
+        if not self.leases:
+            self._is_idle.set()
 
     def _expire(self, job: Job) -> None:
         job.answer(late(job))
@@ -406,6 +408,26 @@ class Slot:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+class _Account:
+    """Counts what was answered over one protocol, and returns the leases."""
+
+    def __init__(self, meter: Meter, clock: Callable[[], float], give_back: Callable[[int], None]) -> None:
+        self.meter = meter
+        self._clock = clock
+        self._give_back = give_back
+
+    def one(self, job: Job, result: Response | TowlineError) -> None:
+        self._give_back(1)
+        self.meter.inflight -= 1
+        self.meter.observe("OK" if isinstance(result, Response) else result.code, self._clock() - job.admitted_s)
+
+    def many(self, jobs: Sequence[Job]) -> None:
+        self._give_back(len(jobs))
+        self.meter.inflight -= len(jobs)
+        now = self._clock()
+        self.meter.observe_all("OK", [now - job.admitted_s for job in jobs])
 
 
 def _has_free_dims(shape: tuple[int | str, ...] | None) -> bool:

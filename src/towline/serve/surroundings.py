@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +16,8 @@ class Meter(Protocol):
     inflight: int
 
     def observe(self, code: str, duration_s: float) -> None: ...
+
+    def observe_all(self, code: str, durations_s: Sequence[float]) -> None: ...
 
 
 class Meters(Protocol):

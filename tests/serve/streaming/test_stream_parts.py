@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from uncounted import Uncounted
 
 from towline.core import channel
 from towline.core.arena import Arena
@@ -48,7 +49,7 @@ class Scene:
             0.0,
             60.0,
             None,
-            lambda job, result: None,
+            Uncounted(),
             on_part=self._on_part if streams else None,
         )
         self.batch = Batch([self.job], 1, 0.0)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from uncounted import Uncounted
 
 from towline.core.errors import TowlineError, Unavailable
 from towline.core.inference import Request, Response
@@ -66,7 +67,7 @@ class Desk:
             self.answers.append((name, "OK" if isinstance(result, Response) else result.code))
 
         request = Request({"x": np.zeros((rows, 1), np.float32)}, rows, id=name)
-        return Job(request, done, nbytes, self.now_s, deadline, group, lambda job, result: None)
+        return Job(request, done, nbytes, self.now_s, deadline, group, Uncounted())
 
     def put(self, *names: str, **facts: Any) -> list[Job]:
         jobs = [self.job(name, **facts) for name in names]

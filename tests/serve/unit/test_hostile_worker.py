@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from uncounted import Uncounted
 
 from towline.core import channel
 from towline.core.arena import Arena
@@ -40,7 +41,7 @@ class Scene:
         self.worker.on_batch = lambda batch, result, spent_us: self.results.append(result)
         self.worker.on_death = self._on_death
         request = Request({"x": np.zeros((1, 2), np.float32)})
-        job = Job(request, lambda result: None, 8, 0.0, 60.0, 1, lambda job, result: None)
+        job = Job(request, lambda result: None, 8, 0.0, 60.0, 1, Uncounted())
         self.worker.run(Batch([job], 1, 0.0))
         slot, what, _ = BATCH.unpack(self.link.recv(64))
         assert (slot, what) == (1, RUN)

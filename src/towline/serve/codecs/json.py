@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from towline.core import dtypes
 from towline.core.errors import InvalidRequest, Kind
+from towline.core.inference import Merged
 from towline.core.manifest import Signature, TensorSpec
 from towline.serve.codecs.check import MAX_RANK
 from towline.serve.codecs.nested import FLOAT_BOUNDS
@@ -20,7 +21,9 @@ from towline.serve.codecs.nested import FLOAT_BOUNDS
 NOT_PLAIN = (ValueError, TypeError, OverflowError, RecursionError)
 # What one body may make of objects: a list costs about half a microsecond, a number 32 bytes. Small bodies are not counted.
 MAX_LISTS, MAX_NUMBERS = 1_000_000, 8_000_000
-_COUNTED_BYTES = 64 << 10
+COUNTED_BYTES = 64 << 10
+# Rows larger than this are written one by one: cutting them out of a text of all would cost more than it saves.
+_MAX_ROW_BYTES = 4096
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 _dumps = orjson.dumps
 
@@ -74,7 +77,7 @@ def values_of(record: msgspec.Struct) -> list[Any]:
 
 def check_amount(body: bytes) -> None:
     """Refuse a body of more lists or values than are read in bounded time and memory."""
-    if len(body) <= _COUNTED_BYTES:
+    if len(body) <= COUNTED_BYTES:
         return
     if body.count(b"[") + body.count(b"{") > MAX_LISTS or body.count(b",") > MAX_NUMBERS:
         raise InvalidRequest(
@@ -107,6 +110,47 @@ def array_of(value: Any, spec: TensorSpec) -> np.ndarray:
 def dumps(value: Any) -> bytes:
     """Compact JSON; arrays must come from `jsonable`. NaN and infinity become null. Raises TypeError for what orjson does not write."""
     return _dumps(value, None, _NUMPY)
+
+
+class Rows(msgspec.Struct, frozen=True, gc=False):
+    """The rows of one array as JSON: `texts` without the brackets around each, and what stands around and between them."""
+
+    texts: list[bytes]
+    opening: bytes
+    between_two: bytes
+    closing: bytes
+
+    def between(self, start: int, stop: int) -> bytes:
+        """Rows `start` to `stop`, separated by commas."""
+        text = self.texts[start] if stop - start == 1 else self.between_two.join(self.texts[start:stop])
+        return b"%b%b%b" % (self.opening, text, self.closing)
+
+
+def rows_of(merged: Merged) -> Rows | None:
+    """The rows of the one output of requests that ran as one, written once for all of them; None when each is to write its own."""
+    if merged.made is None:
+        # False: looked at, and not to be had.
+        merged.made = _rows(merged.outputs) or False
+    return merged.made or None
+
+
+def _rows(outputs: dict[str, Any]) -> Rows | None:
+    if len(outputs) != 1:
+        return None
+    (array,) = outputs.values()
+    if not array.size or array.dtype.kind not in "fiu" or array.nbytes > _MAX_ROW_BYTES * len(array):
+        return None
+    try:
+        text = dumps(array)
+    except TypeError:
+        return None
+    if b"null" in text:
+        # NaN or infinity, which each protocol writes in its own way.
+        return None
+    depth = array.ndim - 1
+    opening, closing = b"[" * depth, b"]" * depth
+    separator = closing + b"," + opening
+    return Rows(text[depth + 1 : -depth - 1].split(separator), opening, separator, closing)
 
 
 def jsonable(array: np.ndarray, text: Callable[[Any], Any]) -> Any:

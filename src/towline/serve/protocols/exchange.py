@@ -7,11 +7,13 @@ from typing import ClassVar
 
 import msgspec
 
-from towline.serve.contract import HttpResponse
+from towline.serve.contract import HttpRequest, HttpResponse
 from towline.serve.protocols.chunks import OpenEnd
 from towline.serve.protocols.table import Found
 
 _END_OF_HEAD = b"\r\n\r\n"
+# Headers that say how to decode the body, or how long the client waits (protocols/incoming.py).
+_NOT_PLAIN = (b"content-encoding", b"x-request-timeout-ms")
 
 
 class _NoEvent:
@@ -19,22 +21,21 @@ class _NoEvent:
         """uvicorn sets a cycle's event when the connection is lost; an exchange learns of that by `cancel`."""
 
 
-class Exchange(msgspec.Struct, eq=False):
-    """One request and its answer. `response_complete`, `keep_alive`, `disconnected` and `message_event` are uvicorn's of a cycle."""
+class Exchange(HttpRequest, eq=False, gc=True):
+    """One request and its answer; handlers see the request. The first fields are positional where speed counts.
 
+    `response_complete`, `keep_alive`, `disconnected` and `message_event` are uvicorn's of a cycle.
+    """
+
+    found: Found | None = None
     url: bytes = b""
-    method: bytes = b""
-    headers: list[tuple[bytes, bytes]] = []
-    # Repeated by the answer: the request's id, the client's or ours; its trace context and what its origin may do, as header lines.
-    id: bytes = b""
+    # Header lines that the answer repeats: the request's trace context, and what its origin may do.
     echo: bytes = b""
-    parts: list[bytes | bytearray] = []
+    # Of the body, while it arrives.
+    parts: list[bytes | bytearray] | None = None
     body_bytes: int = 0
     # How much of the body is counted in `Gate.held_bytes`.
     held_bytes: int = 0
-    # On the gate's clock, when it began to arrive.
-    received_s: float = 0.0
-    found: Found | None = None
     # Known before the request is complete when it is refused.
     response: HttpResponse | None = None
     cancel: Callable[[], None] | None = None
@@ -49,15 +50,17 @@ class Exchange(msgspec.Struct, eq=False):
 
     def gather(self) -> None:
         """Keep many small parts as one buffer, which grows without being copied each time."""
+        assert self.parts
         first = self.parts[0]
         buffer = first if isinstance(first, bytearray) else bytearray(first)
         buffer += b"".join(self.parts[1:])
         # With a second part the body is joined in the end, and so becomes bytes.
         self.parts = [buffer, b""]
 
-    def take_body(self) -> bytes:
-        parts, self.parts = self.parts, []
-        return parts[0] if len(parts) == 1 else b"".join(parts)  # type: ignore[return-value]
+    def join_body(self) -> None:
+        parts, self.parts = self.parts, None
+        if parts:
+            self.body = parts[0] if len(parts) == 1 else b"".join(parts)  # type: ignore[assignment]
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
@@ -67,9 +70,11 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     """
 
     raw: bytes
+    raw_size: int
     size: int
-    method: bytes
+    method: str
     headers: list[tuple[bytes, bytes]]
+    is_plain: bool
     found: Found
 
 
@@ -79,4 +84,5 @@ def learn(data: bytes, exchange: Exchange) -> Head | None:
     # The first empty line must be the end: else there is more in `data` than this request.
     if exchange.found is None or raw.find(_END_OF_HEAD) != len(raw) - len(_END_OF_HEAD):
         return None
-    return Head(raw, len(data), exchange.method, exchange.headers, exchange.found)
+    is_plain = not any(name in _NOT_PLAIN for name, _ in exchange.headers)
+    return Head(raw, len(raw), len(data), exchange.method, exchange.headers, is_plain, exchange.found)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from towline.core.errors import TowlineError
-from towline.serve.contract import HttpRequest, HttpResponse
+from towline.serve.contract import HttpResponse
 from towline.serve.protocols import refusals
 from towline.serve.protocols.chunks import OpenEnd
 from towline.serve.protocols.exchange import Exchange, Head, learn
@@ -85,13 +85,21 @@ class GuardedProtocol(HttpToolsProtocol):
                 and self.cycle.response_complete
                 and not self.flow.write_paused
             ):
-                reader.since_s = self.gate.now_s
-                # By the fine clock: a client may ask to wait less than the coarse one is apart.
-                received_s = self.gate.clock()
-                self.cycle = exchange = Exchange(  # type: ignore[assignment]
-                    method=known.method, headers=known.headers, found=known.found, parts=[data[len(known.raw) :]], received_s=received_s
+                gate, found = self.gate, known.found
+                reader.since_s = gate.now_s
+                exchange = Exchange(
+                    known.method,
+                    found.path,
+                    found.query,
+                    known.headers,
+                    data[known.raw_size :],
+                    # By the fine clock: a client may ask to wait less than the coarse one is apart.
+                    gate.clock(),
+                    gate.new_id(),
+                    known.is_plain,
                 )
-                self._begin(exchange)
+                self.cycle = self._current = exchange  # type: ignore[assignment]
+                exchange.cancel = gate.handle(found, exchange, partial(self._answer, exchange))
                 return
         elif reader.phase is CLOSING:
             reader.since_s = self.gate.now_s
@@ -158,9 +166,9 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         assert exchange.found is not None
         found, exchange.id = exchange.found, exchange.id or self.gate.new_id()
-        method, body = exchange.method.decode("ascii"), exchange.take_body()
-        request = HttpRequest(method, found.path, found.query, exchange.headers, body, exchange.received_s, exchange.id)
-        exchange.cancel = self.gate.handle(found, request, partial(self._answer, exchange))
+        exchange.path, exchange.query = found.path, found.query
+        exchange.join_body()
+        exchange.cancel = self.gate.handle(found, exchange, partial(self._answer, exchange))
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._current = cycle
@@ -174,11 +182,14 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         exchange.response_complete = True
         exchange.cancel = None
-        if self.transport.is_closing():
+        # The connection remembers the exchange until the next; its body is of no more use.
+        exchange.body = b""
+        transport, gate = self.transport, self.gate
+        if transport.is_closing():
             return
-        keep_alive = exchange.keep_alive and (not self.gate.is_draining or self._has_more())
-        head = self.gate.head(response, exchange.id, exchange.echo, keep_alive=keep_alive)
-        self.transport.write(head if exchange.method == b"HEAD" else head + response.body)
+        keep_alive = exchange.keep_alive and (not gate.is_draining or self._has_more())
+        head = gate.head(response, exchange.id, exchange.echo, keep_alive=keep_alive)
+        transport.write(head if exchange.method == "HEAD" else head + response.body)
         if keep_alive:
             self.on_response_complete()
         else:

@@ -14,6 +14,8 @@ MAX_TIMEOUT_MS = 86_400_000
 
 def read(request: HttpRequest, limits: Limits) -> tuple[bytes, float | None]:
     """The decoded body and the deadline (monotonic seconds) the caller asked for, if any. One pass over the headers."""
+    if request.is_plain:
+        return request.body, None
     coding = b""
     deadline = None
     for name, value in request.headers:

@@ -91,7 +91,7 @@ class RequestReader:
         exchange, self.exchange = self.exchange or Exchange(), None
         self.phase, self.since_s = CLOSING, self._gate.now_s
         self._gate.release(exchange)
-        exchange.parts = []
+        exchange.parts = None
         exchange.keep_alive = False
         return exchange
 
@@ -153,7 +153,7 @@ class RequestReader:
     def on_message_begin(self) -> None:
         if self.phase is CLOSING or self.phase is BODY:
             return
-        self.exchange = Exchange(received_s=self._gate.clock())
+        self.exchange = Exchange(received_s=self._gate.clock(), parts=[])
         self._hosts = self._length = 0
         self._chunks = -1
         self._expects_continue = self._offers_upgrade = False
@@ -200,7 +200,8 @@ class RequestReader:
         if exchange is None or receiver is None:
             return
         version = self.parser.get_http_version()
-        exchange.method = self.parser.get_method()
+        method = self.parser.get_method()
+        exchange.method = method.decode("ascii")
         exchange.keep_alive = version == "1.1" and self.parser.should_keep_alive()
         exchange.takes_chunks = version == "1.1"
         problem = self._problem or gate.check_head(exchange.headers, exchange.url, self._hosts, version)
@@ -213,11 +214,11 @@ class RequestReader:
             return
         self._overhead_bytes = 0
         self.phase, self.since_s = BODY, gate.now_s
-        if gate.is_preflight(exchange.method, exchange.headers):
+        if gate.is_preflight(method, exchange.headers):
             exchange.found, exchange.echo = gate.cors.preflight, b""
         else:
-            exchange.found = gate.routes.find(exchange.method, exchange.url)
-        problem = gate.check_key(exchange.headers, exchange.found, exchange.method)
+            exchange.found = gate.routes.find(method, exchange.url)
+        problem = gate.check_key(exchange.headers, exchange.found, method)
         if problem is not None:
             self._refuse(problem)
         elif exchange.found.error is not None and gate.has_fallback:
@@ -242,8 +243,10 @@ class RequestReader:
         if exchange.body_bytes > self._gate.limits.max_request_bytes:
             self._refuse(refusals.body_too_large(self._gate.limits))
             return
-        exchange.parts.append(body)
-        if len(exchange.parts) > _MAX_PARTS:
+        parts = exchange.parts
+        assert parts is not None
+        parts.append(body)
+        if len(parts) > _MAX_PARTS:
             exchange.gather()
 
     def on_message_complete(self) -> None:

@@ -55,8 +55,9 @@ class _Api:
     def predict(self, request: HttpRequest, names: Mapping[str, str], reply: Reply) -> Callable[[], None] | None:
         try:
             served = self._find(names)
-            body, deadline = incoming.read(request, self._limits)
-            decoded, is_row = tfserving_body.codec_for(served, self._limits).decode(body, deadline)
+            body, deadline = (request.body, None) if request.is_plain else incoming.read(request, self._limits)
+            codec = served.codecs.get(tfserving_body.DEFAULT) or tfserving_body.codec_for(served, self._limits)
+            decoded, is_row = codec.decode(body, deadline)
         except TowlineError as error:
             reply(tf_serving_error(error))
             return None
@@ -94,6 +95,12 @@ class _Api:
         return self._plane.infer(served, decoded, done, protocol=PROTOCOL)
 
     def _find(self, names: Mapping[str, str]) -> Served:
+        if len(names) == 1:
+            try:
+                return self._plane.find(names["model"])
+            except NotFound:
+                # Told again below, in TF Serving's words.
+                pass
         return find(self._plane, names["model"], names.get("version"), names.get("label") or "")
 
     def status(self, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:

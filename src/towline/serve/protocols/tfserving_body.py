@@ -20,6 +20,8 @@ from towline.serve.codecs.check import InputCheck, Limits, batch_too_large
 from towline.serve.contract import Served
 
 _ROW, _COLUMN = ("instances",), ("inputs",)
+# Where the codec of the default signature is kept.
+DEFAULT = ("tfserving", "")
 
 
 def codec_for(served: Served, limits: Limits, name: str = "") -> PredictCodec:
@@ -63,7 +65,8 @@ class PredictCodec:
 
     def decode(self, body: bytes, deadline: float | None = None) -> tuple[Request, bool]:
         """The request, and whether it came in row form (`instances`). Raises InvalidRequest."""
-        json.check_amount(body)
+        if len(body) > json.COUNTED_BYTES:
+            json.check_amount(body)
         # Two quotes: the only string is the one key.
         if self._tail is not None and self._plain is not None and body.count(b'"') == 2:
             try:
@@ -214,6 +217,10 @@ def _not_one_format(both: bool) -> InvalidRequest:
 
 def encode(response: Response, is_row: bool) -> bytes:
     """The answer's body. Raises InvalidRequest when the outputs cannot be split into rows."""
+    if is_row and response.merged is not None:
+        rows = json.rows_of(response.merged)
+        if rows is not None:
+            return b'{"predictions":[%b]}' % rows.between(response.start, response.stop)
     outputs = response.outputs
     if len(outputs) == 1:
         (array,) = outputs.values()

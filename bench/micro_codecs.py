@@ -15,7 +15,7 @@ import numpy as np
 from towline.core.inference import Response
 from towline.core.manifest import Facts, Manifest, Measured, Origin, Signature, TensorSpec
 from towline.serve.codecs.check import Limits
-from towline.serve.protocols import openinference_request, openinference_response, simple_body, tfserving_body
+from towline.serve.protocols import openinference_request, openinference_response, simple_answer, simple_body, tfserving_body
 
 
 class Slot:
@@ -54,7 +54,7 @@ def cases(rows: int) -> dict[str, Callable[[], object]]:
         "v1 decode": lambda: tfserving_body.codec_for(slot, limits).decode(v1),
         "v1 encode": lambda: tfserving_body.encode(response, True),
         "predict decode": lambda: simple_body.codec_for(slot, limits).decode(plain),
-        "predict encode": lambda: simple_body.encode(response, (), is_item=False),
+        "predict encode": lambda: simple_answer.encode(response, (), is_item=False),
         "v2 JSON decode": lambda: infer.decode(v2, None, None, 0.0),
         "v2 JSON encode": lambda: openinference_response.encode(response, asked, (), has_batch=True, accept_encoding=None),
         "v2 binary decode": lambda: infer.decode(mixed, length, None, 0.0),

@@ -31,6 +31,7 @@ LIBRARIES = {
     "onnxruntime": ("engines/onnxruntime.py",),
     "orjson": ("serve",),
     "httptools": ("serve/protocols",),
+    "python_multipart": ("serve/codecs/multipart.py",),
     "uvicorn": ("serve/front.py", "serve/protocols/http.py"),
     "uvloop": ("app/front.py",),
 }

@@ -328,6 +328,8 @@ def _plain(title: str, body: bytes | str, status: int, code: str, *words: str, m
 
 
 _JSON_GZIP = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+_FORM = b'--b\r\nContent-Disposition: form-data; name="x"\r\n\r\n[1, 2]\r\n--b--\r\n'
+_FORM_TYPE = {"Content-Type": "multipart/form-data; boundary=b"}
 
 PLAIN = (
     _plain("empty body", "", 400, "EMPTY_BODY"),
@@ -344,23 +346,33 @@ PLAIN = (
     _plain("300 for uint8", '{"input": [1, 300]}', 400, "OUT_OF_RANGE", model="u8", field="input[1]"),
     _plain("duplicate keys", '{"input": [1, 2], "input": [3, 4]}', 400, "DUPLICATE_KEY", field="input"),
     _plain("a byte order mark", b'\xef\xbb\xbf{"input": [1, 2]}', 400, "BAD_ENCODING"),
-    _plain("rank too high", '{"input": [[[1, 2]]]}', 400, "SHAPE_MISMATCH", "[N, 2]", field="input"),
-    _plain("a number", '{"input": 7}', 400, "SHAPE_MISMATCH", field="input"),
-    _plain("an empty batch", '{"input": []}', 400, "SHAPE_MISMATCH", field="input"),
+    _plain("rank too high", '{"input": [[[1, 2]]]}', 422, "SHAPE_MISMATCH", "[N, 2]", field="input"),
+    _plain("a number", '{"input": 7}', 422, "SHAPE_MISMATCH", field="input"),
+    _plain("an empty batch", '{"input": []}', 422, "SHAPE_MISMATCH", field="input"),
     _plain("a batch above the limit", json.dumps({"input": [[1, 2]] * 9}), 413, "BATCH_TOO_LARGE", "8"),
     _plain("a missing input", '{"input": {"a": [1, 2]}}', 400, "MISSING_INPUT", "'b'", model="two", field="input"),
     _plain("an extra input", '{"input": {"a": [1, 2], "b": [1, 2], "c": 1}}', 400, "UNKNOWN_INPUT", "'c'", model="two"),
-    _plain("an item and a batch", '{"input": {"a": [1, 2], "b": [[1, 2]]}}', 400, "SHAPE_MISMATCH", model="two", field="input"),
+    _plain("an item and a batch", '{"input": {"a": [1, 2], "b": [[1, 2]]}}', 422, "SHAPE_MISMATCH", model="two", field="input"),
     _plain("a gzip bomb", _bomb(31), 413, "BODY_TOO_LARGE", headers=_JSON_GZIP),
     _plain("zstd", "{}", 415, "UNSUPPORTED_ENCODING", headers={"Content-Type": "application/json", "Content-Encoding": "zstd"}),
     *(
         _plain(f"content type {value!r}", '{"input": [1, 2]}', 415, "UNSUPPORTED_MEDIA_TYPE", "application/json", headers=headers)
         for value, headers in (
             ("text/plain", {"Content-Type": "text/plain"}),  # 26
-            ("multipart", {"Content-Type": "multipart/form-data; boundary=x"}),
+            ("xml", {"Content-Type": "application/xml"}),
             ("utf-7", {"Content-Type": "application/json;charset=utf-7"}),
         )
     ),
+    _plain("a picture for numbers", b"\x89PNG\r\n\x1a\n", 415, "UNSUPPORTED_MEDIA_TYPE", "--preset", headers={"Content-Type": "image/png"}),
+    _plain("a form without an end", _FORM[:-6], 400, "BAD_MULTIPART", headers=_FORM_TYPE),
+    _plain("a form that is JSON", b'{"input": [1, 2]}', 400, "BAD_MULTIPART", "boundary", headers=_FORM_TYPE),
+    _plain("a form without boundary", _FORM, 400, "BAD_MULTIPART", headers={"Content-Type": "multipart/form-data"}),
+    _plain("a form without an input", _FORM.replace(b'"x"', b'"z"'), 400, "MISSING_INPUT", "'x'", headers=_FORM_TYPE),  # 88
+    _plain("a form with a word", _FORM.replace(b"[1, 2]", b"many"), 400, "BAD_JSON", "number", headers=_FORM_TYPE, field="x"),
+    _plain(
+        "a form with a file for numbers", _FORM.replace(b'"x"', b'"x"; filename="../x"'), 415, "UNSUPPORTED_MEDIA_TYPE", headers=_FORM_TYPE
+    ),  # 89
+    Row("predict top 0", "/models/m/predict?top=0", b'{"input": [1, 2]}', 400, "OUT_OF_RANGE", field="top"),
     _plain("an unknown model", '{"input": [1, 2]}', 404, "NOT_FOUND", "nobody", model="nobody"),
     Row("predict several models", "/predict", b'{"input": [1, 2]}', 400, "MODEL_UNNAMED", headers={"Content-Type": "application/json"}),
     *(Row(f"predict {verb}", "/predict", b"", 405, "WRONG_METHOD", ("POST", verb), method=verb) for verb in ("GET", "PUT", "DELETE")),

@@ -34,6 +34,7 @@ class Settings:
     request_timeout_s: float = 60.0
     load_timeout_s: float = 120.0
     max_request_bytes: int = 64 << 20
+    max_image_pixels: int = 64_000_000
     max_waiting_requests: int = 1024
     max_waiting_bytes: int = 256 << 20
     max_batch: int = 256
@@ -56,6 +57,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "request_timeout_s": (0.001, 86_400),
     "load_timeout_s": (1, 86_400),
     "max_request_bytes": (1024, 2 << 30),
+    "max_image_pixels": (1, 1 << 31),
     "max_waiting_requests": (1, 1_000_000),
     "max_waiting_bytes": (1 << 20, 1 << 40),
     "max_batch": (1, 65_536),

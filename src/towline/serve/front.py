@@ -105,7 +105,8 @@ class Front:
         return ProcessLanes(self.pool, device=settings.device, load_timeout_s=settings.load_timeout_s, cores=os.cpu_count() or 1)
 
     def _request_limits(self) -> Limits:
-        return Limits(max_request_bytes=self._settings.max_request_bytes, max_batch=self._settings.max_batch)
+        settings = self._settings
+        return Limits(settings.max_request_bytes, settings.max_batch, max_image_pixels=settings.max_image_pixels)
 
     def _routes(self, parts: Parts) -> RouteTable:
         limits = self._request_limits()

@@ -17,7 +17,7 @@ from towline.core.inference import Response
 from towline.core.manifest import Facts, Manifest, Measured, Origin, Signature, TensorSpec
 from towline.serve.codecs import binary, exact
 from towline.serve.codecs.check import Limits
-from towline.serve.protocols import openinference_request, openinference_response, simple_body, tfserving_body
+from towline.serve.protocols import openinference_request, openinference_response, simple_answer, simple_body, tfserving_body
 from towline.testing import tiny_models
 
 LIMITS = Limits(max_batch=1 << 20)
@@ -91,10 +91,10 @@ def test_plain_json_round_trips(drawn: tuple[str, np.ndarray]) -> None:
     dtype, array = drawn
     codec = simple_body.codec_for(served(TensorSpec("x", dtype, symbols(array))), LIMITS)
     for is_item, sent in ((False, array), (True, array[:1])):
-        body = simple_body.encode(Response({"y": sent}, "m", 1), (), is_item=is_item)
-        request, was_item = codec.decode(body.replace(b"output", b"input", 1))
-        same(request.inputs["x"], sent)
-        assert was_item == is_item
+        body = simple_answer.encode(Response({"y": sent}, "m", 1), (), is_item=is_item)
+        asked = codec.decode(body.replace(b"output", b"input", 1))
+        same(asked.request.inputs["x"], sent)
+        assert (asked.is_item, asked.is_plain) == (is_item, True)
 
 
 @QUICK

@@ -10,7 +10,7 @@ from plane import Api, HonestPlane, version
 
 from towline.core.errors import TowlineError
 from towline.core.inference import Response
-from towline.serve.protocols import simple_body
+from towline.serve.protocols import simple_answer
 from towline.testing import tiny_models
 
 LABELS = tuple(f"digit {n}" for n in range(10))
@@ -82,7 +82,7 @@ def test_nan_is_null_with_a_warning() -> None:
 def test_several_outputs_are_named() -> None:
     outputs = {"a": np.array([[1]], np.int8), "b": np.array([True])}
 
-    assert simple_body.encode(Response(outputs, "m", 1), (), is_item=False) == b'{"output":{"a":[[1]],"b":[true]}}'
+    assert simple_answer.encode(Response(outputs, "m", 1), (), is_item=False) == b'{"output":{"a":[[1]],"b":[true]}}'
 
 
 def test_an_error_carries_the_id_of_its_request(one: HonestPlane) -> None:

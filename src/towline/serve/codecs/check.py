@@ -21,12 +21,14 @@ Dims = tuple[int | str, ...]
 class Limits:
     """Bounds on one request. `max_request_bytes` counts the body after decompression.
 
-    `max_strings` bounds the elements of string tensors: each costs an object, whatever its length.
+    `max_strings` bounds the elements of string tensors: each costs an object, whatever its length. `max_image_pixels` is width times
+    height, as a picture's header tells them.
     """
 
     max_request_bytes: int = 64 << 20
     max_batch: int = 256
     max_strings: int = 500_000
+    max_image_pixels: int = 64_000_000
 
 
 def element_count(shape: Iterable[int]) -> int:

@@ -27,7 +27,7 @@ LIBRARIES = {
     "click": ("cli",),
     "onnx": ("convert", "testing/tiny_models.py"),
     "google": ("convert/inspect.py", "serve/protocols/grpc"),
-    "grpc": ("serve/protocols/grpc",),
+    "grpc": ("serve/protocols/grpc", "verify/load_grpc.py"),
     "onnxruntime": ("engines/onnxruntime.py",),
     "orjson": ("serve",),
     "httptools": ("serve/protocols",),

@@ -26,16 +26,20 @@ START_SERVER = "import sys; from towline.cli.main import main; sys.exit(main())"
 
 
 @contextmanager
-def served(model: Path, home: Path, port: int, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], RunningServer]]:
-    """`towline serve MODEL`, ready to answer (port 0: a free one); stopped at exit, and waited for. Raises Unavailable."""
-    # The demo shows the defaults: settings of this shell or folder stay out of it.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TOWLINE_")}
-    flags = ["--home", str(home), "--port", str(port), "--grpc-port", "0"]
+def served(
+    model: Path | str, home: Path, port: int, log: Path, *, with_settings: bool = False
+) -> Iterator[tuple[subprocess.Popen[bytes], RunningServer]]:
+    """`towline serve MODEL` on loopback, ready to answer (port 0: a free one); stopped at exit, and waited for. Raises Unavailable.
+
+    Without `with_settings` settings of this shell or folder stay out of it: the demo shows the defaults.
+    """
+    environment = {name: value for name, value in os.environ.items() if with_settings or not name.startswith("TOWLINE_")}
+    flags = ["--home", str(home), "--host", "127.0.0.1", "--port", str(port), "--grpc-port", "0"]
     with log.open("wb") as output:
         # A session of its own: Ctrl-C reaches the demo, which then stops the server in order.
         process = subprocess.Popen(
             [sys.executable, "-c", START_SERVER, "serve", str(model), *flags],
-            cwd=log.parent,
+            cwd=None if with_settings else log.parent,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,

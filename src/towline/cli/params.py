@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +16,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 why_option = click.option("-m", "--why", metavar="TEXT", default="", help="The reason, for the record.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing.")
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
+
+MAX_KEY_BYTES = 4096
 
 
 class RefParam(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.3
@@ -57,3 +61,24 @@ class AliasParam(click.ParamType):  # type: ignore[type-arg]  # generic only sin
 def _as_usage(error: InvalidRequest, hint: str) -> UsageError:
     """What is wrong with a word on the command line is a matter of usage: exit code 2."""
     return UsageError(error.message, code=error.code, field=error.field, hint=hint)
+
+
+def refuse_secrets(url: str, secret: str | None = None) -> None:
+    """Raise UsageError when a key, or a user and password in a URL, stand on the command line."""
+    if secret is not None or "@" in url.partition("://")[2].partition("/")[0]:
+        raise UsageError(
+            "A secret on the command line can be read by every process of this machine.",
+            code="SECRET_IN_ARGUMENTS",
+            hint="Put it into a file that only you can read and give --key-file, or set TOWLINE_KEY.",
+        )
+
+
+def read_key(key_file: str | None) -> str | None:
+    """The key for a server: of `key_file`, else of TOWLINE_KEY, else none."""
+    if key_file is None:
+        return os.environ.get("TOWLINE_KEY") or None
+    from towline.app.sources import check_file
+
+    check_file(Path(key_file), "a file with a key")
+    with open(key_file, "rb") as file:
+        return file.read(MAX_KEY_BYTES).decode("utf-8", "replace").strip()

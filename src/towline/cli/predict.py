@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from towline.cli.output import emit, emit_json, printable, say
-from towline.cli.params import home_option, json_option
+from towline.cli.params import home_option, json_option, read_key, refuse_secrets
 from towline.core.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from towline.app.predicting import Prediction
-
-MAX_KEY_BYTES = 4096
 
 
 @click.command("predict")
@@ -46,18 +44,13 @@ def command(
 
     URL is a server's address, or http://HOST:PORT/v2/models/NAME[/versions/N]. Shapes include the batch axis: [[1, 2, 3]].
     """
-    if secret is not None or "@" in target.partition("://")[2].partition("/")[0]:
-        raise UsageError(
-            "A secret on the command line can be read by every process of this machine.",
-            code="SECRET_IN_ARGUMENTS",
-            hint="Put it into a file that only you can read and give --key-file, or set TOWLINE_KEY.",
-        )
+    refuse_secrets(target, secret)
     place = _new_file(output, source) if output else None
     from towline.app.inputs import read_inputs
     from towline.app.predicting import predict
 
     inputs = read_inputs(source or _stdin())
-    prediction = predict(target, inputs, home=home, timeout_s=timeout_s, key=_key(key_file))
+    prediction = predict(target, inputs, home=home, timeout_s=timeout_s, key=read_key(key_file))
     if place is not None:
         _save(place, prediction.outputs)
         say(f"Written to {printable(place)}.")
@@ -71,16 +64,6 @@ def _stdin() -> str:
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageError("There is no input.", hint="Give --input FILE, or pipe JSON in: echo '[[1, 2, 3]]' | towline predict digits")
     return "-"
-
-
-def _key(key_file: str | None) -> str | None:
-    if key_file is None:
-        return os.environ.get("TOWLINE_KEY") or None
-    from towline.app.sources import check_file
-
-    check_file(Path(key_file), "a file with a key")
-    with open(key_file, "rb") as file:
-        return file.read(MAX_KEY_BYTES).decode("utf-8", "replace").strip()
 
 
 def _new_file(output: str, source: str | None) -> Path:

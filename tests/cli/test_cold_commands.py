@@ -40,7 +40,9 @@ def modules_after(*words: str) -> set[str]:
     return set(done.stdout.rpartition("\nMODULES ")[2].split())
 
 
-@pytest.mark.parametrize("words", [("--help",), ("--version",), ("ps",), ("serve", "--help"), ("import", "--help"), ("predict", "--help")])
+@pytest.mark.parametrize(
+    "words", [("--help",), ("--version",), ("ps",), ("serve", "--help"), ("import", "--help"), ("predict", "--help"), ("bench", "--help")]
+)
 def test_a_cold_command_loads_nothing_heavy(words: tuple[str, ...]) -> None:
     assert modules_after(*words).isdisjoint(HEAVY)
 

@@ -6,9 +6,9 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from towline import __version__
 from towline.app.bench_requests import ready_requests, words_for
@@ -78,8 +78,8 @@ def bench(target: str, options: BenchOptions, show: Callable[[Progress], None] =
     Ctrl-C ends it early: the report has what was measured until then, if anything was; else KeyboardInterrupt goes on.
     """
     _check(options)
-    with _address(target, options) as url:
-        aim = aim_at(url, options.asked)
+    with _address(target, options) as (url, base):
+        aim = aim_at(url, replace(options.asked, base=base))
         # Before a server is pressed, it is asked once: what it refuses or takes too long for is told as that.
         requests = ready_requests(aim, options.asked, data=options.data, batch=options.batch, binary=options.binary, seed=options.seed)
         return _report(target, aim, options, *_measure(aim, requests, options, show))
@@ -101,8 +101,8 @@ def _check(options: BenchOptions) -> None:
         raise UsageError(f"--binary goes with v2, not with {options.asked.protocol}.")
 
 
-def _address(target: str, options: BenchOptions) -> AbstractContextManager[str]:
-    return nullcontext(target) if is_url(target) else serving(target, options.asked.protocol, options.home)
+def _address(target: str, options: BenchOptions) -> AbstractContextManager[tuple[str, str]]:
+    return nullcontext((target, "")) if is_url(target) else serving(target, options.asked.protocol, options.home)
 
 
 def _measure(
@@ -111,7 +111,7 @@ def _measure(
     """Levels in the order of the loads, whether Ctrl-C ended it, and when it began."""
     levels: list[Level] = []
     began_s = time.time()
-    roots = listeners(aim.endpoint.port) if is_loopback(aim.endpoint.host) else frozenset()
+    roots = listeners(_ports(aim)) if is_loopback(aim.endpoint.host) else frozenset()
     watch = _Watch(aim, options.asked, roots)
     interrupted = False
     try:
@@ -126,6 +126,12 @@ def _measure(
     if interrupted and not levels:
         raise KeyboardInterrupt
     return levels, interrupted, began_s
+
+
+def _ports(aim: Aim) -> set[int]:
+    """Of all that listens for the server: in ours, one process listens for gRPC, and the one above it for HTTP."""
+    beside = urlsplit(aim.base).port
+    return {aim.endpoint.port, *([beside] if beside else [])}
 
 
 def _level(
@@ -242,7 +248,7 @@ def _report(target: str, aim: Aim, options: BenchOptions, levels: list[Level], i
     scheme = ("grpc" if aim.protocol == V2_GRPC else "http") + ("s" if aim.endpoint.is_tls else "")
     return Report(
         target=target,
-        url=f"{scheme}://{aim.endpoint.authority}{aim.path}",
+        url=f"{scheme}://{aim.endpoint.authority}{aim.path or f'/{aim.model}'}",
         protocol=aim.protocol,
         model=aim.model,
         sent=words_for(aim, binary=options.binary, data=options.data),

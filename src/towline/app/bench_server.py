@@ -22,8 +22,8 @@ from towline.core.refs import parse_ref
 
 
 @contextmanager
-def serving(target: str, protocol: str, home: str | Path | None) -> Iterator[str]:
-    """The URL, in that protocol, of a version of the store, or of a model file, which is imported into a store for the time.
+def serving(target: str, protocol: str, home: str | Path | None) -> Iterator[tuple[str, str]]:
+    """(URL in that protocol, address for HTTP) of a version of the store, or of a model file, which is imported for the time.
 
     Raises NotFound for a version there is not, Unavailable when the server does not come up.
     """
@@ -38,7 +38,7 @@ def serving(target: str, protocol: str, home: str | Path | None) -> Iterator[str
             ready = [model for model in server.models if model.state == "ready"]
             if not ready:
                 raise Unavailable(f"{target} was not ready when its server was.", hint=log.read_text(errors="replace")[-500:])
-            yield _url(server.url, server.grpc_url or "", ready[0].name, protocol)
+            yield _url(server.url, server.grpc_url or "", ready[0].name, protocol), server.url
 
 
 def _copied(target: str, home: str | Path | None, place: Path) -> str:

@@ -55,6 +55,8 @@ class Asked:
     key: str | None = None
     timeout_s: float = 30.0
     allow_remote: bool = False
+    # Where a gRPC server answers HTTP, when the caller knows.
+    base: str = ""
 
 
 def is_url(target: str) -> bool:
@@ -100,7 +102,7 @@ def _aim_grpc(parts: urllib.parse.SplitResult, port: int, secure: bool, asked: A
     host = parts.hostname or ""
     metadata = (("authorization", f"Bearer {asked.key}"),) if asked.key else ()
     endpoint = Endpoint(GRPC, host, port, secure, INFER, metadata)
-    base = _http_of(endpoint)
+    base = asked.base or _http_of(endpoint)
     model = model or asked.model or (_only_model(_connections(base, asked), base) if base else "")
     if not model:
         raise UsageError("Which model?", hint=f"Name it: --model NAME, or {parts.scheme}://{endpoint.authority}/NAME.")
@@ -190,6 +192,8 @@ def signature_at(aim: Aim, asked: Asked) -> Signature:
     connections = _connections(aim.base, asked)
     if aim.protocol == TF_SERVING:
         return _from_tf_serving(connections, aim)
+    if aim.protocol == PREDICT and not aim.model and not _model_names(connections):
+        raise _untold(aim)
     model = aim.model or _only_model(connections, aim.base)
     numbered = f"/versions/{aim.version}" if aim.version else ""
     answer = connections.exchange("GET", f"/v2/models/{urllib.parse.quote(model, safe='')}{numbered}", b"", {})

@@ -176,9 +176,7 @@ def ask(endpoint: Endpoint, method: str, message: bytes, *, timeout_s: float) ->
 def _error_of(error: Any, endpoint: Endpoint, timeout_s: float) -> TowlineError:
     code, told = error.code(), str(error.details())[:2048]
     if code == grpc.StatusCode.UNAVAILABLE:
-        return Unreachable(
-            f"Nobody answers gRPC at {endpoint.authority}: {told}.", hint="'towline ps' shows where servers of this machine listen."
-        )
+        return Unreachable(f"Nobody answers gRPC at {endpoint.authority}.", hint="'towline ps' shows where servers of this machine listen.")
     if code == grpc.StatusCode.NOT_FOUND:
         return NotFound(told)
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:

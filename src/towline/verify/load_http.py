@@ -86,6 +86,8 @@ class HttpLoad:
             self._meter.cut(now_ns)
         if now_ns >= self._next_look_ns:
             self._look(now_ns)
+        if self._broken:
+            self._mend(now_ns)
         if self._due is not None:
             self._send_due(now_ns)
         for fd, mask in self._wait(now_ns):
@@ -170,11 +172,19 @@ class HttpLoad:
             self._next_due_ns = self._start_ns + next(self._due)
 
     def _fail(self, link: Link, kind: str) -> None:
-        if link.since_ns:
-            self._meter.failed(kind)
         # An idle connection that the server closed is no failure: it is only opened again.
+        if link.since_ns or not link.is_open:
+            self._count(kind, has_request=bool(link.since_ns))
         self._drop(link)
         self._broken.append((time.monotonic_ns() + RETRY_NS, 0))
+
+    def _count(self, kind: str, *, has_request: bool) -> None:
+        """One failure is one request's: where the connection had none yet, that of the request that waits longest, if one does."""
+        if self._due is not None and not has_request:
+            if not self._backlog:
+                return
+            self._backlog.popleft()
+        self._meter.failed(kind)
 
     def _drop(self, link: Link) -> None:
         self._links.pop(link.sock.fileno(), None)
@@ -189,7 +199,7 @@ class HttpLoad:
             try:
                 self._begin_link().since_ns = since_ns
             except LinkFailed as error:
-                self._meter.failed(str(error))
+                self._count(str(error), has_request=since_ns > 0)
                 self._broken.append((now_ns + RETRY_NS, 0))
 
     def _begin_link(self) -> Link:
@@ -198,15 +208,13 @@ class HttpLoad:
         return link
 
     def _look(self, now_ns: int) -> None:
-        """Now and then: mend what broke, give up what takes too long."""
+        """Now and then: give up what takes too long."""
         self._next_look_ns = now_ns + LOOK_NS
-        self._mend(now_ns)
         oldest_ns = now_ns - int(self._job.timeout_s * 1e9)
         for link in list(self._links.values()):
             if link.is_open and link.since_ns and link.sent_ns < oldest_ns:
                 self._fail(link, "timeout")
             elif not link.is_open and link.opened_ns < now_ns - int(OPEN_TIMEOUT_S * 1e9):
-                link.since_ns = link.since_ns or link.opened_ns
                 self._fail(link, "no connection in time")
         while self._backlog and self._backlog[0] < oldest_ns:
             self._backlog.popleft()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -24,6 +25,7 @@ def main(argv: list[str]) -> None:
     # The command that started us decides what Ctrl-C means.
     ignore_signals_of_the_terminal()
     job = read_job(sys.stdin.buffer)
+    _raise_file_limit()
     share, of = int(argv[1]), int(argv[2])
     due = times(job.pace, share=share, shares=of) if job.pace.is_open else None
     load = _load(job, due)
@@ -59,6 +61,12 @@ def _load(job: Job, due: Iterator[int] | None) -> Any:
     from towline.verify.load_grpc import GrpcLoad
 
     return GrpcLoad(job, due, sys.stdin.fileno())
+
+
+def _raise_file_limit() -> None:
+    """Every client is a connection: take as many open files as the system lets us."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _tell_window(window: Window) -> None:

@@ -38,12 +38,12 @@ def cost_between(before: Usage | None, after: Usage | None, answered: int) -> Co
     return Cost(used_s / answered * 1e6, after.resident_bytes, len(after.cpu_s))
 
 
-def listeners(port: int) -> frozenset[int]:
-    """The processes that hold a listening TCP socket on a port of this machine. Empty when they are not ours to see.
+def listeners(ports: set[int]) -> frozenset[int]:
+    """The processes that hold a listening TCP socket on some ports of this machine. Empty when they are not ours to see.
 
     It looks at every descriptor of every process, which is dear: once per server, not once per window.
     """
-    wanted = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
+    wanted = {f"socket:[{inode}]" for inode in _listening_inodes(ports)}
     return frozenset(pid for pid in _pids() if wanted & _descriptors(pid)) if wanted else frozenset()
 
 
@@ -71,7 +71,7 @@ def usage(roots: frozenset[int]) -> Usage | None:
     return Usage(time.monotonic(), cpu_s, resident)
 
 
-def _listening_inodes(port: int) -> set[str]:
+def _listening_inodes(ports: set[int]) -> set[str]:
     found = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
@@ -79,7 +79,7 @@ def _listening_inodes(port: int) -> set[str]:
                 rows = [line.split() for line in file.readlines()[1:]]
         except OSError:
             continue
-        found |= {row[9] for row in rows if row[3] == _LISTENING and int(row[1].rpartition(":")[2], 16) == port}
+        found |= {row[9] for row in rows if row[3] == _LISTENING and int(row[1].rpartition(":")[2], 16) in ports}
     return found
 
 

@@ -30,6 +30,7 @@ LIBRARIES = {
     "grpc": ("serve/protocols/grpc", "verify/load_grpc.py"),
     "onnxruntime": ("engines/onnxruntime.py",),
     "orjson": ("serve",),
+    "graphql": ("serve/protocols/graphql",),
     "httptools": ("serve/protocols",),
     "python_multipart": ("serve/codecs/multipart.py",),
     "uvicorn": ("serve/front.py", "serve/protocols/http.py"),

@@ -77,6 +77,10 @@ def test_the_front_opens_no_store_and_runs_no_engine(loaded: dict[str, set[str]]
     }
 
 
+def test_the_front_loads_no_library_of_an_extra_that_nobody_used(loaded: dict[str, set[str]]) -> None:
+    assert not {"graphql", "PIL", "tokenizers"} & loaded["towline.app.front"]
+
+
 def test_a_worker_has_the_core_and_its_engine_and_nothing_else_of_ours(loaded: dict[str, set[str]]) -> None:
     ours = {".".join(name.split(".")[:2]) for name in loaded["towline.engines.host"] if name.startswith("towline.")}
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -19,6 +20,7 @@ from towline.core.manifest import Manifest
 from towline.core.process import become, ignore_signals_of_the_terminal, settle_collector
 from towline.core.version import check_sealed
 from towline.core.warmup import WarmReport, warm
+from towline.monitor.figures import figures
 from towline.monitor.metrics import ServingMetrics
 from towline.monitor.process import ProcessSample, sample_process
 from towline.secure.keys import FILE_NAME, WatchedRing
@@ -42,10 +44,27 @@ async def _serve(settings: Settings, listener: socket.socket, channel_end: socke
     metrics = ServingMetrics()
     inline = (lambda loop: InlineLanes(_load_inline, loop)) if settings.isolation == "none" else None
     ring = WatchedRing(Path(settings.home) / FILE_NAME) if settings.auth != "off" else None
-    parts = Parts(metrics, lambda processes: metrics.render(_samples(processes)), inline, ring=ring)
+    parts = Parts(
+        metrics,
+        lambda processes: metrics.render(_samples(processes)),
+        inline,
+        ring=ring,
+        figures=lambda model, number: _figures(metrics, model, number),
+    )
     front = Front(settings, listener, channel_end, parts, force=force, is_successor=is_successor)
     settle_collector()
     await front.run()
+
+
+def _figures(metrics: ServingMetrics, model: str, number: int) -> dict[str, Any]:
+    found = figures(metrics.requests_of(model, number))
+    return {
+        "requests": found.requests,
+        "errors": found.errors,
+        "inflight": found.inflight,
+        "p50Ms": found.p50_ms,
+        "p99Ms": found.p99_ms,
+    }
 
 
 def connections_within(open_files: int) -> int:

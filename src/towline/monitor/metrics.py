@@ -136,6 +136,9 @@ class Family(Generic[T]):
     def forget(self, model: str, version: str) -> None:
         self._members = {values: kept for values, kept in self._members.items() if values[:2] != (model, version)}
 
+    def items(self) -> Iterable[tuple[tuple[str, ...], T]]:
+        return self._members.items()
+
     def __iter__(self) -> Iterator[T]:
         yield from self._members.values()
         if self.dropped:
@@ -156,6 +159,10 @@ class ServingMetrics:
     def of(self, model: str | None, version: int | str = "", track: str = "", protocol: str = "") -> RequestMetrics:
         """The counters of one label set. `model` None: the client named something that is not served."""
         return self._requests.of(model or UNKNOWN, str(version) if model else "", track, protocol)
+
+    def requests_of(self, model: str, version: int | str) -> list[RequestMetrics]:
+        """The counters of one version, over each protocol."""
+        return [one for values, one in self._requests.items() if values[:2] == (model, str(version))]
 
     def batches(self, model: str, version: int | str, track: str = "") -> BatchMetrics:
         return self._batches.of(model, str(version), track)

@@ -98,6 +98,9 @@ class ServingPlane:
     def names(self) -> tuple[str, ...]:
         return tuple(sorted(self._wanted))
 
+    def deployments(self) -> list[WantedModel]:
+        return [self._wanted[name] for name in sorted(self._wanted)]
+
     def is_ready(self) -> bool:
         is_ready = self._has_table and not self.is_draining and not self.not_ready() and (self._was_ready or not self._is_first_loading())
         self._was_ready = self._was_ready or is_ready

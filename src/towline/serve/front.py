@@ -25,6 +25,7 @@ from towline.serve.lanes import Lanes, ProcessLanes
 from towline.serve.memory import available_memory_bytes
 from towline.serve.protocols import grpcweb, health, openinference, simple, tfserving
 from towline.serve.protocols.gate import Gate
+from towline.serve.protocols.graphql import routes as graphql
 from towline.serve.protocols.http import protocol_for
 from towline.serve.protocols.table import RouteTable
 from towline.serve.router import WantedModel, WantedVersion
@@ -70,6 +71,8 @@ class Parts:
     inline_lanes: Callable[[asyncio.AbstractEventLoop], Lanes] | None = None
     routes: Callable[[ServingPlane, Limits], tuple[Route, ...]] | None = None
     ring: RefreshedRing | None = None
+    # Model and version -> what was counted for it, for people.
+    figures: Callable[[str, int], dict[str, Any]] = lambda model, number: {}
 
 
 class Front:
@@ -113,8 +116,9 @@ class Front:
         protocols = (tfserving, openinference, simple)
         own = [route for protocol in protocols for route in protocol.routes(self.plane, limits)]
         more = parts.routes(self.plane, limits) if parts.routes else ()
+        asked = graphql.routes(self.plane, limits, parts.figures)
         web = grpcweb.routes(lambda: self.service.methods, limits)
-        return RouteTable([*health.routes(self.plane, Scrape(lambda: parts.exposition(self._processes()))), *own, *more, *web])
+        return RouteTable([*health.routes(self.plane, Scrape(lambda: parts.exposition(self._processes()))), *own, *asked, *more, *web])
 
     @cached_property
     def service(self) -> Service:

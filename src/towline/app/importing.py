@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ import towline
 from towline.app.home import actor as current_actor
 from towline.app.home import opened_store
 from towline.app.machine import memory
-from towline.app.sources import check_file
+from towline.app.sources import check_file, is_handler
 from towline.convert.files import Copied, copy_source
 from towline.convert.labels import encode_labels, read_labels
 from towline.convert.onnx import Inspection
@@ -26,12 +26,13 @@ from towline.core.store import Store
 from towline.core.version import Version, check_sealed
 
 if TYPE_CHECKING:
+    from towline.app.importing_handler import HandlerSource
     from towline.serve.workers.local import LocalWorker
 
 MAX_NAME_CHARS = 128
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 # Among the tools of a version's origin: the digest of the sample it was tried with, so that the same import is known again.
-_SAMPLE = "sample"
+SAMPLE = "sample"
 
 Progress = Callable[[str], None]
 StartWorker = Callable[[Path, Manifest], "LocalWorker"]
@@ -68,6 +69,7 @@ def import_model(
     name: str | None = None,
     labels: str | Path | None = None,
     sample: str | Path | None = None,
+    include: Sequence[str | Path] = (),
     message: str = "",
     home: str | Path | None = None,
     progress: Progress | None = None,
@@ -76,19 +78,24 @@ def import_model(
 
     `labels` names the output's classes, one per line; `sample` holds an input to try the model with (.npz, .npy, JSON); `message`
     is the reason, for the record. The same file, labels and sample under the same name are stored once.
+    A user's own class is given as `handler.py:ClassName`, with the files and folders it needs as `include`.
     Raises UsageError for a path that is no readable file, ImportRefused for what may not be imported.
     """
     from towline.serve.workers.local import LocalWorker
 
-    given = _checked(source, labels, sample)
-    name = name or name_from(given.model)
+    name = name or name_of(source)
+    if is_handler(str(source)):
+        _handler(source, labels, sample, tuple(map(Path, include)))
+    else:
+        _checked(source, labels, sample, include)
     with opened_store(home) as store:
         result, worker = import_into(
             store,
-            given.model,
+            source,
             name=name,
-            labels=given.labels,
-            sample=given.sample,
+            labels=Path(labels) if labels else None,
+            sample=Path(sample) if sample else None,
+            include=tuple(map(Path, include)),
             message=message,
             actor=current_actor(),
             start_worker=LocalWorker.start,
@@ -109,6 +116,7 @@ def import_into(
     number: int | None = None,
     labels: Path | None = None,
     sample: Path | None = None,
+    include: tuple[Path, ...] = (),
     message: str = "",
     progress: Progress | None = None,
 ) -> tuple[ImportResult, LocalWorker | None]:
@@ -117,7 +125,14 @@ def import_into(
     Also returns the worker that has loaded a new version: it is the caller's to close or to serve with. None when nothing was added.
     """
     say = progress or _in_silence
-    given = _checked(source, labels, sample)
+    if is_handler(str(source)):
+        from towline.app.importing_handler import import_handler_into
+
+        handler = _handler(source, labels, sample, include)
+        return import_handler_into(
+            store, handler, name=name, number=number, actor=actor, message=message, start_worker=start_worker, say=say
+        )
+    given = _checked(source, labels, sample, include)
     name = check_model_name(name) if name is not None else name_from(given.model)
     with store.stage() as staged:
         say(f"Reading {given.model.name}")
@@ -151,7 +166,7 @@ def _import_new(
         inspected = inspection.result()
     samples = [load_sample(given.sample, inspected.signature)] if given.sample else []
     say("Loading it in a process of its own")
-    worker = _loaded(start_worker, copied.folder, draft_manifest(copied, inspected))
+    worker = loaded_by(start_worker, copied.folder, draft_manifest(copied, inspected))
     try:
         say("Trying it: finite, repeatable, each row for itself?")
         smoked = smoke_test(
@@ -178,6 +193,20 @@ def _import_new(
     return ImportResult(version, report, existed=False), worker
 
 
+def name_of(source: str | Path) -> str:
+    """The name that a source has when none is given: its file's, or a handler's class's."""
+    text = str(source)
+    return text.rpartition(":")[2] if is_handler(text) else name_from(Path(source))
+
+
+def _handler(source: str | Path, labels: str | Path | None, sample: str | Path | None, include: tuple[Path, ...]) -> HandlerSource:
+    from towline.app.importing_handler import handler_given
+
+    if labels is not None:
+        raise UsageError("A handler names the classes of its answers itself.", code="USAGE", field="labels", hint="Leave --labels out.")
+    return handler_given(str(source), include=include, sample=Path(sample) if sample else None)
+
+
 def name_from(model: Path) -> str:
     """A model's name made of its file's: without .onnx, and `-` for what no name may hold. Raises UsageError when nothing is left."""
     stem = model.name[: -len(".onnx")] if model.name.lower().endswith(".onnx") else model.stem
@@ -192,8 +221,10 @@ def name_from(model: Path) -> str:
     return legal
 
 
-def _checked(source: str | Path, labels: str | Path | None, sample: str | Path | None) -> _Source:
+def _checked(source: str | Path, labels: str | Path | None, sample: str | Path | None, include: Sequence[str | Path] = ()) -> _Source:
     """The paths, once each is known to be a plain file that can be read: before a store is made or a folder staged."""
+    if include:
+        raise UsageError("Only a handler brings files along.", code="USAGE", field="include", hint="What a model needs lies beside it.")
     given = _Source(Path(source), Path(labels) if labels else None, Path(sample) if sample else None)
     check_file(given.model, "a model file")
     if given.labels is not None:
@@ -211,7 +242,7 @@ def _existing(store: Store, name: str, number: int | None, copied: Copied, given
     manifest = version.manifest
     had = (version.path / manifest.labels).read_bytes() if manifest.labels else None
     has = encode_labels(read_labels(given.labels)) if given.labels else None
-    if had != has or manifest.origin.tools.get(_SAMPLE) != given.sample_digest:
+    if had != has or manifest.origin.tools.get(SAMPLE) != given.sample_digest:
         return None
     try:
         check_sealed(version.path, version.digest)
@@ -221,7 +252,8 @@ def _existing(store: Store, name: str, number: int | None, copied: Copied, given
     return version
 
 
-def _loaded(start_worker: StartWorker, folder: Path, manifest: Manifest) -> LocalWorker:
+def loaded_by(start_worker: StartWorker, folder: Path, manifest: Manifest) -> LocalWorker:
+    """A worker that has loaded the staged version. Raises ImportRefused when its process dies of that."""
     try:
         return start_worker(folder, manifest)
     except WorkerDied as death:
@@ -237,7 +269,7 @@ def _tools(given: _Source) -> dict[str, str]:
     import importlib.metadata
 
     tools = {"towline": towline.__version__, "onnxruntime": importlib.metadata.version("onnxruntime")}
-    return {**tools, _SAMPLE: given.sample_digest} if given.sample_digest else tools
+    return {**tools, SAMPLE: given.sample_digest} if given.sample_digest else tools
 
 
 def _in_silence(sentence: str) -> None:

@@ -15,21 +15,27 @@ from towline.cli.params import NameParam, home_option, json_option, why_option
 @click.option("--name", type=NameParam(), help="The model's name. Default: the file's name without .onnx.")
 @click.option("--labels", metavar="FILE", help="One label per line, or a JSON list: the names of the output's classes.")
 @click.option("--sample", metavar="FILE", help="Example inputs (.npz, .npy or JSON) to try the model with, and to keep as golden requests.")
+@click.option(
+    "--include", "--model-file", "include", multiple=True, metavar="PATH", help="A file or folder that a handler needs. May be repeated."
+)
 @why_option
 @home_option
 @json_option
-def command(file: str, name: str | None, labels: str | None, sample: str | None, why: str, home: str | None, as_json: bool) -> None:
-    """Check and measure the model FILE in a process of its own, and store it as the next version of NAME.
+def command(
+    file: str, name: str | None, labels: str | None, sample: str | None, include: tuple[str, ...], why: str, home: str | None, as_json: bool
+) -> None:
+    """Check and measure the model FILE, or the handler FILE.py:CLASS, in processes of their own, and store it as NAME's next version.
 
     The same file with the same labels and sample is stored once: importing it again names the version there is.
     """
     from towline.app.importing import import_model
 
     result = import_model(
-        Path(file),
+        file,
         name=name,
         labels=Path(labels) if labels else None,
         sample=Path(sample) if sample else None,
+        include=include,
         message=why,
         home=home,
         progress=lambda sentence: say(f"  {printable(sentence)}"),

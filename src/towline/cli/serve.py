@@ -27,11 +27,14 @@ from towline.core.errors import UsageError
 @click.option("--device", metavar="NAME", help="Device to load on: cpu (default), cuda:0, ….")
 @click.option("--watch", multiple=True, metavar="DIR", help="Serve the numbered versions in DIR as they appear. May be repeated.")
 @click.option("--cors-origins", metavar="ORIGINS", help="Origins of web pages that may use this server from a browser, or *.")
+@click.option(
+    "--include", "--model-file", "include", multiple=True, metavar="PATH", help="A file or folder that a handler needs. May be repeated."
+)
 @click.option("--insecure", is_flag=True, default=None, help="Allow listening beyond this machine without keys and TLS.")
 @click.option("--auth", metavar="auto|keys|off", help="Ask for keys: once one was made (auto, the default), always, or never.")
 @click.option("--force", is_flag=True, help="Load a version even when its measured memory does not fit.")
-def command(refs: tuple[str, ...], watch: tuple[str, ...], force: bool, **flags: Any) -> int | None:
-    """Answer requests for model files (imported first), for versions such as digits:3, or for what the store deploys."""
+def command(refs: tuple[str, ...], watch: tuple[str, ...], include: tuple[str, ...], force: bool, **flags: Any) -> int | None:
+    """Answer requests for model files and handlers (imported first), for versions such as digits:3, or for what the store deploys."""
     loaded = find_settings(flags)
     options = ServeOptions(
         home=home_folder(loaded.settings, os.environ),
@@ -40,6 +43,7 @@ def command(refs: tuple[str, ...], watch: tuple[str, ...], force: bool, **flags:
         watch=tuple(_watched(folder) for folder in watch),
         force=force,
         origin=loaded.origin,
+        include=tuple(map(Path, include)),
     )
     # By name: the rooms behind it are only loaded when something is to be served.
     code: int | None = importlib.import_module("towline.app.serve").serve_command(options)

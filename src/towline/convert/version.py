@@ -83,7 +83,7 @@ def build_version(
     names = read_labels(labels) if labels else None
     if names is not None:
         _check_labels(names, smoked.signature)
-        _write(copied.folder / LABELS_NAME, encode_labels(names))
+        write_new(copied.folder / LABELS_NAME, encode_labels(names))
     manifest = _manifest(
         copied,
         inspected,
@@ -91,14 +91,14 @@ def build_version(
         batchable=smoked.batchable,
         unbatchable_because=smoked.unbatchable_because,
         measured=smoked.measured,
-        golden=_write_golden(copied.folder, goldens),
+        golden=write_golden(copied.folder, goldens),
         labels=LABELS_NAME if names is not None else None,
         tools=dict(tools or {}),
         training=dict(training) if training is not None else None,
         packages=tuple(packages) if packages is not None else None,
         parents=tuple(parents),
     )
-    _write(copied.folder / MANIFEST_NAME, encode_manifest(manifest))
+    write_new(copied.folder / MANIFEST_NAME, encode_manifest(manifest))
     return manifest
 
 
@@ -152,18 +152,19 @@ def _check_labels(labels: tuple[str, ...], signature: Signature) -> None:
     )
 
 
-def _write_golden(folder: Path, goldens: Sequence[RecordedGolden]) -> tuple[Golden, ...]:
+def write_golden(folder: Path, goldens: Sequence[RecordedGolden]) -> tuple[Golden, ...]:
     written = []
     if goldens:
         (folder / GOLDEN_FOLDER).mkdir(mode=0o755)
     for number, (request, response, bounds) in enumerate(goldens):
         names = f"{GOLDEN_FOLDER}/{number}-request.bin", f"{GOLDEN_FOLDER}/{number}-response.bin"
         for name, tensors in zip(names, (request, response), strict=True):
-            _write(folder / name, encode_frame(dict(tensors)))
+            write_new(folder / name, encode_frame(dict(tensors)))
         written.append(Golden(*names, {name: bounds[name] for name in sorted(bounds)}))
     return tuple(written)
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file that did not exist before."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), "wb") as file:
         file.write(content)

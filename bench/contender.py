@@ -28,7 +28,7 @@ READY_TIMEOUT_S = 90.0
 # A server that answers, and never rightly, will not learn it; some say 404 or 503 while they load.
 WRONG_TIMEOUT_S = 20.0
 PREPARE_TIMEOUT_S = 120.0
-POLL_S = 0.02
+POLL_S = 0.005
 CALL_TIMEOUT_S = 10.0
 
 

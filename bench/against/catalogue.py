@@ -14,7 +14,8 @@ from against.mosec.peer import PEER as MOSEC
 from against.ray.peer import PEER as RAY
 from against.torchserve.peer import PEER as TORCHSERVE
 from against.towline.peer import PEER as TOWLINE
+from against.towline_native.peer import PEER as TOWLINE_NATIVE
 from against.triton.peer import PEER as TRITON
 
 FLOORS = (BARE, GRPC_AIO)
-PEERS = (BARE, GRPC_AIO, TOWLINE, FLASK, FASTAPI, LITSERVE, BENTOML, MLSERVER, TORCHSERVE, RAY, KSERVE, MOSEC, TRITON)
+PEERS = (BARE, GRPC_AIO, TOWLINE, TOWLINE_NATIVE, FLASK, FASTAPI, LITSERVE, BENTOML, MLSERVER, TORCHSERVE, RAY, KSERVE, MOSEC, TRITON)

@@ -57,7 +57,8 @@ class Request:
 @dataclass(frozen=True, eq=False)
 class Peer:
     """`folder` names its folder here and its environment; `requests` are by model. `grpc_path` is the method, empty when it has none,
-    and `grpc_model` the name it knows the model by over gRPC, empty for the model's own. `sources` are its files outside of its environment."""
+    and `grpc_model` the name it knows the model by over gRPC, empty for the model's own. `sources` are its files outside its environment.
+    """
 
     name: str
     folder: str

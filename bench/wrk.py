@@ -47,5 +47,5 @@ def drive(
 def sample(printed: str, used_us: float) -> Sample:
     """What wrk and post.lua printed, and the processor time it all cost."""
     told = json.loads(printed.strip().splitlines()[-1])
-    answered = max(told["requests"] - told["failed"], 1)
-    return Sample(used_us / answered, answered / told["duration_us"] * 1e6, told["p50_us"], told["p99_us"], told["failed"])
+    answered = told["requests"] - told["failed"]
+    return Sample(used_us / max(answered, 1), answered / told["duration_us"] * 1e6, told["p50_us"], told["p99_us"], told["failed"])

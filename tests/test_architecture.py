@@ -32,6 +32,7 @@ LIBRARIES = {
     "orjson": ("serve",),
     "graphql": ("serve/protocols/graphql",),
     "httptools": ("serve/protocols",),
+    "simdjson": ("serve/codecs/numbers.py",),
     "python_multipart": ("serve/codecs/multipart.py",),
     "uvicorn": ("serve/front.py", "serve/protocols/http.py"),
     "uvloop": ("app/front.py",),

@@ -28,6 +28,7 @@ LIBRARIES = {
     "onnx": ("convert", "testing/tiny_models.py"),
     "google": ("convert/inspect.py", "serve/protocols/grpc"),
     "grpc": ("serve/protocols/grpc", "verify/load_grpc.py"),
+    "pygrpc_native": ("serve/protocols/grpc/native.py",),
     "onnxruntime": ("engines/onnxruntime.py",),
     "orjson": ("serve",),
     "graphql": ("serve/protocols/graphql",),

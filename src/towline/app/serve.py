@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import os
 import sys
@@ -16,7 +17,7 @@ from towline.app.home import find_settings
 from towline.app.listening import address_of, listen, reserve
 from towline.app.options import ServeOptions
 from towline.core.config import NO_PORT, home_folder, is_loopback
-from towline.core.errors import UsageError
+from towline.core.errors import MissingExtra, UsageError
 from towline.serve.supervisor import Commands, Supervisor
 
 
@@ -44,6 +45,7 @@ def serve(
 
 def serve_command(options: ServeOptions) -> int:
     _check_exposure(options)
+    _check_grpc(options)
     asks_for_keys = _check_keys(options)
     listener = listen(options.host, options.port)
     # Held until the end, so that a front that is started again finds its port free.
@@ -95,6 +97,14 @@ def _check_exposure(options: ServeOptions) -> None:
             code="INSECURE",
             hint="Keep --host 127.0.0.1 behind a proxy, or say --insecure.",
         )
+
+
+def _check_grpc(options: ServeOptions) -> None:
+    """Before anything starts: a front that cannot import its server would be started again and again."""
+    if options.settings.grpc_server != "native" or options.grpc_port == NO_PORT:
+        return
+    if importlib.util.find_spec("pygrpc_native") is None:
+        raise MissingExtra("--grpc native needs pygrpc-native, which is not installed.", hint="Try: pip install 'towline[fast]'")
 
 
 def _check_keys(options: ServeOptions) -> bool:

@@ -21,6 +21,9 @@ from towline.core.errors import UsageError
 @click.option("--host", metavar="ADDRESS", help="Address to listen on. Default: 127.0.0.1, this machine only.")
 @click.option("--port", metavar="N", help="HTTP port. Default: 8000; 0 takes a free one.")
 @click.option("--grpc-port", metavar="N", help="gRPC port. Default: 8001; 0 takes a free one, -1 serves no gRPC.")
+@click.option(
+    "--grpc", "grpc_server", metavar="aio|native", help="The server of gRPC: aio (default), or native, cheaper and with fewer limits."
+)
 @home_option
 @click.option("--drain-timeout", "drain_timeout_s", metavar="S", help="Seconds that requests in flight get to finish at the end.")
 @click.option("--isolation", metavar="process|none", help="Where a model runs: a process of its own (default), or this one.")

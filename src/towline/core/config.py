@@ -24,6 +24,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     grpc_port: int = 8001
+    grpc_server: str = "aio"
     insecure: bool = False
     auth: str = "auto"
     allowed_hosts: str = ""
@@ -70,7 +71,12 @@ _RANGES: dict[str, tuple[float, float]] = {
     "min_body_bytes_per_s": (0, 1 << 30),
     "keep_versions_s": (0, 86_400),
 }
-_CHOICES = {"auth": ("auto", "keys", "off"), "isolation": ("process", "none"), "log_level": ("debug", "info", "warning", "error")}
+_CHOICES = {
+    "auth": ("auto", "keys", "off"),
+    "grpc_server": ("aio", "native"),
+    "isolation": ("process", "none"),
+    "log_level": ("debug", "info", "warning", "error"),
+}
 _NAMES = tuple(field.name for field in fields(Settings))
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 

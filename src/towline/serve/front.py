@@ -35,7 +35,7 @@ from towline.serve.workers.hub import Hub
 from towline.serve.workers.pool import Pool, default_arena_size
 
 if TYPE_CHECKING:
-    from towline.serve.protocols.grpc.server import GrpcServer
+    from towline.serve.protocols.grpc.server import Server as GrpcServer
     from towline.serve.protocols.grpc.service import Service
 
 log = logging.getLogger("towline.serve")
@@ -170,10 +170,10 @@ class Front:
         if self._settings.grpc_port == NO_PORT:
             return
         # Imported here: no other process of a server, and none without gRPC, pays for it.
-        from towline.serve.protocols.grpc.server import Bounds, GrpcServer
+        from towline.serve.protocols.grpc.server import Bounds, server_for
 
         bounds = Bounds(self._settings.max_request_bytes, max_calls=self._settings.max_connections)
-        server = GrpcServer(self.service, bounds)
+        server = server_for(self._settings.grpc_server, self.service, bounds)
         try:
             await server.start(self._listener.getsockname()[0], self._settings.grpc_port)
         except TowlineError as error:

@@ -13,13 +13,21 @@ from towline.testing import tiny_models
 from towline.testing.server import RunningServer
 
 
+@pytest.fixture(scope="session", params=["aio", "native"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which of the two gRPC servers: what is asked of one is asked of both."""
+    found: str = request.param
+    return found
+
+
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def server(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """Serves `mlp`, two of the models of bad_inputs.py with its limits, and `slow`, which takes about a fifth of a second."""
     folder = tmp_path_factory.mktemp("models")
     models = {"mlp": tiny_models.mlp(), "m": MODELS["m"], "text": MODELS["text"], "slow": tiny_models.slow(rounds=100_000, width=8)}
     files = [tiny_models.write(folder, model, f"{name}.onnx") for name, model in models.items()]
-    with RunningServer(*files, settings={"max_batch": MAX_BATCH, "max_request_bytes": MAX_REQUEST_BYTES}) as running:
+    settings = {"max_batch": MAX_BATCH, "max_request_bytes": MAX_REQUEST_BYTES, "grpc_server": kind}
+    with RunningServer(*files, settings=settings) as running:
         yield running
 
 

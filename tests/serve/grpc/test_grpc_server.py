@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -88,17 +89,25 @@ def test_a_message_above_the_limit_never_reaches_a_model(infer: Ask) -> None:  #
     assert never_seen(lambda: infer(large))
 
 
-def test_a_gzip_bomb_never_reaches_a_model(server: RunningServer, infer: Ask) -> None:  # 64
+def test_a_gzip_bomb_never_reaches_a_model(server: RunningServer, infer: Ask, kind: str) -> None:  # 64
     before = peak_bytes(server.front_pid)
     bomb = request(data=bytes(100 << 20))
 
     assert never_seen(lambda: infer(bomb, compression=grpc.Compression.Gzip))
-    assert peak_bytes(server.front_pid) - before < 32 << 20
+    if kind == "aio":
+        assert peak_bytes(server.front_pid) - before < 32 << 20
+    else:
+        # It inflates the whole bomb and has no setting for less: the reason why it is not the default (decision 5).
+        assert peak_bytes(server.front_pid) - before > 100 << 20
 
 
 @pytest.mark.parametrize("metadata", [(("big", "x" * (17 << 10)),), tuple((f"key-{n}", "v") for n in range(1000))], ids=["large", "many"])
-def test_too_much_metadata_is_refused(infer: Ask, metadata: Any) -> None:  # 65
-    assert never_seen(lambda: infer(request(), metadata=metadata))
+def test_too_much_metadata_is_refused(infer: Ask, metadata: Any, kind: str) -> None:  # 65
+    if kind == "aio":
+        assert never_seen(lambda: infer(request(), metadata=metadata))
+    else:
+        # Refused before it is a call: HTTP's own status, 431, and none of gRPC's.
+        assert status_of(lambda: infer(request(), metadata=metadata)) is grpc.StatusCode.UNKNOWN
     assert infer(request()).model_name == "m"
 
 
@@ -126,11 +135,32 @@ def test_no_stranger_writes_into_the_log(server: RunningServer, infer: Ask) -> N
     with socket.create_connection((server.host, int(server.grpc_address.rpartition(":")[2]))) as stranger:
         stranger.sendall(b"GET /\r\n\x1b[31m forged line\r\n\r\n")
         stranger.settimeout(5)
-        while stranger.recv(4096):
-            pass
+        with contextlib.suppress(ConnectionResetError):
+            while stranger.recv(4096):
+                pass
     assert status_of(lambda: infer(request("no\nsuch\x1b[31m"))) is grpc.StatusCode.NOT_FOUND
 
     assert server.log() == before
+
+
+ID, TRACE = "job-7/step:2", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def test_an_answer_and_a_refusal_repeat_the_id_and_the_trace_of_their_request(infer: Ask) -> None:
+    asked = (("x-request-id", ID), ("traceparent", TRACE))
+    _, call = infer.with_call(request(), metadata=asked)
+
+    assert dict(call.trailing_metadata()) == dict(asked)
+    with pytest.raises(grpc.RpcError) as caught:
+        infer(request(width=3), metadata=asked)
+    assert dict(asked).items() <= dict(caught.value.trailing_metadata()).items()
+
+
+@pytest.mark.parametrize("odd", [(("x-request-id", "a b"),), (("x-request-id", "x" * 129),), (("traceparent", TRACE[:-1]),)])
+def test_what_is_no_id_and_no_trace_is_not_repeated(infer: Ask, odd: Any) -> None:
+    _, call = infer.with_call(request(), metadata=odd)
+
+    assert not call.trailing_metadata()
 
 
 # Deadlines and cancellation
@@ -312,6 +342,18 @@ def test_a_server_may_be_without_grpc(tmp_path: Path) -> None:
         assert "cygrpc" not in maps
 
 
+def test_a_native_server_that_is_not_installed_is_said_before_anything_starts(tmp_path: Path) -> None:
+    start = "import sys; sys.modules['pygrpc_native'] = None; from towline.cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", start, "serve", "--home", str(tmp_path), "--port", "0", "--grpc-port", "0", "--grpc", "native"]
+
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert ran.returncode == 6
+    assert "pip install 'towline[fast]'" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_only_the_front_loads_grpc(server: RunningServer) -> None:
     loaded = {role for role, pids in server.pids().items() for pid in pids if "cygrpc" in Path(f"/proc/{pid}/maps").read_text()}
 
@@ -334,9 +376,9 @@ def test_the_ready_line_names_the_address(server: RunningServer) -> None:
 # The end
 
 
-def test_a_server_that_is_stopped_answers_what_it_was_asked(tmp_path: Path) -> None:
+def test_a_server_that_is_stopped_answers_what_it_was_asked(tmp_path: Path, kind: str) -> None:
     model = tiny_models.write(tmp_path, tiny_models.slow(rounds=20_000, width=8), "slow.onnx")
-    with RunningServer(model) as running, grpc.insecure_channel(running.grpc_address) as channel:
+    with RunningServer(model, settings={"grpc_server": kind}) as running, grpc.insecure_channel(running.grpc_address) as channel:
         health = channel.unary_stream(
             f"/{HEALTH}.Health/Watch",
             request_serializer=lambda message: message.SerializeToString(),
@@ -346,9 +388,11 @@ def test_a_server_that_is_stopped_answers_what_it_was_asked(tmp_path: Path) -> N
         watch = health(MESSAGES[f"{HEALTH}.HealthCheckRequest"](service="slow"))
         watcher = threading.Thread(target=lambda: watched.extend(told.status for told in watch))
         watcher.start()
+        running.wait_until(lambda: watched == [STATUS["SERVING"]], timeout_s=5)
         infer = method(channel, INFER, "inference.ModelInferResponse")
         calls = [infer.future(request("slow", width=8)) for _ in range(32)]
-        running.wait_until(lambda: in_flight(running, "slow") > 16, timeout_s=5)
+        # All have arrived: the answered ones are counted first, so that none is counted twice.
+        running.wait_until(lambda: sum(call.done() for call in calls) + in_flight(running, "slow") >= 32, timeout_s=5)
 
         assert running.stop() == 0
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import grpc
 
-from towline.serve.protocols.grpc.contract import Call, Method, Methods, Refusal, Refused, Stream, joined
+from towline.serve.protocols.grpc.contract import Call, Method, Methods, Refusal, Refused, Stream, echoed, joined
 
 _CODES: Mapping[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -34,7 +34,9 @@ def _unary(method: Method) -> Any:
             if not answer.done():
                 answer.set_result(result)
 
-        cancel = method(raw, _call_of(context), reply)
+        seen = _call_of(context)
+        echo = echoed(seen.metadata)
+        cancel = method(raw, seen, reply)
         try:
             result = await answer
         except asyncio.CancelledError:
@@ -42,7 +44,9 @@ def _unary(method: Method) -> Any:
                 cancel()
             raise
         if isinstance(result, Refusal):
-            await _refuse(context, result)
+            await _refuse(context, result, echo)
+        if echo:
+            context.set_trailing_metadata(echo)
         return result
 
     return call
@@ -52,13 +56,17 @@ def _stream_handler(stream: Stream) -> grpc.RpcMethodHandler:
     method = stream.method
 
     async def talk(requests: AsyncIterator[bytes], context: Any) -> AsyncGenerator[bytes, None]:
+        call = _call_of(context)
+        echo = echoed(call.metadata)
+        if echo:
+            context.set_trailing_metadata(echo)
         try:
             # Closed and not left to the garbage: a call that ends while an answer is written gives its work up then.
-            async with contextlib.aclosing(method(requests, _call_of(context))) as answers:
+            async with contextlib.aclosing(method(requests, call)) as answers:
                 async for answer in answers:
                     yield answer
         except Refused as error:
-            await _refuse(context, error.refusal)
+            await _refuse(context, error.refusal, echo)
 
     async def watch(raw: bytes, context: Any) -> AsyncGenerator[bytes, None]:
         async with contextlib.aclosing(talk(_one(raw), context)) as answers:
@@ -80,6 +88,6 @@ def _call_of(context: Any) -> Call:
     return Call(now, None if left_s is None else now + left_s, joined(context.invocation_metadata() or ()))
 
 
-async def _refuse(context: Any, refusal: Refusal) -> NoReturn:
-    await context.abort(_CODES[refusal.code], refusal.message, refusal.trailers)
+async def _refuse(context: Any, refusal: Refusal, echo: tuple[tuple[str, str], ...]) -> NoReturn:
+    await context.abort(_CODES[refusal.code], refusal.message, (*refusal.trailers, *echo))
     raise AssertionError("abort raises")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -43,6 +44,19 @@ def joined(pairs: Iterable[tuple[str, str | bytes]]) -> Metadata:
             value = before + b"," + value
         found[name] = value
     return found
+
+
+# What an answer repeats of its request: an id as HTTP takes it, and a W3C trace context.
+_ECHOED = {
+    "x-request-id": re.compile(r"[A-Za-z0-9._:/+=-]{1,128}"),
+    "traceparent": re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"),
+}
+
+
+def echoed(metadata: Metadata) -> tuple[tuple[str, str], ...]:
+    """The trailing metadata by which an answer, or a refusal, is found again: nothing for a request that carries nothing valid."""
+    found = ((name, metadata.get(name), pattern) for name, pattern in _ECHOED.items())
+    return tuple((name, value) for name, value, pattern in found if isinstance(value, str) and pattern.fullmatch(value))
 
 
 @dataclass(frozen=True, slots=True)

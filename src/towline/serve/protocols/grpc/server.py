@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass
+from typing import Protocol
 
 from towline.core.errors import TowlineError
 
@@ -18,8 +19,8 @@ from towline.serve.protocols.grpc import aio
 from towline.serve.protocols.grpc.service import Service
 
 # A message of exactly the limit must pass: the tensors are counted by it, names and shapes are beside them.
-_ENVELOPE_BYTES = 64 << 10
-_MS = 1000
+ENVELOPE_BYTES = 64 << 10
+MS = 1000
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,27 @@ class Bounds:
     min_ping_pause_s: float = 10.0
 
 
+class Server(Protocol):
+    """What a front needs of a gRPC server. Made on its event loop. `start`, then `changed` as often as states change, then `stop` once."""
+
+    async def start(self, host: str, port: int) -> int: ...
+
+    def changed(self) -> None: ...
+
+    async def stop(self, grace_s: float) -> None: ...
+
+
+def server_for(kind: str, service: Service, bounds: Bounds) -> Server:
+    """`kind` is that of the setting `grpc_server`."""
+    if kind == "native":
+        from towline.serve.protocols.grpc.native import NativeGrpcServer
+
+        return NativeGrpcServer(service, bounds)
+    return GrpcServer(service, bounds)
+
+
 class GrpcServer:
-    """Made on the front's event loop. `start`, then `changed` as often as states change, then `stop` once."""
+    """On grpc.aio."""
 
     def __init__(self, service: Service, bounds: Bounds) -> None:
         self._service = service
@@ -47,13 +67,17 @@ class GrpcServer:
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port. Raises TowlineError when the address cannot be used."""
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        bound = await self.listen(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        if not bound:
+            raise port_in_use(host, port)
+        return bound
+
+    async def listen(self, address: str) -> int:
+        """Listen on HOST:PORT, or unix:PATH; returns the port, 0 when it cannot be used."""
         try:
             bound: int = self._server.add_insecure_port(address)
         except RuntimeError:
-            bound = 0
-        if not bound:
-            raise TowlineError(f"gRPC cannot listen on port {port} of {host}.", code="PORT_IN_USE", hint="Take another: --grpc-port 0")
+            return 0
         await self._server.start()
         return bound
 
@@ -68,19 +92,23 @@ class GrpcServer:
         await self._server.stop(grace_s)
 
 
+def port_in_use(host: str, port: int) -> TowlineError:
+    return TowlineError(f"gRPC cannot listen on port {port} of {host}.", code="PORT_IN_USE", hint="Take another: --grpc-port 0")
+
+
 def _options(bounds: Bounds) -> list[tuple[str, int]]:
     return [
-        ("grpc.max_receive_message_length", bounds.max_request_bytes + _ENVELOPE_BYTES),
+        ("grpc.max_receive_message_length", bounds.max_request_bytes + ENVELOPE_BYTES),
         # An answer is as large as the model makes it; the client has a limit of its own.
         ("grpc.max_send_message_length", -1),
         # Equal, for between them calls are refused at random.
         ("grpc.max_metadata_size", bounds.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", bounds.max_metadata_bytes),
         ("grpc.max_concurrent_streams", bounds.max_streams_per_connection),
-        ("grpc.keepalive_time_ms", int(bounds.ping_after_s * _MS)),
-        ("grpc.keepalive_timeout_ms", int(bounds.ping_timeout_s * _MS)),
+        ("grpc.keepalive_time_ms", int(bounds.ping_after_s * MS)),
+        ("grpc.keepalive_timeout_ms", int(bounds.ping_timeout_s * MS)),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", int(bounds.min_ping_pause_s * _MS)),
+        ("grpc.http2.min_ping_interval_without_data_ms", int(bounds.min_ping_pause_s * MS)),
         # The port is reserved by a socket of app/serve.py that never listens: a front that is replaced finds it free.
         ("grpc.so_reuseport", 1),
     ]

@@ -12,7 +12,23 @@ import pytest
 from towline.testing import tiny_models
 from towline.testing.server import RunningServer
 
-FRAMEWORKS = ("torch", "tensorflow", "keras", "jax", "sklearn", "ray", "kubernetes", "pandas", "scipy", "fastapi", "pydantic", "onnx")
+FRAMEWORKS = (
+    "torch",
+    "tensorflow",
+    "keras",
+    "jax",
+    "sklearn",
+    "ray",
+    "kubernetes",
+    "pandas",
+    "scipy",
+    "fastapi",
+    "pydantic",
+    "onnx",
+    "PIL",
+    "tokenizers",
+    "soxr",
+)
 # Written by each process on its way out, so that everything it loaded in its life is in the list.
 SITE = """
 import atexit, os, sys

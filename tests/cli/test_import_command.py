@@ -200,13 +200,14 @@ def test_a_signal_in_the_middle_of_an_import_ends_it_and_leaves_nothing(
     assert towline("ls", "--json").json()["versions"] == []
 
 
-def test_a_refused_import_leaves_no_process_behind(mlp: Path, home: Path, tmp_path: Path) -> None:
-    (tmp_path / "two.txt").write_text("a\nb\n")
+def test_a_refused_import_leaves_no_process_behind(home: Path, tmp_path: Path) -> None:
+    model = tiny_models.write(tmp_path, tiny_models.embedding())
+    (tmp_path / "far.json").write_text("[1000000]")
     before = children(os.getpid())
 
-    # Wrong labels are found last, when the worker has done its work.
-    with pytest.raises(ImportRefused, match="2 labels") as caught:
-        import_model(mlp, labels=tmp_path / "two.txt", home=home)
+    # Only the engine can refuse this one: its worker is there by then.
+    with pytest.raises(ImportRefused, match="refuses the sample") as caught:
+        import_model(model, sample=tmp_path / "far.json", home=home)
 
     assert children(os.getpid()) == before, caught.value
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +11,7 @@ import pytest
 from towline.convert.files import Copied, copy_source
 from towline.convert.inspected import Inspected
 from towline.convert.report import bytes_for_people, import_report
-from towline.convert.version import build_version, draft_manifest
+from towline.convert.version import build_version, draft_manifest, write_labels
 from towline.core.digest import folder_digest, folder_files, folder_size_bytes
 from towline.core.errors import ImportRefused
 from towline.core.frames import decode_frame
@@ -59,16 +58,15 @@ def test_the_same_findings_give_the_same_digest_anywhere(tmp_path):
 
 def test_a_version_holds_model_golden_labels_and_manifest_and_nothing_else(tmp_path):
     copied = staged(tmp_path)
-    labels = tmp_path / "labels.json"
-    digits = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-    labels.write_text(json.dumps(digits))
+    digits = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    write_labels(copied.folder, digits, SIGNATURE)
 
-    manifest = build_version(copied, INSPECTED, SMOKED, GOLDENS, labels=labels)
+    manifest = build_version(copied, INSPECTED, SMOKED, GOLDENS, labels=digits)
 
     files = ["golden/0-request.bin", "golden/0-response.bin", "labels.txt", "manifest.json", "model/model.onnx"]
     assert folder_files(copied.folder) == files
     assert decode_manifest((copied.folder / "manifest.json").read_bytes()) == manifest
-    assert (copied.folder / "labels.txt").read_text().split() == digits
+    assert (copied.folder / "labels.txt").read_text().split() == list(digits)
     assert manifest.origin.source_digest == copied.source_digest
     golden = manifest.golden[0]
     assert golden.bounds == GOLDENS[0][2]
@@ -87,11 +85,8 @@ def test_a_draft_is_enough_to_load_but_promises_nothing(tmp_path):
 
 
 def test_the_wrong_number_of_labels_for_a_classifier_is_refused(tmp_path):
-    labels = tmp_path / "labels.txt"
-    labels.write_text("cat\ndog\n")
-
     with pytest.raises(ImportRefused, match="There are 2 labels, but output 'y' has 10 classes"):
-        build_version(staged(tmp_path), INSPECTED, SMOKED, GOLDENS, labels=labels)
+        write_labels(staged(tmp_path).folder, ("cat", "dog"), SIGNATURE)
 
 
 def test_the_report_tells_people_what_was_found(tmp_path):

@@ -16,13 +16,13 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from towline.app.desired import deployment_for, desired_models
-from towline.app.importing import import_into, name_of
-from towline.app.sources import is_handler
+from towline.app.importing import import_into, name_from
 from towline.app.spawning import ForkedWorkers
 from towline.app.watching import Watcher
 from towline.core import channel
@@ -95,7 +95,7 @@ class Controller:
 
     def _take_over(self, ref: str) -> bool:
         """Go on with what the first controller deployed. Its file may be gone and its deployment changed since: neither is redone."""
-        name = name_of(ref) if _is_file(ref) else parse_ref(ref).name
+        name = name_from(Path(ref)) if _is_file(ref) else parse_ref(ref).name
         is_deployed = any(one.name == name for one in self._store.deployments())
         if is_deployed and self._names is not None:
             self._names.add(name)
@@ -104,19 +104,21 @@ class Controller:
     def _deploy(self, ref: str) -> None:
         """A file is imported first; a ref must exist. Either becomes a deployment, so that `towline serve` alone serves it again."""
         if _is_file(ref):
-            self._import(ref, None, None)
+            self._import(Path(ref), None, None, self._wish.get("given", {}))
             return
         version = self._store.version(parse_ref(ref))
         self._wants(deployment_for(parse_ref(ref), version))
 
-    def _import(self, source: str | Path, name: str | None, number: int | None) -> None:
-        """Import a file through a worker that the front takes over when it is new."""
+    def _import(self, source: Path, name: str | None, number: int | None, given: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Import a file through a worker that the front takes over when it is new. `given` goes with it: labels, processing, preset."""
         result, worker = import_into(
             self._store,
             source,
             name=name,
             number=number,
-            include=tuple(map(Path, self._wish["include"])) if is_handler(str(source)) else (),
+            labels=_path(given.get("labels")),
+            processing=_path(given.get("processing")),
+            preset=given.get("preset", ""),
             actor=_ACTOR,
             start_worker=self._workers.start,
             progress=_progress,
@@ -249,8 +251,12 @@ def _locked(path: Path) -> int:
 
 
 def _is_file(ref: str) -> bool:
-    """A path, rather than a name: it has a separator, a model file's ending, or a file of that name is here; or a handler."""
-    return is_handler(ref) or os.sep in ref or ref.endswith(".onnx") or Path(ref).is_file()
+    """A path, rather than a name: it has a separator, a model file's ending, or a file of that name is here."""
+    return os.sep in ref or ref.endswith(".onnx") or Path(ref).is_file()
+
+
+def _path(name: str | None) -> Path | None:
+    return Path(name) if name else None
 
 
 def _progress(line: str) -> None:

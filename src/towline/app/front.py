@@ -87,10 +87,10 @@ def _samples(processes: Sequence[Process]) -> list[ProcessSample]:
 
 def _load_inline(folder: Path, digest: str, manifest: Manifest) -> tuple[Run, WarmReport]:
     from towline.core.engine import EngineOptions
-    from towline.engines.onnxruntime import OnnxRuntimeEngine
+    from towline.engines.host import load_engine, load_session
 
     check_sealed(folder, digest)
-    session = OnnxRuntimeEngine().load(folder, manifest, EngineOptions())
+    session = load_session(load_engine(manifest.engine), folder, manifest, EngineOptions())
     return session.run, warm(session.run, folder, manifest)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +14,15 @@ import towline
 from towline.app.home import actor as current_actor
 from towline.app.home import opened_store
 from towline.app.machine import memory
-from towline.app.sources import check_file, is_handler
+from towline.app.sources import check_file
+from towline.convert.declaration import read_declaration
 from towline.convert.files import Copied, copy_source
+from towline.convert.inspected import Inspected
 from towline.convert.labels import encode_labels, read_labels
 from towline.convert.onnx import Inspection
+from towline.convert.presets import NAMES as PRESETS
+from towline.convert.presets import preset
+from towline.convert.processing import Prepared, prepare
 from towline.convert.report import ImportReport
 from towline.core.errors import ImportRefused, UsageError, VersionError, WorkerDied
 from towline.core.manifest import Manifest
@@ -26,13 +31,14 @@ from towline.core.store import Store
 from towline.core.version import Version, check_sealed
 
 if TYPE_CHECKING:
-    from towline.app.importing_handler import HandlerSource
     from towline.serve.workers.local import LocalWorker
 
 MAX_NAME_CHARS = 128
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 # Among the tools of a version's origin: the digest of the sample it was tried with, so that the same import is known again.
-SAMPLE = "sample"
+_SAMPLE = "sample"
+# And that of its processing, as it was declared.
+_PROCESSING = "processing"
 
 Progress = Callable[[str], None]
 StartWorker = Callable[[Path, Manifest], "LocalWorker"]
@@ -54,6 +60,15 @@ class _Source:
     model: Path
     labels: Path | None
     sample: Path | None
+    processing: Path | None = None
+    preset: str = ""
+
+    @property
+    def processing_digest(self) -> str | None:
+        """What tells one declaration from another, before the graph it is for is known."""
+        if self.processing is not None:
+            return read_declaration(self.processing).digest()
+        return f"preset {self.preset}" if self.preset else None
 
     @property
     def sample_digest(self) -> str | None:
@@ -69,33 +84,33 @@ def import_model(
     name: str | None = None,
     labels: str | Path | None = None,
     sample: str | Path | None = None,
-    include: Sequence[str | Path] = (),
+    processing: str | Path | None = None,
+    preset: str = "",
     message: str = "",
     home: str | Path | None = None,
     progress: Progress | None = None,
 ) -> ImportResult:
     """Check and measure a model file, and store it as the next version of `name` (default: made of the file's name).
 
-    `labels` names the output's classes, one per line; `sample` holds an input to try the model with (.npz, .npy, JSON); `message`
-    is the reason, for the record. The same file, labels and sample under the same name are stored once.
-    A user's own class is given as `handler.py:ClassName`, with the files and folders it needs as `include`.
+    `labels` names the output's classes, one per line; `sample` holds an input to try the model with (.npz, .npy, JSON, or a picture,
+    sound or text where the version takes those); `processing` is a TOML file that declares what is done before and after the graph,
+    `preset` names one that many models share; `message` is the reason, for the record.
+    The same file, labels, sample and processing under the same name are stored once.
     Raises UsageError for a path that is no readable file, ImportRefused for what may not be imported.
     """
     from towline.serve.workers.local import LocalWorker
 
-    name = name or name_of(source)
-    if is_handler(str(source)):
-        _handler(source, labels, sample, tuple(map(Path, include)))
-    else:
-        _checked(source, labels, sample, include)
+    given = _checked(source, labels, sample, processing, preset)
+    name = name or name_from(given.model)
     with opened_store(home) as store:
         result, worker = import_into(
             store,
-            source,
+            given.model,
             name=name,
-            labels=Path(labels) if labels else None,
-            sample=Path(sample) if sample else None,
-            include=tuple(map(Path, include)),
+            labels=given.labels,
+            sample=given.sample,
+            processing=given.processing,
+            preset=given.preset,
             message=message,
             actor=current_actor(),
             start_worker=LocalWorker.start,
@@ -116,7 +131,8 @@ def import_into(
     number: int | None = None,
     labels: Path | None = None,
     sample: Path | None = None,
-    include: tuple[Path, ...] = (),
+    processing: Path | None = None,
+    preset: str = "",
     message: str = "",
     progress: Progress | None = None,
 ) -> tuple[ImportResult, LocalWorker | None]:
@@ -125,14 +141,7 @@ def import_into(
     Also returns the worker that has loaded a new version: it is the caller's to close or to serve with. None when nothing was added.
     """
     say = progress or _in_silence
-    if is_handler(str(source)):
-        from towline.app.importing_handler import import_handler_into
-
-        handler = _handler(source, labels, sample, include)
-        return import_handler_into(
-            store, handler, name=name, number=number, actor=actor, message=message, start_worker=start_worker, say=say
-        )
-    given = _checked(source, labels, sample, include)
+    given = _checked(source, labels, sample, processing, preset)
     name = check_model_name(name) if name is not None else name_from(given.model)
     with store.stage() as staged:
         say(f"Reading {given.model.name}")
@@ -157,27 +166,35 @@ def _import_new(
 ) -> tuple[ImportResult, LocalWorker | None]:
     with Inspection(copied.folder / copied.model_file) as inspection:
         # While another process reads the model, this one loads what the next steps need.
+        from towline.app.trying import requests_for
         from towline.convert.report import import_report
-        from towline.convert.version import build_version, draft_manifest
+        from towline.convert.version import build_version, draft_manifest, write_files, write_labels
         from towline.verify.golden import record_golden
-        from towline.verify.samples import load_sample
         from towline.verify.smoke import smoke_test
 
         inspected = inspection.result()
-    samples = [load_sample(given.sample, inspected.signature)] if given.sample else []
+    labels = read_labels(given.labels) if given.labels else None
+    prepared = _prepared(given, inspected, labels)
+    signature = prepared.outer if prepared else inspected.signature
+    requests = requests_for(signature, prepared.processing if prepared else None, given.sample)
+    if labels is not None:
+        write_labels(copied.folder, labels, inspected.signature)
+    if prepared is not None:
+        write_files(copied.folder, prepared)
     say("Loading it in a process of its own")
-    worker = loaded_by(start_worker, copied.folder, draft_manifest(copied, inspected))
+    worker = _loaded(start_worker, copied.folder, draft_manifest(copied, inspected, prepared, has_labels=labels is not None))
     try:
         say("Trying it: finite, repeatable, each row for itself?")
         smoked = smoke_test(
             worker,
-            inspected.signature,
-            samples=samples,
-            unnamed=inspected.unnamed,
+            signature,
+            samples=requests.tried,
+            heaviest=requests.heaviest,
+            unnamed=() if prepared else inspected.unnamed,
             memory_limit_bytes=memory().available_bytes or 0,
         )
-        goldens = record_golden(worker, smoked, samples=samples)
-        manifest = build_version(copied, inspected, smoked, goldens, labels=given.labels, tools=_tools(given))
+        goldens = record_golden(worker, smoked, samples=requests.golden)
+        manifest = build_version(copied, inspected, smoked, goldens, prepared=prepared, labels=labels, tools=_tools(given, prepared))
         draft = import_report("", copied.size_bytes, manifest, inspected, smoked.notes)
         before = store.numbers(name)
         more = {} if number is None else {"number": number}
@@ -191,20 +208,6 @@ def _import_new(
         worker.close()
         return ImportResult(version, report, existed=True), None
     return ImportResult(version, report, existed=False), worker
-
-
-def name_of(source: str | Path) -> str:
-    """The name that a source has when none is given: its file's, or a handler's class's."""
-    text = str(source)
-    return text.rpartition(":")[2] if is_handler(text) else name_from(Path(source))
-
-
-def _handler(source: str | Path, labels: str | Path | None, sample: str | Path | None, include: tuple[Path, ...]) -> HandlerSource:
-    from towline.app.importing_handler import handler_given
-
-    if labels is not None:
-        raise UsageError("A handler names the classes of its answers itself.", code="USAGE", field="labels", hint="Leave --labels out.")
-    return handler_given(str(source), include=include, sample=Path(sample) if sample else None)
 
 
 def name_from(model: Path) -> str:
@@ -221,16 +224,38 @@ def name_from(model: Path) -> str:
     return legal
 
 
-def _checked(source: str | Path, labels: str | Path | None, sample: str | Path | None, include: Sequence[str | Path] = ()) -> _Source:
+def _prepared(given: _Source, inspected: Inspected, labels: tuple[str, ...] | None) -> Prepared | None:
+    """The processing that was asked for, fitted to the graph."""
+    if given.processing is not None:
+        return prepare(read_declaration(given.processing), inspected.signature, labels)
+    if given.preset:
+        return prepare(
+            preset(given.preset, inspected.signature, inspected.makers, has_labels=labels is not None), inspected.signature, labels
+        )
+    return None
+
+
+def _checked(
+    source: str | Path,
+    labels: str | Path | None,
+    sample: str | Path | None,
+    processing: str | Path | None = None,
+    preset: str = "",
+) -> _Source:
     """The paths, once each is known to be a plain file that can be read: before a store is made or a folder staged."""
-    if include:
-        raise UsageError("Only a handler brings files along.", code="USAGE", field="include", hint="What a model needs lies beside it.")
-    given = _Source(Path(source), Path(labels) if labels else None, Path(sample) if sample else None)
+    if processing and preset:
+        raise UsageError("Both a processing file and a preset were given.", hint="A preset is a whole declaration: give one of the two.")
+    if preset and preset not in PRESETS:
+        raise UsageError(f"There is no preset '{clip(preset)}'.", code="NO_SUCH_PRESET", hint=f"There is: {', '.join(PRESETS)}.")
+    named = [Path(path) if path else None for path in (labels, sample, processing)]
+    given = _Source(Path(source), labels=named[0], sample=named[1], processing=named[2], preset=preset)
     check_file(given.model, "a model file")
     if given.labels is not None:
         check_file(given.labels, "a labels file")
     if given.sample is not None:
         check_file(given.sample, "a file with example inputs")
+    if given.processing is not None:
+        check_file(given.processing, "a processing declaration (TOML)")
     return given
 
 
@@ -242,7 +267,8 @@ def _existing(store: Store, name: str, number: int | None, copied: Copied, given
     manifest = version.manifest
     had = (version.path / manifest.labels).read_bytes() if manifest.labels else None
     has = encode_labels(read_labels(given.labels)) if given.labels else None
-    if had != has or manifest.origin.tools.get(SAMPLE) != given.sample_digest:
+    tools = manifest.origin.tools
+    if had != has or tools.get(_SAMPLE) != given.sample_digest or tools.get(_PROCESSING) != given.processing_digest:
         return None
     try:
         check_sealed(version.path, version.digest)
@@ -252,8 +278,7 @@ def _existing(store: Store, name: str, number: int | None, copied: Copied, given
     return version
 
 
-def loaded_by(start_worker: StartWorker, folder: Path, manifest: Manifest) -> LocalWorker:
-    """A worker that has loaded the staged version. Raises ImportRefused when its process dies of that."""
+def _loaded(start_worker: StartWorker, folder: Path, manifest: Manifest) -> LocalWorker:
     try:
         return start_worker(folder, manifest)
     except WorkerDied as death:
@@ -265,11 +290,20 @@ def loaded_by(start_worker: StartWorker, folder: Path, manifest: Manifest) -> Lo
         ) from death
 
 
-def _tools(given: _Source) -> dict[str, str]:
+def _tools(given: _Source, prepared: Prepared | None) -> dict[str, str]:
+    """What took part, and what it was given."""
     import importlib.metadata
 
-    tools = {"towline": towline.__version__, "onnxruntime": importlib.metadata.version("onnxruntime")}
-    return {**tools, SAMPLE: given.sample_digest} if given.sample_digest else tools
+    packages = ["onnxruntime", *_packages(prepared)]
+    tools = {"towline": towline.__version__, **{package: importlib.metadata.version(package) for package in packages}}
+    digests = {_SAMPLE: given.sample_digest, _PROCESSING: given.processing_digest}
+    return {**tools, **{name: digest for name, digest in digests.items() if digest}}
+
+
+def _packages(prepared: Prepared | None) -> list[str]:
+    """The libraries whose releases may change what processing reads."""
+    kinds = {step.kind for step in prepared.processing.before} if prepared else set()
+    return [package for kind, package in (("image", "pillow"), ("resample", "soxr"), ("text", "tokenizers")) if kind in kinds]
 
 
 def _in_silence(sentence: str) -> None:

@@ -7,35 +7,47 @@ from pathlib import Path
 import click
 
 from towline.cli.output import emit, emit_json, printable, say, say_next
-from towline.cli.params import NameParam, home_option, json_option, why_option
+from towline.cli.params import NameParam, home_option, json_option, labels_option, preset_option, processing_option, why_option
 
 
 @click.command("import")
 @click.argument("file")
 @click.option("--name", type=NameParam(), help="The model's name. Default: the file's name without .onnx.")
-@click.option("--labels", metavar="FILE", help="One label per line, or a JSON list: the names of the output's classes.")
-@click.option("--sample", metavar="FILE", help="Example inputs (.npz, .npy or JSON) to try the model with, and to keep as golden requests.")
+@labels_option
 @click.option(
-    "--include", "--model-file", "include", multiple=True, metavar="PATH", help="A file or folder that a handler needs. May be repeated."
+    "--sample",
+    metavar="FILE",
+    help="An example input (.npz, .npy, JSON; a picture, WAV or text) to try the model with, and to keep as golden requests.",
 )
+@processing_option
+@preset_option
 @why_option
 @home_option
 @json_option
 def command(
-    file: str, name: str | None, labels: str | None, sample: str | None, include: tuple[str, ...], why: str, home: str | None, as_json: bool
+    file: str,
+    name: str | None,
+    labels: str | None,
+    sample: str | None,
+    processing: str | None,
+    preset: str,
+    why: str,
+    home: str | None,
+    as_json: bool,
 ) -> None:
-    """Check and measure the model FILE, or the handler FILE.py:CLASS, in processes of their own, and store it as NAME's next version.
+    """Check and measure the model FILE in a process of its own, and store it as the next version of NAME.
 
-    The same file with the same labels and sample is stored once: importing it again names the version there is.
+    The same file with the same labels, sample and processing is stored once: importing it again names the version there is.
     """
     from towline.app.importing import import_model
 
     result = import_model(
-        file,
+        Path(file),
         name=name,
         labels=Path(labels) if labels else None,
         sample=Path(sample) if sample else None,
-        include=include,
+        processing=Path(processing) if processing else None,
+        preset=preset,
         message=why,
         home=home,
         progress=lambda sentence: say(f"  {printable(sentence)}"),

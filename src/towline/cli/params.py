@@ -13,6 +13,11 @@ from towline.core.refs import Ref, check_alias, check_model_name, parse_ref
 
 home_option = click.option("--home", metavar="DIR", help="The store's folder. Default: $TOWLINE_HOME, else the XDG data directory.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object with a versioned schema.")
+labels_option = click.option("--labels", metavar="FILE", help="One label per line, or a JSON list: the names of the output's classes.")
+processing_option = click.option(
+    "--processing", metavar="FILE", help="TOML that declares what is done before and after the graph: decode, resize, tokenize, top_k, …."
+)
+preset_option = click.option("--preset", metavar="NAME", default="", help="Processing that many models share: imagenet.")
 why_option = click.option("-m", "--why", metavar="TEXT", default="", help="The reason, for the record.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing.")
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")

@@ -11,7 +11,7 @@ import click
 
 from towline.app.home import find_settings
 from towline.app.options import ServeOptions
-from towline.cli.params import home_option
+from towline.cli.params import home_option, labels_option, preset_option, processing_option
 from towline.core.config import home_folder
 from towline.core.errors import UsageError
 
@@ -29,15 +29,20 @@ from towline.core.errors import UsageError
 @click.option("--isolation", metavar="process|none", help="Where a model runs: a process of its own (default), or this one.")
 @click.option("--device", metavar="NAME", help="Device to load on: cpu (default), cuda:0, ….")
 @click.option("--watch", multiple=True, metavar="DIR", help="Serve the numbered versions in DIR as they appear. May be repeated.")
+@labels_option
+@processing_option
+@preset_option
 @click.option("--cors-origins", metavar="ORIGINS", help="Origins of web pages that may use this server from a browser, or *.")
-@click.option(
-    "--include", "--model-file", "include", multiple=True, metavar="PATH", help="A file or folder that a handler needs. May be repeated."
-)
 @click.option("--insecure", is_flag=True, default=None, help="Allow listening beyond this machine without keys and TLS.")
 @click.option("--auth", metavar="auto|keys|off", help="Ask for keys: once one was made (auto, the default), always, or never.")
 @click.option("--force", is_flag=True, help="Load a version even when its measured memory does not fit.")
-def command(refs: tuple[str, ...], watch: tuple[str, ...], include: tuple[str, ...], force: bool, **flags: Any) -> int | None:
-    """Answer requests for model files and handlers (imported first), for versions such as digits:3, or for what the store deploys."""
+def command(
+    refs: tuple[str, ...], watch: tuple[str, ...], labels: str | None, processing: str | None, preset: str, force: bool, **flags: Any
+) -> int | None:
+    """Answer requests for model files (imported first), for versions such as digits:3, or for what the store deploys.
+
+    Labels, processing and preset are those of the one model file that is then named.
+    """
     loaded = find_settings(flags)
     options = ServeOptions(
         home=home_folder(loaded.settings, os.environ),
@@ -45,12 +50,23 @@ def command(refs: tuple[str, ...], watch: tuple[str, ...], include: tuple[str, .
         refs=refs,
         watch=tuple(_watched(folder) for folder in watch),
         force=force,
+        given=_given(refs, labels=labels, processing=processing, preset=preset),
         origin=loaded.origin,
-        include=tuple(map(Path, include)),
     )
     # By name: the rooms behind it are only loaded when something is to be served.
     code: int | None = importlib.import_module("towline.app.serve").serve_command(options)
     return code
+
+
+def _given(refs: tuple[str, ...], **given: str | None) -> dict[str, str]:
+    """What goes with the model file, paths made absolute; nothing for a version, which has its own sealed in."""
+    named = {name: value for name, value in given.items() if value}
+    if named and (len(refs) != 1 or not Path(refs[0]).is_file()):
+        raise UsageError(
+            f"--{next(iter(named))} goes with one model file, which is imported first.",
+            hint="Name one: towline serve model.onnx; or import each with its own: towline import.",
+        )
+    return {name: value if name == "preset" else str(Path(value).absolute()) for name, value in named.items()}
 
 
 def _watched(folder: str) -> Path:

@@ -98,6 +98,7 @@ def _inspect(path: Path) -> Inspected:
         custom_domains=tuple(sorted({function.domain for function in model.functions} - BUILT_IN_DOMAINS)),
         onnx_version=onnx.__version__,
         warnings=warnings,
+        makers=_makers(model),
     )
 
 
@@ -151,6 +152,11 @@ def _checked(path: Path, raw: bytes, *, has_external: bool) -> tuple[str, ...]:
     except shape_inference.InferenceError as error:
         return (f"The model's types or shapes contradict themselves: {wording.sentence(str(error), hidden=hidden)}",)
     return ()
+
+
+def _makers(model: onnx.ModelProto) -> dict[str, str]:
+    makers = {name: node.op_type for node in model.graph.node for name in node.output}
+    return {output.name: makers[output.name] for output in model.graph.output if output.name in makers}
 
 
 def _producer(model: onnx.ModelProto) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from towline.core.manifest import Signature
 
@@ -15,7 +15,7 @@ class Inspected:
     """Read from the graph, nothing run.
 
     `unnamed` are the symbols we gave to dims that the model leaves open without a name. `warnings` are sentences for the report.
-    `custom_domains` are operator domains that only model-local functions fill.
+    `makers` tells which operator makes each output. `custom_domains` are operator domains that only model-local functions fill.
     """
 
     signature: Signature
@@ -29,6 +29,7 @@ class Inspected:
     custom_domains: tuple[str, ...]
     onnx_version: str
     warnings: tuple[str, ...] = ()
+    makers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

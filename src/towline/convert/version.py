@@ -10,23 +10,28 @@ from typing import Protocol
 import numpy as np
 
 from towline.convert import wording
+from towline.convert.declaration import MAX_FILE_BYTES, refused
 from towline.convert.files import Copied
 from towline.convert.inspected import Inspected
-from towline.convert.labels import encode_labels, read_labels
+from towline.convert.labels import encode_labels
+from towline.convert.processing import Prepared
 from towline.core.cpu import cpu_kind
 from towline.core.errors import ImportRefused
 from towline.core.frames import encode_frame
 from towline.core.manifest import (
     DEFAULT_SIGNATURE,
+    TENSORS_SIGNATURE,
     Bound,
     Facts,
     Golden,
     Manifest,
     Measured,
     Origin,
+    Processing,
     Signature,
     encode_manifest,
 )
+from towline.core.plain_file import read_plain_file
 
 MANIFEST_NAME = "manifest.json"
 LABELS_NAME = "labels.txt"
@@ -50,12 +55,14 @@ class Findings(Protocol):
 RecordedGolden = tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray], Mapping[str, Bound]]
 
 
-def draft_manifest(copied: Copied, inspected: Inspected) -> Manifest:
+def draft_manifest(copied: Copied, inspected: Inspected, prepared: Prepared | None = None, *, has_labels: bool = False) -> Manifest:
     """A manifest good enough to load the staged model for its smoke test: not batchable, nothing measured, no golden requests."""
     return _manifest(
         copied,
         inspected,
-        signature=inspected.signature,
+        signature=prepared.outer if prepared else inspected.signature,
+        prepared=prepared,
+        labels=LABELS_NAME if has_labels else None,
         batchable=False,
         unbatchable_because="not tested yet",
         measured=Measured(cpu=cpu_kind(), deterministic=False, memory_loaded_bytes=0, memory_peak_bytes=0, max_batch=1),
@@ -69,36 +76,35 @@ def build_version(
     smoked: Findings,
     goldens: Sequence[RecordedGolden],
     *,
-    labels: Path | None = None,
+    prepared: Prepared | None = None,
+    labels: tuple[str, ...] | None = None,
     tools: Mapping[str, str] | None = None,
     training: Mapping[str, str | int | float | bool] | None = None,
     packages: Sequence[str] | None = None,
     parents: Sequence[str] = (),
 ) -> Manifest:
-    """Complete the staged folder `copied.folder`: golden frames, labels and, last, manifest.json. Nothing else may be added after.
+    """Complete the staged folder `copied.folder`: golden frames and, last, manifest.json. Nothing else may be added after.
 
+    `labels` are those that `write_labels` wrote.
     `goldens` are (request, response, bounds) as verify/golden.py records them; `tools` are names and versions of what took part,
     such as the engine. No time, user or host gets in: the same findings give the same digest.
     """
-    names = read_labels(labels) if labels else None
-    if names is not None:
-        _check_labels(names, smoked.signature)
-        write_new(copied.folder / LABELS_NAME, encode_labels(names))
     manifest = _manifest(
         copied,
         inspected,
         signature=smoked.signature,
+        prepared=prepared,
         batchable=smoked.batchable,
         unbatchable_because=smoked.unbatchable_because,
         measured=smoked.measured,
-        golden=write_golden(copied.folder, goldens),
-        labels=LABELS_NAME if names is not None else None,
+        golden=_write_golden(copied.folder, goldens),
+        labels=LABELS_NAME if labels is not None else None,
         tools=dict(tools or {}),
         training=dict(training) if training is not None else None,
         packages=tuple(packages) if packages is not None else None,
         parents=tuple(parents),
     )
-    write_new(copied.folder / MANIFEST_NAME, encode_manifest(manifest))
+    _write(copied.folder / MANIFEST_NAME, encode_manifest(manifest))
     return manifest
 
 
@@ -107,6 +113,7 @@ def _manifest(
     inspected: Inspected,
     *,
     signature: Signature,
+    prepared: Prepared | None,
     batchable: bool,
     unbatchable_because: str,
     measured: Measured,
@@ -121,7 +128,7 @@ def _manifest(
         format=1,
         engine=ENGINE,
         model_file=copied.model_file,
-        signatures={DEFAULT_SIGNATURE: signature},
+        signatures={DEFAULT_SIGNATURE: signature, **({TENSORS_SIGNATURE: inspected.signature} if prepared else {})},
         batchable=batchable,
         origin=Origin(
             format=f"onnx ir {inspected.ir_version}",
@@ -134,9 +141,24 @@ def _manifest(
         measured=measured,
         golden=golden,
         labels=labels,
+        processing=prepared.processing if prepared else Processing(),
         parents=parents,
         unbatchable_because=unbatchable_because,
     )
+
+
+def write_labels(folder: Path, labels: tuple[str, ...], signature: Signature) -> None:
+    """Put the labels into a staged folder. Raises ImportRefused when they are not as many as the graph has classes."""
+    _check_labels(labels, signature)
+    _write(folder / LABELS_NAME, encode_labels(labels))
+
+
+def write_files(folder: Path, prepared: Prepared) -> None:
+    """Copy the files that processing names into a staged folder, as fresh plain files."""
+    for name, source in prepared.files:
+        content = read_plain_file(source, MAX_FILE_BYTES, lambda what, path=source: refused(f"{path.name}: {what}"))  # type: ignore[misc]
+        (folder / name).parent.mkdir(mode=0o755, exist_ok=True)
+        _write(folder / name, content)
 
 
 def _check_labels(labels: tuple[str, ...], signature: Signature) -> None:
@@ -152,19 +174,18 @@ def _check_labels(labels: tuple[str, ...], signature: Signature) -> None:
     )
 
 
-def write_golden(folder: Path, goldens: Sequence[RecordedGolden]) -> tuple[Golden, ...]:
+def _write_golden(folder: Path, goldens: Sequence[RecordedGolden]) -> tuple[Golden, ...]:
     written = []
     if goldens:
         (folder / GOLDEN_FOLDER).mkdir(mode=0o755)
     for number, (request, response, bounds) in enumerate(goldens):
         names = f"{GOLDEN_FOLDER}/{number}-request.bin", f"{GOLDEN_FOLDER}/{number}-response.bin"
         for name, tensors in zip(names, (request, response), strict=True):
-            write_new(folder / name, encode_frame(dict(tensors)))
+            _write(folder / name, encode_frame(dict(tensors)))
         written.append(Golden(*names, {name: bounds[name] for name in sorted(bounds)}))
     return tuple(written)
 
 
-def write_new(path: Path, content: bytes) -> None:
-    """Write a file that did not exist before."""
+def _write(path: Path, content: bytes) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), "wb") as file:
         file.write(content)

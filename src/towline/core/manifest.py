@@ -10,6 +10,8 @@ from towline.core.errors import VersionError
 
 FORMAT = 1
 DEFAULT_SIGNATURE = "serving_default"
+# Beside it, where processing is declared: the bare graph.
+TENSORS_SIGNATURE = "tensors"
 
 
 class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,15 +66,21 @@ class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One declared step of processing around the graph."""
+    """One declared step of processing around the graph, with every setting spelled out (core/steps.py)."""
 
     kind: str
-    settings: dict[str, str | int | float | bool | list[float]] = {}
+    settings: dict[str, str | int | float | bool | list[str | float]] = {}
 
 
 class Processing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the worker does before and after the graph. `fused`: they are operators of the model file itself, and kept for the record."""
+
     before: tuple[Step, ...] = ()
     after: tuple[Step, ...] = ()
+    fused: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.before or self.after)
 
 
 class Handler(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,6 +136,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The default signature's name, then the others by name. Front and worker tell signatures by their place in it."""
         names = sorted(self.signatures)
         return tuple(sorted(names, key=lambda name: name != DEFAULT_SIGNATURE))
+
+    def bare(self) -> Manifest:
+        """The graph alone, without what is declared around it."""
+        return msgspec.structs.replace(self, signatures={DEFAULT_SIGNATURE: self.signatures[TENSORS_SIGNATURE]}, processing=Processing())
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

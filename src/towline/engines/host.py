@@ -56,7 +56,7 @@ class Host:
 
     def work(self) -> None:
         """Never returns: the process ends when the front closes its end, or by a signal."""
-        threading.Thread(target=self._answer_control, daemon=True, name="towline-control").start()
+        threading.Thread(target=self._answer_control, daemon=True).start()
         # The main thread is the first inference thread: a tiny model's batch is received, run and answered without a hop.
         self._started.wait()
         self._run_batches()
@@ -113,7 +113,8 @@ class Host:
         self._readers = [FrameReader(arena.inputs, slot * size, size) for slot in range(slots)]
         self._writers = [FrameWriter(arena.outputs, slot * size, size) for slot in range(slots)]
         self._turns = Turns(slots)
-        self._session = self._engine.load(folder, self._manifest, EngineOptions(device=message["device"], max_answer_bytes=size))
+        options = EngineOptions(device=message["device"], max_answer_bytes=size)
+        self._session = load_session(self._engine, folder, self._manifest, options)
         settle_collector()
         return {"memory_bytes": memory_bytes()}
 
@@ -127,7 +128,7 @@ class Host:
         while self._threads < threads:
             self._threads += 1
             if self._started.is_set():
-                threading.Thread(target=self._run_batches, daemon=True, name="towline-run").start()
+                threading.Thread(target=self._run_batches, daemon=True).start()
             self._started.set()
         return {"threads": self._threads, "memory_bytes": memory_bytes()}
 
@@ -219,15 +220,21 @@ def load_engine(name: str) -> Engine:
         from towline.engines.onnxruntime import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine()
-    if name == "python":
-        from towline.engines.python import PythonEngine
-
-        return PythonEngine()
     for entry in importlib.metadata.entry_points(group="towline.engines"):
         if entry.name == name:
             engine: Engine = entry.load()()
             return engine
     raise MissingExtra(f"No engine named '{name}' is installed.", hint=f"Try: pip install 'towline[{name}]'")
+
+
+def load_session(engine: Engine, folder: Path, manifest: Manifest, options: EngineOptions) -> Session:
+    """Load a version with `engine`, and with what its manifest declares to be done before and after the graph."""
+    if not manifest.processing:
+        return engine.load(folder, manifest, options)
+    # Late: most versions declare none.
+    from towline.engines.processing.session import load_processed
+
+    return load_processed(engine, folder, manifest, options)
 
 
 def fork_server(end: socket.socket) -> None:

@@ -23,7 +23,7 @@ from towline.serve.contract import Route
 from towline.serve.dataplane import ServingPlane
 from towline.serve.lanes import Lanes, ProcessLanes
 from towline.serve.memory import available_memory_bytes
-from towline.serve.protocols import generate, grpcweb, health, openinference, simple, tfserving
+from towline.serve.protocols import grpcweb, health, openinference, simple, tfserving
 from towline.serve.protocols.gate import Gate
 from towline.serve.protocols.graphql import routes as graphql
 from towline.serve.protocols.http import protocol_for
@@ -113,7 +113,7 @@ class Front:
 
     def _routes(self, parts: Parts) -> RouteTable:
         limits = self._request_limits()
-        protocols = (tfserving, generate, openinference, simple)
+        protocols = (tfserving, openinference, simple)
         own = [route for protocol in protocols for route in protocol.routes(self.plane, limits)]
         more = parts.routes(self.plane, limits) if parts.routes else ()
         asked = graphql.routes(self.plane, limits, parts.figures)

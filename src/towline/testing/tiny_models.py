@@ -151,6 +151,55 @@ def embedding(*, rows: int = 2) -> bytes:
     return _model([_node("Gather", ["table", "ids"], ["y"])], [("ids", "int64", ("N",))], [("y", "float32", ("N", 3))], {"table": table})
 
 
+def mean_colour(*, height: int | str = 8, width: int | str = 8, layout: str = "NCHW", dtype: str = "float32") -> bytes:
+    """x [N, 3, height, width] (or NHWC) -> logits float32 [N, 3]: the mean of each channel; which colour a picture mostly has."""
+    sides: dict[str, int | str] = {"N": "N", "C": 3, "H": height, "W": width}
+    axes = [layout.index("H"), layout.index("W")]
+    nodes = [_node("Cast", ["x"], ["f"], to=1), _node("ReduceMean", ["f"], ["logits"], axes=axes, keepdims=0)]
+    return _model(nodes, [("x", dtype, [sides[axis] for axis in layout])], [("logits", "float32", ("N", 3))])
+
+
+def loudness(*, samples: int | str = "T") -> bytes:
+    """x float32 [N, samples] -> y float32 [N, 1]: the mean of the squares."""
+    nodes = [_node("Mul", ["x", "x"], ["squares"]), _node("ReduceMean", ["squares"], ["y"], axes=[1], keepdims=1)]
+    return _model(nodes, [("x", "float32", ("N", samples))], [("y", "float32", ("N", 1))])
+
+
+def mel_profile(*, mels: int = 16) -> bytes:
+    """x float32 [N, mels, T] -> y float32 [N, mels]: the mean of each band over time; the greatest tells how high a tone is."""
+    nodes = [_node("ReduceMean", ["x"], ["y"], axes=[2], keepdims=0)]
+    return _model(nodes, [("x", "float32", ("N", mels, "T"))], [("y", "float32", ("N", mels))])
+
+
+def bag_of_tokens(*, vocabulary: int = 64, classes: int = 4, masked: bool = True, seed: int = 0) -> bytes:
+    """input_ids int64 [N, T] (and attention_mask) -> logits float32 [N, classes]: the sum of a vector per token.
+
+    Not `masked`, the tokens that pad count like any other: padding changes the answer.
+    """
+    table = np.random.default_rng(seed).normal(0, 1, (vocabulary, classes)).astype(np.float32)
+    nodes = [_node("Gather", ["table", "input_ids"], ["vectors"])]
+    inputs: list[tuple[str, str, Sequence[int | str]]] = [("input_ids", "int64", ("N", "T"))]
+    weights: dict[str, np.ndarray] = {"table": table, "axis": np.array([1], np.int64)}
+    last = "vectors"
+    if masked:
+        inputs.append(("attention_mask", "int64", ("N", "T")))
+        weights["two"] = np.array([2], np.int64)
+        nodes += [
+            _node("Cast", ["attention_mask"], ["floats"], to=1),
+            _node("Unsqueeze", ["floats", "two"], ["weights"]),
+            _node("Mul", ["vectors", "weights"], ["kept"]),
+        ]
+        last = "kept"
+    nodes.append(_node("ReduceSum", [last, "axis"], ["logits"], keepdims=0))
+    return _model(nodes, inputs, [("logits", "float32", ("N", classes))], weights)
+
+
+def linear(*, features: int) -> bytes:
+    """x float32 [N, features] -> y float32 [N, 1]: the sum of the features, each times its place from 1."""
+    weights = {"w": np.arange(1, features + 1, dtype=np.float32)[:, None]}
+    return _model([_node("MatMul", ["x", "w"], ["y"])], [("x", "float32", ("N", features))], [("y", "float32", ("N", 1))], weights)
+
+
 def random_noise() -> bytes:
     """x float32 [N, 2] -> y = x + noise, different at each run."""
     nodes = [_node("RandomNormalLike", ["x"], ["noise"]), _node("Add", ["x", "noise"], ["y"])]

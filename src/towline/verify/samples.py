@@ -21,15 +21,19 @@ from towline.core.plain_file import read_plain_file
 MAX_SAMPLE_BYTES = 256 << 20
 MAX_ARRAYS = 1024
 MAX_HEADER_BYTES = 10_000
+_ARRAYS = (".npz", ".npy", ".json")
 _HINT = 'A sample is a .npz with one array per input, a .npy, or JSON: {"inputs": {"x": [[…]]}}.'
 
 
 def load_sample(path: Path, signature: Signature) -> dict[str, np.ndarray]:
     """One request from a file: arrays by input name, or a single array for a model with one input.
 
+    For a model with one input of strings any other file is one such string: a picture, a sound, a text.
     Floats and integers are cast where nothing is lost but precision. Raises ImportRefused that names what does not fit.
     """
     raw = read_plain_file(path, MAX_SAMPLE_BYTES, _refused)
+    if len(signature.inputs) == 1 and signature.inputs[0].dtype == "string" and path.suffix.lower() not in _ARRAYS:
+        return fitted([raw], signature)
     readers = {b"PK\x03\x04": _npz, b"\x93NUM": _npy_alone}
     given = readers.get(raw[:4], _json)(raw)
     return fitted(given, signature)

@@ -67,6 +67,7 @@ def smoke_test(
     signature: Signature,
     *,
     samples: Sequence[Mapping[str, np.ndarray]] = (),
+    heaviest: Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
     max_batch: int = 256,
     unnamed: Collection[str] = (),
@@ -76,12 +77,13 @@ def smoke_test(
     run_timeout_s: float = 60.0,
     clock: Clock | None = None,
 ) -> Smoked:
-    """Test a version that `runner` has loaded and not yet run. `samples` fit the signature (samples.py) and are used before random inputs.
+    """Test a version that `runner` has loaded and not yet run. `samples` fit the signature (samples.py) and are used before random inputs;
+    `heaviest` is a request that takes as much memory as one may.
 
     Raises ImportRefused when the engine refuses every input tried, dies, or does not answer in `run_timeout_s`.
     """
     options = Options(seed, max_batch, budget_s, run_timeout_s, empty_worker_bytes, memory_limit_bytes, tuple(unnamed))
-    return _Test(Guarded(runner, run_timeout_s), options, clock or SystemClock()).run(signature, samples)
+    return _Test(Guarded(runner, run_timeout_s), options, clock or SystemClock()).run(signature, samples, heaviest)
 
 
 class _Test:
@@ -93,13 +95,17 @@ class _Test:
         self._started_s = clock.monotonic()
         self._notes: list[str] = []
 
-    def run(self, signature: Signature, samples: Sequence[Mapping[str, np.ndarray]]) -> Smoked:
+    def run(
+        self, signature: Signature, samples: Sequence[Mapping[str, np.ndarray]], heaviest: Mapping[str, np.ndarray] | None = None
+    ) -> Smoked:
         loaded_bytes = self._runner.memory_bytes()
         recipe, request, answer = self._first_answer(signature, samples)
         run_s, gaps = self._repeat(request, answer)
         finite = self._note_values(answer)
         recipe, gaps, because = self._rowwise(recipe, gaps, answer, run_s)
         max_batch = self._climb(recipe, run_s, loaded_bytes)
+        if heaviest is not None:
+            self._weigh(heaviest)
         measured = Measured(
             cpu=cpu_kind(),
             deterministic=is_deterministic(gaps.values()),
@@ -212,6 +218,13 @@ class _Test:
                 break
             reached, last_s = size, self._clock.monotonic() - before_s
         return reached
+
+    def _weigh(self, heaviest: Mapping[str, np.ndarray]) -> None:
+        """Run the request that needs the most memory, so that the peak knows it."""
+        try:
+            self._runner.run(heaviest)
+        except EngineError as error:
+            self._notes.append(f"The largest input that is allowed could not be tried, so its memory is not counted: {error.message}")
 
     def _too_much(self, peak_bytes: int) -> bool:
         return 0 < self._options.memory_limit_bytes < peak_bytes

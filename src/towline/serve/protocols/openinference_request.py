@@ -16,7 +16,7 @@ from towline.core.errors import InvalidRequest
 from towline.core.inference import Request
 from towline.core.manifest import TensorSpec
 from towline.core.refs import clip
-from towline.serve.codecs import binary, check, exact, json, nested, numbers
+from towline.serve.codecs import binary, check, exact, json, nested
 from towline.serve.codecs.check import MAX_DIM, InputCheck, Limits
 from towline.serve.contract import Served
 
@@ -84,11 +84,16 @@ class Asked:
 
 
 class InferCodec:
-    """Decodes infer requests for one version's default signature; built once per slot."""
+    """Decodes infer requests for one signature of a version; built once per slot."""
 
-    def __init__(self, served: Served, limits: Limits) -> None:
-        self._signature = served.signature()
+    def __init__(self, served: Served, limits: Limits, name: str = "") -> None:
+        self._signature = served.signature(name)
+        self._name = "" if self._signature is served.signature() else name
+        self._served = served
         self._limits = limits
+        # The protocol knows no signatures: the names of its inputs tell which one a request means.
+        self._by_inputs = {frozenset(spec.name for spec in one.inputs): name for name, one in served.manifest.signatures.items()}
+        self._has_choice = len(served.manifest.signatures) > 1
         self._check = InputCheck(self._signature, limits)
         self._specs = {spec.name: spec for spec in self._signature.inputs}
         self._flat = {name: json.decoder(_flat_type(spec)) for name, spec in self._specs.items()}
@@ -104,9 +109,10 @@ class InferCodec:
         head = body if size == len(body) else body[:size]
         parsed = _parse(head)
         parameters = checked_parameters(parsed.parameters, "parameters")
-        arrays, rows = self._arrays(parsed.inputs, memoryview(body)[size:])
+        codec = self.meant(parsed.inputs, parameters)
+        arrays, rows = codec._arrays(parsed.inputs, memoryview(body)[size:])
         as_binary = _flag(parameters, "binary_data_output", "parameters")
-        return self.asked(arrays, rows, parameters, parsed.id or "", parsed.outputs or [], deadline, received_s, as_binary=as_binary)
+        return codec.asked(arrays, rows, parameters, parsed.id or "", parsed.outputs or [], deadline, received_s, as_binary=as_binary)
 
     def asked(
         self,
@@ -127,8 +133,21 @@ class InferCodec:
             deadline = until if deadline is None else min(deadline, until)
         wanted = self._wanted(outputs, as_binary)
         names = tuple(output.name for output in wanted) if outputs else ()
-        request = Request(arrays, rows, deadline, _checked_id(id), _number(parameters, "priority", MAX_PRIORITY), names)
+        priority = _number(parameters, "priority", MAX_PRIORITY)
+        request = Request(arrays, rows, deadline, _checked_id(id), priority, names, self._name)
         return Asked(request, wanted, self._check.has_batch)
+
+    def meant(self, inputs: Sequence[Tensor], parameters: dict[str, Any]) -> InferCodec:
+        """The codec of the signature that a request names, or whose inputs it names exactly; else this one."""
+        if not self._has_choice:
+            return self
+        name = parameters.get("signature_name", "")
+        if not isinstance(name, str):
+            raise InvalidRequest("'signature_name' must be text.", code="WRONG_TYPE", field="parameters.signature_name")
+        names = {given.name for given in inputs}
+        if not name and names != set(self._specs):
+            name = self._by_inputs.get(frozenset(names), "")
+        return codec_for(self._served, self._limits, name) if name else self
 
     def check_inputs(self, inputs: Sequence[Tensor]) -> int:
         """Names, datatypes and shapes, before any data is read; returns the rows."""
@@ -172,10 +191,6 @@ class InferCodec:
         count = check.element_count(shape)
         if spec.dtype == "string":
             check.check_string_count(count, self._limits, field)
-        if len(raw) >= numbers.MIN_BYTES and numbers.FloatReader.takes(spec) and not _NESTED.match(raw):
-            array = numbers.FloatReader(spec, ()).read(raw)
-            if array is not None and array.size == count:
-                return array.reshape(shape)
         decode = self._nested[spec.name] if _NESTED.match(raw) else self._flat[spec.name]
         try:
             if decode is None:
@@ -243,10 +258,13 @@ class InferCodec:
         return tuple(wanted)
 
 
-def codec_for(served: Served, limits: Limits) -> InferCodec:
-    codec: InferCodec | None = served.codecs.get("openinference")
+def codec_for(served: Served, limits: Limits, name: str = "") -> InferCodec:
+    """The codec of the named signature; without a name that of the default one, which finds the others."""
+    key = ("openinference", name) if name else "openinference"
+    codec: InferCodec | None = served.codecs.get(key)
     if codec is None:
-        codec = served.codecs["openinference"] = InferCodec(served, limits)
+        codec = InferCodec(served, limits, name)
+        served.codecs[key] = codec
     return codec
 
 

@@ -92,20 +92,12 @@ class LocalWorker:
         self.pid = 0
         self._empty_bytes = 0
         self._peak_bytes = 0
+        self._counts_anew = False
 
     @classmethod
-    def start(
-        cls,
-        folder: Path,
-        manifest: Manifest,
-        *,
-        device: str = "cpu",
-        timeout_s: float = 120.0,
-        arena_size: ArenaSize = _DEFAULT_ARENA,
-        **options: Any,
-    ) -> LocalWorker:
+    def start(cls, folder: Path, manifest: Manifest, *, device: str = "cpu", timeout_s: float = 120.0, **options: Any) -> LocalWorker:
         """A worker that has loaded `folder` as `manifest` describes it. Raises VersionError, WorkerDied or DeadlineExceeded."""
-        worker = cls(manifest.engine, arena_size=arena_size.fitting(manifest), **options)
+        worker = cls(manifest.engine, **options)
         try:
             worker._load(folder, manifest, device, timeout_s)
         except BaseException:
@@ -124,6 +116,7 @@ class LocalWorker:
         finally:
             os.close(inputs_fd)
         self._ask({"do": "start", "threads": 1}, (), timeout_s)
+        self._counts_anew = self._count_anew()
 
     # The Runner contract of verify/
 
@@ -137,7 +130,7 @@ class LocalWorker:
         if len(message) != BATCH.size:
             raise self._death()
         _, what, argument = BATCH.unpack(message)
-        self._peak_bytes = max(self._peak_bytes, self._resident_bytes())
+        self._peak_bytes = max(self._peak_bytes, self._high_water_bytes())
         if what != DONE:
             raise error_from(json.loads(self._arena.outputs[: min(argument, MAX_ERROR_BYTES)]), EngineError)
         outputs = read_frame(self._arena.outputs, 0, self._arena.slot_bytes)
@@ -157,6 +150,24 @@ class LocalWorker:
         except OSError:
             return self._empty_bytes
         return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+
+    def _high_water_bytes(self) -> int:
+        """The most that was resident since the version was loaded, also in the middle of a run: a picture is decoded and forgotten."""
+        now = self._resident_bytes()
+        try:
+            status = dict(line.split(":", 1) for line in Path(f"/proc/{self.pid}/status").read_text().splitlines())
+            most, file, shared = (int(status[name].split()[0]) * 1024 for name in ("VmHWM", "RssFile", "RssShmem"))
+        except (OSError, KeyError, ValueError):
+            return now
+        return max(now, most - file - shared) if self._counts_anew else now
+
+    def _count_anew(self) -> bool:
+        """Forget the peak of loading, which is over. False where the system does not allow it."""
+        try:
+            Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+        except OSError:
+            return False
+        return True
 
     # Talk
 

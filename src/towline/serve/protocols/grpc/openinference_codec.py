@@ -37,6 +37,7 @@ def decode(message: Any, codec: InferCodec, limits: Limits, deadline: float | No
     """What a ModelInferRequest asks for, and whether its tensors came raw. Raises InvalidRequest."""
     inputs, raws = message.inputs, message.raw_input_contents
     parameters = checked_parameters(_plain(message.parameters), "parameters")
+    codec = codec.meant(inputs, parameters)
     rows = codec.check_inputs(inputs)
     for index, given in enumerate(inputs):
         if given.parameters:

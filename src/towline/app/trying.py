@@ -1,0 +1,38 @@
+"""Which requests an import tries a version with: the user's sample, made ones where declared processing reads encoded inputs, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from towline.core.manifest import Processing, Signature
+from towline.core.steps import read_steps
+from towline.verify.encoded import encoded_inputs, with_rows
+from towline.verify.samples import load_sample
+
+_Request = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Requests:
+    """`tried` are run first, and values for batches drawn from them; none: random ones are made. `golden` are kept with the version."""
+
+    tried: tuple[_Request, ...] = ()
+    golden: tuple[_Request, ...] = ()
+    heaviest: _Request | None = None
+
+
+def requests_for(signature: Signature, processing: Processing | None, sample: Path | None) -> Requests:
+    """Raises ImportRefused for a sample that does not fit the signature."""
+    own = load_sample(sample, signature) if sample is not None else None
+    if not processing or not processing.before:
+        return Requests(*(((own,), (own,)) if own is not None else ()))
+    chains, _ = read_steps(processing)
+    made = encoded_inputs(chains, signature)
+    if own is None:
+        return Requests((made.pattern,), (*made.singles, made.pattern), made.heaviest)
+    # One picture of the user's shows nothing about batches: the made ones stand beside it.
+    return Requests((with_rows(own, made.pattern),), (own, *made.singles), made.heaviest)

@@ -12,7 +12,6 @@ import fcntl
 import json
 import logging
 import os
-import select
 import socket
 import sys
 import time
@@ -23,6 +22,8 @@ from typing import Any
 
 from towline.app.desired import deployment_for, desired_models
 from towline.app.importing import import_into, name_from
+from towline.app.inbox import Inbox, Letter
+from towline.app.model_control import ModelControl, Rules
 from towline.app.spawning import ForkedWorkers
 from towline.app.watching import Watcher
 from towline.core import channel
@@ -32,6 +33,7 @@ from towline.core.event import Event
 from towline.core.process import become, ignore_signals_of_the_terminal
 from towline.core.refs import parse_ref
 from towline.core.store import Store
+from towline.core.version import Version
 from towline.store.sqlite import open_store
 
 log = logging.getLogger("towline.controller")
@@ -44,14 +46,17 @@ _ACTOR = "server"
 
 class Controller:
     def __init__(self, end: socket.socket, wish: dict[str, Any], store: Store, *, is_successor: bool) -> None:
-        self._end = end
+        self._inbox = Inbox(end)
         self._wish = wish
         self._store = store
         self._clock = SystemClock()
-        self._workers = ForkedWorkers(end, wish["max_request_bytes"])
-        # None: everything the store deploys.
-        self._names: set[str] | None = set() if wish["refs"] or wish["watch"] else None
-        self._watchers = [Watcher(Path(folder), store, self._import) for folder in wish["watch"]]
+        self._workers = ForkedWorkers(self._inbox, wish["max_request_bytes"])
+        # None: everything the store deploys, so that what clients loaded is there again after a restart.
+        has_wishes = wish["refs"] or wish["watch"]
+        self._names: set[str] | None = set() if has_wishes and wish["model_control"] == "none" else None
+        self._watchers = {Path(folder).name: Watcher(Path(folder), store, self._import) for folder in wish["watch"]}
+        rules = Rules(wish["load_timeout_s"], lambda: {Path(folder).name: folder for folder in wish["watch"]})
+        self._control = ModelControl(store, self._send, self._import_sent, rules, self._clock)
         self._is_successor = is_successor
         # Everything the command line named is there.
         self._is_complete = False
@@ -71,11 +76,15 @@ class Controller:
             if self._watchers and self._clock.monotonic() >= next_watch_s:
                 self._guarded(self._watch)
                 next_watch_s = self._clock.monotonic() + _WATCH_S
+            self._control.step()
             self._guarded(self._publish)
+            self._control.keep_time()
             while self._workers.kept:
                 self._heed(self._workers.kept.pop(0))
-            readable, _, _ = select.select([self._end], [], [], _POLL_S)
-            if readable and not self._listen():
+            letter = self._inbox.receive(_POLL_S)
+            if letter is not None:
+                self._heed(letter)
+            elif self._inbox.is_closed:
                 return
 
     def _guarded(self, work: Callable[[], None]) -> None:
@@ -99,7 +108,12 @@ class Controller:
         is_deployed = any(one.name == name for one in self._store.deployments())
         if is_deployed and self._names is not None:
             self._names.add(name)
-        return is_deployed
+        return is_deployed or self._was_unloaded(name)
+
+    def _was_unloaded(self, name: str) -> bool:
+        """Since this server started: a client did that, and was told so."""
+        removals = self._store.events(name=name, kind="deployment.removed", limit=1)
+        return any(event.at_s >= self._wish["started_s"] for event in removals)
 
     def _deploy(self, ref: str) -> None:
         """A file is imported first; a ref must exist. Either becomes a deployment, so that `towline serve` alone serves it again."""
@@ -109,7 +123,25 @@ class Controller:
         version = self._store.version(parse_ref(ref))
         self._wants(deployment_for(parse_ref(ref), version))
 
+    def _import_sent(self, source: Path, name: str, number: int, actor: str) -> None:
+        """What a client sent. Not published: a worker that no table needs would be let go of, and the one that needs it comes next."""
+        self._bring_in(source, name, number, actor=actor)
+
     def _import(self, source: Path, name: str | None, number: int | None, given: Mapping[str, str] = MappingProxyType({})) -> None:
+        version = self._bring_in(source, name, number, given)
+        if number is None:
+            self._wants(deployment_for(parse_ref(version.name), version))
+        self._publish()
+
+    def _bring_in(
+        self,
+        source: Path,
+        name: str | None,
+        number: int | None,
+        given: Mapping[str, str] = MappingProxyType({}),
+        *,
+        actor: str = _ACTOR,
+    ) -> Version:
         """Import a file through a worker that the front takes over when it is new. `given` goes with it: labels, processing, preset."""
         result, worker = import_into(
             self._store,
@@ -119,15 +151,13 @@ class Controller:
             labels=_path(given.get("labels")),
             processing=_path(given.get("processing")),
             preset=given.get("preset", ""),
-            actor=_ACTOR,
+            actor=actor,
             start_worker=self._workers.start,
             progress=_progress,
         )
-        if number is None:
-            self._wants(deployment_for(parse_ref(result.version.name), result.version))
         if worker is not None:
             self._workers.hand_over(worker, result.version.digest)
-        self._publish()
+        return result.version
 
     def _wants(self, deployment: Any) -> None:
         existing = {one.name: one for one in self._store.deployments()}
@@ -139,18 +169,20 @@ class Controller:
             self._names.add(deployment.name)
 
     def _watch(self) -> None:
-        for watcher in self._watchers:
+        for watcher in self._watchers.values():
             deployment = watcher.look()
             if deployment is not None:
                 self._wants(deployment)
 
     def _publish(self) -> None:
         """Tell the front what to serve, when the store changed and the answer is another one."""
-        seen = self._store.change_token(), self._names and frozenset(self._names), self._is_complete
+        trial = self._control.trial
+        seen = self._store.change_token(), self._names and frozenset(self._names), self._is_complete, trial
         if seen == self._seen:
             return
-        models = desired_models(self._store, self._names)
-        table = {"to": "front", "do": "table", "models": models, "complete": self._is_complete}
+        models = desired_models(self._store, self._names, trial)
+        stored = list(self._store.names())
+        table = {"to": "front", "do": "table", "models": models, "stored": stored, "complete": self._is_complete}
         if table != self._sent:
             self._send(table)
             self._sent = table
@@ -158,28 +190,25 @@ class Controller:
 
     # What the front tells
 
-    def _listen(self) -> bool:
-        """Deal with one message; False when the supervisor is gone."""
-        received = channel.receive(self._end)
-        if received is None:
-            return False
-        message, descriptors = received
-        for descriptor in descriptors:
-            os.close(descriptor)
-        self._heed(message)
-        return True
-
-    def _heed(self, message: dict[str, Any]) -> None:
+    def _heed(self, letter: Letter) -> None:
+        message, descriptors = letter
         match message.get("do"):
+            case "control":
+                self._control.take(message, descriptors)
+                return
             case "event":
                 self._record(message)
             case "state":
                 self._guarded(lambda: self._state.write(message["models"]))
+                if self._sent is not None and self._seen is not None and self._seen[-1] == self._control.trial:
+                    self._control.look(message["models"], self._sent["models"])
             case "exited":
                 self._workers.remember(message)
             case "front-started":
                 # It has nothing yet; the supervisor gives it the last table, this one is for what changed since.
                 self._seen, self._sent = None, None
+        for descriptor in descriptors:
+            os.close(descriptor)
 
     def _record(self, message: dict[str, Any]) -> None:
         event = Event(
@@ -192,7 +221,7 @@ class Controller:
             log.error("event %s of %s could not be stored: %s", event.kind, event.name, error)
 
     def _send(self, message: dict[str, Any]) -> None:
-        channel.send(self._end, message)
+        self._inbox.send(message)
 
 
 class StateFile:

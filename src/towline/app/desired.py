@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from towline.core.deployment import Deployment, Policy, chosen_numbers
@@ -20,12 +21,18 @@ def deployment_for(ref: Ref, version: Version) -> Deployment:
     return Deployment(version.name, Policy("latest"))
 
 
-def desired_models(store: Store, names: set[str] | None) -> list[dict[str, Any]]:
-    """One entry per deployment (of `names`, or all), with the versions that exist now. Plain JSON."""
+def desired_models(
+    store: Store, names: Collection[str] | None, trial: Mapping[str, Deployment | None] | None = None
+) -> list[dict[str, Any]]:
+    """One entry per deployment (of `names`, or all), with the versions that exist now. Plain JSON.
+
+    `trial` stands in for deployments that are not written down yet; None in it is one that is tried to do without.
+    """
     aliases = store.aliases()
     models = []
-    for deployment in store.deployments():
-        if names is not None and deployment.name not in names:
+    deployments = {one.name: one for one in store.deployments() if names is None or one.name in names}
+    for _, deployment in sorted({**deployments, **(trial or {})}.items()):
+        if deployment is None:
             continue
         existing = store.numbers(deployment.name)
         labels = {label: number for label, number in deployment.labels.items() if number in existing}

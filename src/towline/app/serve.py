@@ -76,6 +76,8 @@ def _commands(options: ServeOptions, at: Addresses) -> Commands:
         "device": options.device,
         "max_request_bytes": options.settings.max_request_bytes,
         "load_timeout_s": options.settings.load_timeout_s,
+        "model_control": options.settings.model_control,
+        "started_s": time.time(),
     }
     return Commands(
         front=[*python, "towline.app.front", "{channel}", "{listener}", settings, "force" if options.force else "fit", "{launch}"],

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from towline.core import channel
+from towline.app.inbox import Inbox, Letter
 from towline.core.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -18,16 +17,16 @@ if TYPE_CHECKING:
 
 
 class ForkedWorkers:
-    """`start` has the supervisor's fork server make a worker. `end` is the controller's channel to the supervisor.
+    """`start` has the supervisor's fork server make a worker. `inbox` is the controller's channel to the supervisor.
 
     While a worker is waited for, messages that are not about its end are kept for the controller's loop (`kept`).
     """
 
-    def __init__(self, end: socket.socket, max_request_bytes: int) -> None:
-        self._end = end
+    def __init__(self, inbox: Inbox, max_request_bytes: int) -> None:
+        self._inbox = inbox
         self._max_request_bytes = max_request_bytes
         self._exits: dict[int, dict[str, Any]] = {}
-        self.kept: list[dict[str, Any]] = []
+        self.kept: list[Letter] = []
 
     def start(self, folder: Path, manifest: Manifest, *, device: str = "cpu", timeout_s: float = 120.0) -> LocalWorker:
         # Loaded when a worker is needed: a server that only serves what it has never pays for it.
@@ -42,7 +41,7 @@ class ForkedWorkers:
         given = worker.hand_over()
         message = {"to": "front", "do": "adopt", "digest": digest, "pid": given.pid, "slots": given.slots, "slot_bytes": given.slot_bytes}
         try:
-            channel.send(self._end, message, given.descriptors)
+            self._inbox.send(message, tuple(given.descriptors))
         finally:
             for descriptor in given.descriptors:
                 os.close(descriptor)
@@ -54,28 +53,22 @@ class ForkedWorkers:
             del self._exits[next(iter(self._exits))]
 
     def _spawn(self, engine: str, link: socket.socket, control: socket.socket) -> ForkedProcess:
-        channel.send(self._end, {"to": "supervisor", "do": "spawn", "engine": engine}, (link.fileno(), control.fileno()))
+        self._inbox.send({"to": "supervisor", "do": "spawn", "engine": engine}, (link.fileno(), control.fileno()))
         return ForkedProcess(self._exit_of, self._kill)
 
     def _kill(self, pid: int) -> None:
-        channel.send(self._end, {"to": "supervisor", "do": "kill", "pid": pid})
+        self._inbox.send({"to": "supervisor", "do": "kill", "pid": pid})
 
     def _exit_of(self, pid: int, timeout_s: float) -> dict[str, Any] | None:
         until = time.monotonic() + timeout_s
         while pid not in self._exits:
-            left_s = until - time.monotonic()
-            if left_s <= 0 or not select.select([self._end], [], [], left_s)[0]:
+            letter = self._inbox.receive(max(0.0, until - time.monotonic()))
+            if letter is None:
                 return None
-            received = channel.receive(self._end)
-            if received is None:
-                return None
-            message, descriptors = received
-            for descriptor in descriptors:
-                os.close(descriptor)
-            if message.get("do") == "exited":
-                self.remember(message)
+            if letter[0].get("do") == "exited":
+                self.remember(letter[0])
             else:
-                self.kept.append(message)
+                self.kept.append(letter)
         return self._exits[pid]
 
 

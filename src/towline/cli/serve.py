@@ -33,6 +33,7 @@ from towline.core.errors import UsageError
 @processing_option
 @preset_option
 @click.option("--cors-origins", metavar="ORIGINS", help="Origins of web pages that may use this server from a browser, or *.")
+@click.option("--model-control", metavar="none|explicit", help="Whether clients may load and unload models. Default: none.")
 @click.option("--insecure", is_flag=True, default=None, help="Allow listening beyond this machine without keys and TLS.")
 @click.option("--auth", metavar="auto|keys|off", help="Ask for keys: once one was made (auto, the default), always, or never.")
 @click.option("--force", is_flag=True, help="Load a version even when its measured memory does not fit.")

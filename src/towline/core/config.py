@@ -48,6 +48,7 @@ class Settings:
     min_body_bytes_per_s: int = 1024
     keep_versions_s: float = 5.0
     log_level: str = "info"
+    model_control: str = "none"
 
 
 # Lowest and highest value allowed, ends included.
@@ -76,6 +77,7 @@ _CHOICES = {
     "grpc_server": ("aio", "native"),
     "isolation": ("process", "none"),
     "log_level": ("debug", "info", "warning", "error"),
+    "model_control": ("none", "explicit"),
 }
 _NAMES = tuple(field.name for field in fields(Settings))
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")

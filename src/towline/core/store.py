@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +53,10 @@ class Store(Protocol):
         """Versions by name, newest number first. `before` is the (name, number) of the last one seen, for the next page."""
         ...
 
+    def names(self) -> tuple[str, ...]:
+        """Of all models that have a version, in order."""
+        ...
+
     def numbers(self, name: str) -> tuple[int, ...]: ...
 
     def find_source(self, name: str, source_digest: str) -> Version | None:
@@ -75,6 +79,10 @@ class Store(Protocol):
 
     def put_deployment(self, deployment: Deployment, *, actor: str, why: str = "") -> Deployment:
         """Replace the deployment of a name. Conflict unless `deployment.revision` is the stored one (0: there is none)."""
+        ...
+
+    def change_deployments(self, wished: Mapping[str, Deployment | None], *, actor: str, why: str = "") -> None:
+        """Put or (None) remove several at once: all of it or nothing. What is so already is no change, whatever its revision."""
         ...
 
     def deployments(self) -> tuple[Deployment, ...]: ...

@@ -50,22 +50,28 @@ class Histogram:
 class RequestMetrics:
     """Requests of one (model, version, track, protocol). `inflight` is the caller's to raise and lower."""
 
-    __slots__ = ("codes", "durations", "inflight", "labels")
+    __slots__ = ("codes", "durations", "failed_s", "inflight", "labels")
 
     def __init__(self, labels: str) -> None:
         self.labels = labels
         self.codes: dict[str, int] = {}
         self.durations = Histogram(DURATION_BOUNDS_S)
+        # The part of the durations that ended in another code than OK.
+        self.failed_s = 0.0
         self.inflight = 0
 
     def observe(self, code: str, duration_s: float) -> None:
         """One answered request. `code` is the protocol's own status ("200", "NOT_FOUND"), `duration_s` from first byte to answer."""
         self.durations.observe(duration_s)
+        if code != "OK":
+            self.failed_s += duration_s
         self._count(code, 1)
 
     def observe_all(self, code: str, durations_s: Sequence[float]) -> None:
         """Several requests that were answered at once."""
         self.durations.observe_all(durations_s)
+        if code != "OK":
+            self.failed_s += sum(durations_s)
         self._count(code, len(durations_s))
 
     def _count(self, code: str, number: int) -> None:

@@ -37,6 +37,9 @@ class Batcher:
         self._loop = loop
         self._scheduled = False
 
+    def limit(self, *, max_rows: int) -> None:
+        self._max_rows = max_rows
+
     def __len__(self) -> int:
         return len(self.queue)
 

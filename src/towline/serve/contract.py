@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
@@ -77,6 +77,111 @@ class DataPlane(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class IndexEntry:
+    """One line of the repository's index: `version` is None for a model that is stored and not served. `state` is Triton's word."""
+
+    name: str
+    version: int | None = None
+    state: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a load came to: the versions that answer now, and what of the client's configuration has no meaning here."""
+
+    name: str
+    numbers: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Count:
+    """How often, and how long in all, in nanoseconds."""
+
+    count: int = 0
+    ns: int = 0
+
+
+@dataclass(frozen=True)
+class VersionStatistics:
+    """What one version did since it was loaded. `rows` counts what batches held, `executions` the batches that gave an answer.
+
+    Of each answered request: `queue` is its wait, `compute` the engine's time for its batch, `rest` everything else (to the worker and
+    back). `sizes` maps the rows of a batch to how often such ran and the engine's time. `last_ms` is when, in milliseconds since 1970.
+    """
+
+    name: str
+    number: int
+    last_ms: int
+    rows: int
+    executions: int
+    success: Count
+    fail: Count
+    queue: Count
+    compute: Count
+    rest: Count
+    sizes: Mapping[int, Count]
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class WishedModel:
+    """One model of a TF Serving configuration. `policy` is latest, all or specific, with a count or numbers."""
+
+    name: str
+    base_path: str
+    policy: str = "latest"
+    count: int = 1
+    numbers: tuple[int, ...] = ()
+    labels: Mapping[str, int] = field(default_factory=dict)
+
+
+class Control(Protocol):
+    """How clients look at what a server serves, and change it where its owner allows that (the setting `model_control`).
+
+    Each change is asked of the controller, the store's only writer, and recorded under `actor` (protocol and peer). It answers when the
+    versions it asks for are ready, or refused with the reason; what answered before goes on meanwhile. Raises TowlineError: DENIED where
+    not allowed, UNAVAILABLE with a time to wait while the controller is away, EXHAUSTED when too many wait, DEADLINE after the time a
+    load may take. Asking the same twice is harmless.
+    """
+
+    def repository_index(self) -> list[IndexEntry]: ...
+
+    def statistics(self, name: str = "", number: int | None = None) -> list[VersionStatistics]:
+        """Of the versions that are loaded. Raises NotFound, Unavailable."""
+        ...
+
+    def max_batch(self, served: Served) -> int:
+        """Rows that one batch of it may have."""
+        ...
+
+    async def load(self, name: str, asked: Asked, *, actor: str) -> Loaded: ...
+
+    async def unload(self, name: str, *, actor: str) -> None:
+        """Of a model that is stored and not served: nothing to do. Raises NotFound."""
+        ...
+
+    async def reload(self, models: Sequence[WishedModel], *, actor: str) -> None:
+        """Serve these models and no others."""
+        ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a load asks for, beside the name: at most one of `number` and `alias`; a model configuration; files by `N/name`.
+
+    `base64` says that the files are so encoded, which the controller undoes.
+    """
+
+    number: int | None = None
+    alias: str = ""
+    config: str = ""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    base64: bool = False
+
+
 class HttpRequest(msgspec.Struct, gc=False):
     """A complete request within the transport's limits. `headers` are (lower-case name, value) as received.
 
@@ -94,6 +199,8 @@ class HttpRequest(msgspec.Struct, gc=False):
     id: bytes = b""
     # It is known that no header tells how to decode the body, or how long the client waits.
     is_plain: bool = False
+    # Host and port of who sent it, where the transport knows.
+    peer: tuple[str, int] | None = None
 
     def header(self, name: bytes) -> bytes | None:
         for key, value in self.headers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ _TICK_S = 0.1
 _PING_EVERY_TICKS = 10
 _LOADS_AT_ONCE = 2
 _MAX_LABEL_BYTES = 4 << 20
+# A server that runs for years must not remember them all.
 _REMEMBERED_ENDS = 1000
 # TF Serving's words for the state of a version.
 _STATUS = {
@@ -87,12 +88,12 @@ class ServingPlane:
         return served.infer(request, done, protocol, on_part)
 
     def status(self, name: str) -> list[VersionStatus]:
-        if name not in self._wanted and name not in self._table:
-            raise NotFound(f"There is no model '{clip(name)}' here.", code="MODEL_NOT_FOUND", field="model")
         found = {key[1]: status for key, status in self._ended.items() if key[0] == name}
         for (model, number), slot in self._slots.items():
             if model == name:
                 found[number] = VersionStatus(number, _STATUS[slot.state], slot.error)
+        if not found and name not in self._wanted:
+            raise NotFound(f"There is no model '{clip(name)}' here.", code="MODEL_NOT_FOUND", field="model")
         return [found[number] for number in sorted(found, reverse=True)]
 
     def names(self) -> tuple[str, ...]:
@@ -100,6 +101,16 @@ class ServingPlane:
 
     def deployments(self) -> list[WantedModel]:
         return [self._wanted[name] for name in sorted(self._wanted)]
+
+    def known(self) -> set[str]:
+        """Names of models that are served, being let go of, or were: the newest of them."""
+        return {*self._wanted, *(name for name, _ in self._slots), *(name for name, _ in self._ended)}
+
+    def unreadable(self) -> list[tuple[WantedVersion, str]]:
+        """Versions that are wanted and could not even be begun, with the reason."""
+        wanted = [version for model in self._wanted.values() for version in model.versions]
+        ends = [(version, self._ended.get((version.name, version.number))) for version in wanted]
+        return [(version, end.error) for version, end in ends if end is not None and end.error]
 
     def is_ready(self) -> bool:
         is_ready = self._has_table and not self.is_draining and not self.not_ready() and (self._was_ready or not self._is_first_loading())
@@ -138,11 +149,13 @@ class ServingPlane:
         """
         self._has_table = self._has_table or is_complete
         self._wanted = {model.name: model for model in models}
-        self._ended = _newest(self._ended, self._wanted)
+        self._ended = dict(list(self._ended.items())[-_REMEMBERED_ENDS:])
         for model in models:
             for version in model.versions:
                 slot = self._slots.get((version.name, version.number))
                 is_there = slot is not None and slot.digest == version.digest and slot.state != "closed"
+                if slot is not None and is_there:
+                    slot.limit(self._limits_of(model, slot.manifest))
                 if slot is None or not is_there or (slot.state == "draining" and not slot.revive()):
                     self._load(version, model)
         self._settle()
@@ -236,12 +249,6 @@ class ServingPlane:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _newest(ended: dict[tuple[str, int], VersionStatus], wanted: Container[str]) -> dict[tuple[str, int], VersionStatus]:
-    """The last ends of models that are still wanted: a server that runs for years must not remember them all."""
-    kept = {key: status for key, status in ended.items() if key[0] in wanted}
-    return dict(list(kept.items())[-_REMEMBERED_ENDS:])
 
 
 def _read_labels(folder: Path, manifest: Manifest) -> tuple[str, ...]:

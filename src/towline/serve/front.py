@@ -20,10 +20,11 @@ from towline.core.errors import TowlineError
 from towline.serve.access import Doorman, Ring
 from towline.serve.codecs.check import Limits
 from towline.serve.contract import Route
+from towline.serve.control import FrontControl
 from towline.serve.dataplane import ServingPlane
 from towline.serve.lanes import Lanes, ProcessLanes
 from towline.serve.memory import available_memory_bytes
-from towline.serve.protocols import grpcweb, health, openinference, simple, tfserving
+from towline.serve.protocols import grpcweb, health, openinference, repository, simple, statistics, tfserving
 from towline.serve.protocols.gate import Gate
 from towline.serve.protocols.graphql import routes as graphql
 from towline.serve.protocols.http import protocol_for
@@ -43,6 +44,8 @@ log = logging.getLogger("towline.serve")
 _TICK_S = 0.1
 _SWEEP_EVERY_TICKS = 10
 _STATE_PAUSE_S = 0.1
+# A load may wait for another, be imported, and be loaded, each for at most the time that one takes to load.
+_CONTROL_LOADS = 3
 # So long clients of a front that was replaced wait in the kernel's queue for its models, rather than be told to come again.
 _HOLD_S = 3.0
 
@@ -92,6 +95,12 @@ class Front:
         self.plane = ServingPlane(around, limits, keep_s=settings.keep_versions_s, on_state=self._report_soon)
         self._ring = parts.ring
         self._doorman = Doorman(parts.ring) if parts.ring is not None else None
+        self.control = FrontControl(
+            self.plane,
+            self.hub.send,
+            is_allowed=settings.model_control == "explicit",
+            timeout_s=_CONTROL_LOADS * settings.load_timeout_s,
+        )
         self.gate = Gate(self._routes(parts), settings, clock=time.monotonic, boot_id=os.urandom(4).hex(), doorman=self._doorman)
         self.server = _Server(self._uvicorn_config())
         self._uses_workers = parts.inline_lanes is None
@@ -114,11 +123,15 @@ class Front:
     def _routes(self, parts: Parts) -> RouteTable:
         limits = self._request_limits()
         protocols = (tfserving, openinference, simple)
+        # Before the protocol whose paths they extend, for it refuses all others under /v2.
+        extending = [*repository.routes(self.control, limits), *statistics.routes(self.plane, self.control, limits)]
         own = [route for protocol in protocols for route in protocol.routes(self.plane, limits)]
         more = parts.routes(self.plane, limits) if parts.routes else ()
         asked = graphql.routes(self.plane, limits, parts.figures)
         web = grpcweb.routes(lambda: self.service.methods, limits)
-        return RouteTable([*health.routes(self.plane, Scrape(lambda: parts.exposition(self._processes()))), *own, *asked, *more, *web])
+        return RouteTable(
+            [*health.routes(self.plane, Scrape(lambda: parts.exposition(self._processes()))), *extending, *own, *asked, *more, *web]
+        )
 
     @cached_property
     def service(self) -> Service:
@@ -206,8 +219,13 @@ class Front:
             case "table":
                 models = [_wanted(model) for model in message["models"]]
                 self.plane.want(models, is_complete=message["complete"])
+                self.control.know(message["stored"])
                 self.pool.keep_adopted({version.digest for model in models for version in model.versions})
                 self._report_soon()
+            case "control-heard" | "control-answer":
+                self.control.on_message(message)
+            case "report":
+                self._report()
             case "adopt":
                 self.pool.adopt(message, descriptors)
             case "drain":
@@ -255,6 +273,10 @@ class Front:
                 "error": slot.error,
             }
             for slot in self.plane.slots()
+        ]
+        models += [
+            {"name": one.name, "version": one.number, "digest": one.digest, "state": "failed", "since_s": wall, "pid": None, "error": error}
+            for one, error in self.plane.unreadable()
         ]
         self.hub.send({"to": "controller", "do": "state", "models": models})
         if self.plane.is_ready() and not self._was_ready:

@@ -19,6 +19,7 @@ from towline.serve.lanes import Lane
 from towline.serve.quarantine import Quarantine
 from towline.serve.recovery import Fate
 from towline.serve.router import WantedVersion
+from towline.serve.statistics import BatchCounts
 from towline.serve.surroundings import Meter, SlotLimits, Surroundings
 from towline.serve.trials import Trial
 from towline.serve.workers.hub import Exit
@@ -66,6 +67,7 @@ class Slot:
         self._quarantine = Quarantine(around.clock)
         self._accounts: dict[str, _Account] = {}
         self._batches = around.meters.batches(self.name, self.number)
+        self.counts = BatchCounts()
         self._failures = 0
         self._is_idle = asyncio.Event()
         self._is_idle.set()
@@ -83,6 +85,24 @@ class Slot:
     @property
     def pid(self) -> int:
         return self._lane.pid if self._lane is not None and not self._lane.is_dead else 0
+
+    @property
+    def meters(self) -> list[Meter]:
+        return [account.meter for account in self._accounts.values()]
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.manifest.measured.memory_loaded_bytes
+
+    @property
+    def max_batch(self) -> int:
+        return self._limits.max_batch
+
+    def limit(self, limits: SlotLimits) -> None:
+        """From now on. What waits already was admitted under the old ones."""
+        if limits != self._limits:
+            self._limits = limits
+            self._batcher.limit(max_rows=limits.max_batch)
 
     def signature(self, name: str = "") -> Signature:
         if not name:
@@ -173,6 +193,7 @@ class Slot:
         self._batches.observe(batch.rows, batch.sent_s - batch.jobs[0].admitted_s, spent_us / 1e6)
         try:
             if isinstance(result, dict):
+                self.counts.add(batch, spent_us)
                 batch.finish(result, self._expected, self.name, self.number)
             elif result.kind is not Kind.DEADLINE and len(batch.jobs) == 1:
                 batch.fail(result)

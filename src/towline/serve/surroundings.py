@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +14,13 @@ class Meter(Protocol):
     """Counts one version's requests over one protocol."""
 
     inflight: int
+    codes: Mapping[str, int]
+    failed_s: float
+
+    @property
+    def durations(self) -> Any:
+        """Has `total`, in seconds, of all that `observe` was told."""
+        ...
 
     def observe(self, code: str, duration_s: float) -> None: ...
 

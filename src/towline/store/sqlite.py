@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -159,6 +159,33 @@ class SqliteStore:
             return deployments.alias_moves(self._db, name)
 
     # Deployments
+
+    def names(self) -> tuple[str, ...]:
+        with self._db.read():
+            return versions.names(self._db)
+
+    def change_deployments(self, wished: Mapping[str, Deployment | None], *, actor: str, why: str = "") -> None:
+        with self._db.write():
+            for name, deployment in wished.items():
+                self._change_deployment(check_model_name(name), deployment, actor, why)
+
+    def _change_deployment(self, name: str, deployment: Deployment | None, actor: str, why: str) -> None:
+        stored = deployments.deployment(self._db, name)
+        revision = stored.revision if stored else 0
+        told: dict[str, object]
+        if deployment is None:
+            if stored is not None:
+                deployments.forget(self._db, name)
+                told = {"revision": revision}
+                events.record(self._db, Event("deployment.removed", actor, self._clock.time(), name, "", why, told))
+            return
+        versions.check_case(self._db, name)
+        saved = replace(deployment, revision=revision)
+        if saved != stored:
+            saved = replace(saved, revision=revision + 1)
+            deployments.save(self._db, saved)
+            told = {"deployment": deployments.as_data(saved)}
+            events.record(self._db, Event("deployment.changed", actor, self._clock.time(), name, "", why, told))
 
     def put_deployment(self, deployment: Deployment, *, actor: str, why: str = "") -> Deployment:
         check_model_name(deployment.name)

@@ -103,6 +103,11 @@ def page(db: Database, files: Files, name: str, limit: int, before: tuple[str, i
     return [_version(files, row) for row in found]
 
 
+def names(db: Database) -> tuple[str, ...]:
+    """Of all models, in order."""
+    return tuple(row["name"] for row in db.rows("SELECT DISTINCT name FROM versions ORDER BY name"))
+
+
 def numbers(db: Database, name: str) -> tuple[int, ...]:
     """Ascending."""
     return tuple(row["number"] for row in db.rows("SELECT number FROM versions WHERE name = ? ORDER BY number", name))

@@ -97,6 +97,7 @@ class GuardedProtocol(HttpToolsProtocol):
                     gate.clock(),
                     gate.new_id(),
                     known.is_plain,
+                    self.client,
                 )
                 self.cycle = self._current = exchange  # type: ignore[assignment]
                 exchange.cancel = gate.handle(found, exchange, partial(self._answer, exchange))
@@ -167,6 +168,7 @@ class GuardedProtocol(HttpToolsProtocol):
         assert exchange.found is not None
         found, exchange.id = exchange.found, exchange.id or self.gate.new_id()
         exchange.path, exchange.query = found.path, found.query
+        exchange.peer = self.client
         exchange.join_body()
         exchange.cancel = self.gate.handle(found, exchange, partial(self._answer, exchange))
 

@@ -8,7 +8,7 @@ from importlib import metadata
 from typing import Any
 
 from towline.core import dtypes
-from towline.core.errors import InvalidRequest, Kind, NotFound, TowlineError, Unavailable
+from towline.core.errors import InvalidRequest, NotFound, TowlineError, Unavailable
 from towline.core.inference import Response
 from towline.core.manifest import TensorSpec
 from towline.serve.codecs import json
@@ -18,7 +18,16 @@ from towline.serve.protocols import incoming, openinference_request, openinferen
 from towline.serve.protocols.errors import allowing, open_inference_error, printable, wrong_method
 
 PROTOCOL = "openinference-rest"
-EXTENSIONS = ("binary_tensor_data", "classification", "schedule_policy")
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "logging",
+    "model_configuration",
+    "model_repository",
+    "schedule_policy",
+    "statistics",
+    "trace",
+)
 _MODEL = r"/v2/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?"
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 # Whoever starts and watches a server needs no key for these.
@@ -34,8 +43,6 @@ def routes(plane: DataPlane, limits: Limits) -> tuple[Route, ...]:
         ("/v2/health/live", api.live),
         ("/v2/health/ready", api.ready),
         ("/v2/models/?", api.models),
-        # Reserved for the statistics extension: no model's metadata may be found under it.
-        ("/v2/models/stats", api.not_yet),
         (f"{_MODEL}/ready", api.model_ready),
         (_MODEL, api.model),
     )
@@ -125,11 +132,6 @@ class _Api:
 
     def model(self, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
         return _json(200, describe_model(self._plane, self._find(names)))
-
-    def not_yet(self, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
-        raise InvalidRequest(
-            "Statistics are not served on this path yet.", code="UNIMPLEMENTED", kind=Kind.UNSUPPORTED, hint="See /metrics."
-        )
 
 
 def find(plane: DataPlane, name: str, version: str | None) -> Served:

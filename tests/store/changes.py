@@ -43,6 +43,7 @@ CHANGES: dict[str, Change] = {
     "deployment put": lambda store: store.put_deployment(Deployment("a"), actor="tester"),
     "deployment replaced": lambda store: store.put_deployment(Deployment("b", revision=1), actor="tester"),
     "deployment removed": lambda store: store.remove_deployment("b", actor="tester"),
+    "deployments changed at once": lambda store: store.change_deployments({"a": Deployment("a"), "b": None}, actor="tester"),
     "event": lambda store: store.append(Event("worker.died", "server", 0.0, "a")),
     "event that comes too often": lambda store: store.append(Event("worker.died", "server", 0.0, "b")),
 }

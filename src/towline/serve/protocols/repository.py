@@ -168,7 +168,7 @@ def asked_of(parameters: Mapping[str, Any], *, base64: bool) -> Asked:
             field="parameters.config",
             hint="An empty one will do: {}",
         )
-    return Asked(number, alias, config, files, base64)
+    return Asked(number, alias, config, files, base64 and bool(files))
 
 
 def check_unload(parameters: Mapping[str, Any]) -> None:

@@ -287,9 +287,8 @@ def test_metadata_tells_names_types_and_shapes(api: Api) -> None:
     assert json.loads(api.ask("GET", "/v2").body)["extensions"][0] == "binary_tensor_data"
 
 
-def test_models_are_listed_and_stats_is_no_models_name(api: Api) -> None:
+def test_models_are_listed(api: Api) -> None:
     assert "log" in json.loads(api.ask("GET", "/v2/models").body)["models"]
-    assert api.ask("GET", "/v2/models/stats").status == 501
 
 
 def test_health_tells_by_its_status(api: Api, plane: HonestPlane) -> None:

@@ -91,7 +91,7 @@ class Rest:
         found = self._table.find(method.encode(), path.encode())
         assert found.handler is not None, f"no route takes {method} {path}"
         answer: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
-        request = HttpRequest(method, found.path, found.query, [], body, 100.0, b"request-7", ("192.0.2.7", 4711))
+        request = HttpRequest(method, found.path, found.query, [], body, 100.0, b"request-7", peer=("192.0.2.7", 4711))
         found.handler(request, found.params, answer.set_result)
         return await asyncio.wait_for(answer, 5)
 

@@ -10,12 +10,14 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from towline.app.importing import import_model as import_model
     from towline.app.load import load as load
+    from towline.app.mounted import asgi_app as asgi_app
     from towline.app.serve import serve as serve
     from towline.client.http import Client as Client
     from towline.core.errors import TowlineError as TowlineError
 
 # Reached lazily: `import towline` costs nothing until a name is used.
 _PUBLIC = {
+    "asgi_app": "towline.app.mounted",
     "import_model": "towline.app.importing",
     "load": "towline.app.load",
     "serve": "towline.app.serve",
@@ -23,7 +25,7 @@ _PUBLIC = {
     "TowlineError": "towline.core.errors",
 }
 
-__all__ = ["Client", "TowlineError", "__version__", "import_model", "load", "serve"]
+__all__ = ["Client", "TowlineError", "__version__", "asgi_app", "import_model", "load", "serve"]
 
 
 def __getattr__(name: str) -> Any:

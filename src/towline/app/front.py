@@ -15,17 +15,15 @@ from typing import Any
 
 import uvloop
 
+from towline.app.inline import load_inline
 from towline.core.config import Settings
-from towline.core.manifest import Manifest
 from towline.core.process import become, ignore_signals_of_the_terminal, settle_collector
-from towline.core.version import check_sealed
-from towline.core.warmup import WarmReport, warm
 from towline.monitor.figures import figures
 from towline.monitor.metrics import ServingMetrics
 from towline.monitor.process import ProcessSample, sample_process
 from towline.secure.keys import FILE_NAME, WatchedRing
 from towline.serve.front import Front, Parts, Process
-from towline.serve.lanes import InlineLanes, Run
+from towline.serve.lanes import InlineLanes
 
 
 def main(argv: list[str]) -> None:
@@ -42,7 +40,7 @@ def main(argv: list[str]) -> None:
 
 async def _serve(settings: Settings, listener: socket.socket, channel_end: socket.socket, *, force: bool, is_successor: bool) -> None:
     metrics = ServingMetrics()
-    inline = (lambda loop: InlineLanes(_load_inline, loop)) if settings.isolation == "none" else None
+    inline = (lambda loop: InlineLanes(load_inline, loop)) if settings.isolation == "none" else None
     ring = WatchedRing(Path(settings.home) / FILE_NAME) if settings.auth != "off" else None
     parts = Parts(
         metrics,
@@ -83,15 +81,6 @@ def _raise_file_limit() -> int:
 def _samples(processes: Sequence[Process]) -> list[ProcessSample]:
     samples = [sample_process(one.pid, one.role, model=one.model, version=one.version) for one in processes]
     return [sample for sample in samples if sample is not None]
-
-
-def _load_inline(folder: Path, digest: str, manifest: Manifest) -> tuple[Run, WarmReport]:
-    from towline.core.engine import EngineOptions
-    from towline.engines.host import load_engine, load_session
-
-    check_sealed(folder, digest)
-    session = load_session(load_engine(manifest.engine), folder, manifest, EngineOptions())
-    return session.run, warm(session.run, folder, manifest)
 
 
 if __name__ == "__main__":

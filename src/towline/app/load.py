@@ -78,7 +78,7 @@ def load(ref_or_path: str | Path | Ref, *, home: str | Path | None = None, devic
 
     The files must be what the digest says, and the answers to the golden requests what they were at import; else VersionError.
     """
-    version = _version(ref_or_path, home)
+    version = version_of(ref_or_path, home)
     check_sealed(version.path, version.digest)
     manifest = version.manifest
     # By name and late: the engine brings its framework into this process.
@@ -96,7 +96,8 @@ def is_model_file(text: str) -> bool:
     return "/" in text or text.lower().endswith(".onnx") or Path(text).is_file()
 
 
-def _version(ref_or_path: str | Path | Ref, home: str | Path | None) -> Version:
+def version_of(ref_or_path: str | Path | Ref, home: str | Path | None) -> Version:
+    """What a ref or a path means; a file is imported first."""
     if isinstance(ref_or_path, Path) or (isinstance(ref_or_path, str) and is_model_file(ref_or_path)):
         from towline.app.importing import import_model
 

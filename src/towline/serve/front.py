@@ -24,12 +24,13 @@ from towline.serve.control import FrontControl
 from towline.serve.dataplane import ServingPlane
 from towline.serve.lanes import Lanes, ProcessLanes
 from towline.serve.memory import available_memory_bytes
-from towline.serve.protocols import grpcweb, health, openinference, repository, simple, statistics, tfserving
+from towline.serve.protocols import grpcweb, health, repository, statistics
 from towline.serve.protocols.gate import Gate
 from towline.serve.protocols.graphql import routes as graphql
 from towline.serve.protocols.http import protocol_for
 from towline.serve.protocols.table import RouteTable
 from towline.serve.router import WantedModel, WantedVersion
+from towline.serve.routes import model_routes
 from towline.serve.slots import Slot
 from towline.serve.surroundings import Meters, SlotLimits, Surroundings
 from towline.serve.workers.hub import Hub
@@ -122,10 +123,9 @@ class Front:
 
     def _routes(self, parts: Parts) -> RouteTable:
         limits = self._request_limits()
-        protocols = (tfserving, openinference, simple)
         # Before the protocol whose paths they extend, for it refuses all others under /v2.
         extending = [*repository.routes(self.control, limits), *statistics.routes(self.plane, self.control, limits)]
-        own = [route for protocol in protocols for route in protocol.routes(self.plane, limits)]
+        own = model_routes(self.plane, limits)
         more = parts.routes(self.plane, limits) if parts.routes else ()
         asked = graphql.routes(self.plane, limits, parts.figures)
         web = grpcweb.routes(lambda: self.service.methods, limits)

@@ -1,0 +1,12 @@
+"""The routes by which models are asked over HTTP, wherever the data plane lives."""
+
+from __future__ import annotations
+
+from towline.serve.codecs.check import Limits
+from towline.serve.contract import DataPlane, Route
+from towline.serve.protocols import openinference, simple, tfserving
+
+
+def model_routes(plane: DataPlane, limits: Limits) -> list[Route]:
+    """To be tried in order."""
+    return [route for protocol in (tfserving, openinference, simple) for route in protocol.routes(plane, limits)]

@@ -1,0 +1,175 @@
+"""`towline.asgi_app` with real models in real workers, in the event loop of the program around it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from asgi_caller import Call, ask
+
+import towline
+from towline.app.mounted import MountedModels
+from towline.core.errors import TowlineError, UsageError
+from towline.testing import tiny_models
+from towline.testing.processes import roles_of
+
+GOOD = b'{"instances": [[1, 2]]}'
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with `m`, which passes x [N, 2] on, and `slow`."""
+    folder = tmp_path_factory.mktemp("home")
+    for name, model in (("m", tiny_models.identity()), ("slow", tiny_models.slow(rounds=20_000, width=8))):
+        towline.import_model(tiny_models.write(folder, model, f"{name}.onnx"), home=folder)
+    return folder
+
+
+def workers_here() -> list[int]:
+    return roles_of(os.getpid())["worker"]
+
+
+def run(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    return asyncio.run(asyncio.wait_for(work(), 60))
+
+
+def test_it_answers_by_the_routes_of_a_server_and_leaves_no_process_behind(home: Path) -> None:
+    async def work() -> list[Any]:
+        async with towline.asgi_app("m", home=home) as app:
+            answers = [
+                await ask(app, "POST", "/v1/models/m:predict", GOOD),
+                await ask(app, "POST", "/predict", b'{"input": [1, 2]}'),
+                await ask(app, "GET", "/v2/models/m"),
+                await ask(app, "GET", "/readyz"),
+                await ask(app, "GET", "/metrics"),
+            ]
+            workers = workers_here()
+        return [answers, workers]
+
+    answers, workers = run(work)
+
+    assert [answer.status for answer in answers] == [200] * 5
+    assert answers[0].body == b'{"predictions":[[1.0,2.0]]}'
+    assert json.loads(answers[1].body) == {"output": [1, 2]}
+    assert b'towline_requests_total{model="m",version="1",track="",protocol="predict",code="OK"} 1' in answers[4].body
+    assert workers
+    assert not set(workers_here()) & set(workers)
+
+
+def test_the_first_request_starts_what_nobody_started(home: Path) -> None:
+    async def work() -> list[int]:
+        app = towline.asgi_app("m", home=home)
+        try:
+            both = await asyncio.gather(*(ask(app, "POST", "/v1/models/m:predict", GOOD) for _ in range(2)))
+            return [answer.status for answer in both]
+        finally:
+            await app.stop()
+
+    assert run(work) == [200, 200]
+
+
+def test_a_worker_that_is_killed_is_replaced_and_its_request_answered(home: Path) -> None:
+    async def work() -> int:
+        async with towline.asgi_app("m", home=home) as app:
+            for pid in workers_here():
+                os.kill(pid, signal.SIGKILL)
+            return (await ask(app, "POST", "/v1/models/m:predict", GOOD)).status
+
+    assert run(work) == 200
+
+
+def test_a_client_that_leaves_ends_its_run(home: Path) -> None:
+    row = json.dumps({"instances": [[0.1] * 8]}).encode()
+
+    async def work() -> int:
+        async with towline.asgi_app("slow", home=home) as app:
+            call = Call(app, "POST", "/v1/models/slow:predict").arrives(row)
+            running = asyncio.ensure_future(call.run())
+            while not leases(app):
+                await asyncio.sleep(0.005)
+            call.leave()
+            await running
+            return leases(app)
+
+    def leases(app: MountedModels) -> int:
+        assert app._embedded is not None
+        return app._embedded.plane.leases()
+
+    assert run(work) == 0
+
+
+def test_your_own_code_predicts_without_http(home: Path) -> None:
+    async def work() -> list[Any]:
+        async with towline.asgi_app("m", home=home, max_batch=4) as app:
+            found = [await app.predict([[1, 2], [3, 4]]), await app.predict({"x": np.ones((1, 2), np.float32)}, model="m")]
+            for inputs, more in (([[1, 2, 3]], {}), ([[1, 2]] * 5, {}), ([[1, 2]], {"model": "nobody"})):
+                with pytest.raises(TowlineError) as raised:
+                    await app.predict(inputs, **more)
+                found.append(raised.value.code)
+            return found
+
+    batch, named, *codes = run(work)
+
+    assert batch.tolist() == [[1, 2], [3, 4]]
+    assert named["y"].tolist() == [[1, 1]]
+    assert codes == ["SHAPE_MISMATCH", "BATCH_TOO_LARGE", "MODEL_NOT_FOUND"]
+
+
+def test_a_prediction_that_is_cancelled_or_late_is_given_up(home: Path) -> None:
+    async def work() -> tuple[int, str]:
+        async with towline.asgi_app("slow", home=home) as app:
+            assert app._embedded is not None
+            running = asyncio.ensure_future(app.predict(np.full((1, 8), 0.1)))
+            await asyncio.sleep(0)
+            running.cancel()
+            await asyncio.wait({running})
+            left = app._embedded.plane.leases()
+            with pytest.raises(TowlineError) as raised:
+                await app.predict(np.full((1, 8), 0.1), timeout_s=0.001)
+            return left, raised.value.code
+
+    assert run(work) == (0, "DEADLINE_EXCEEDED")
+
+
+def test_a_lifespan_tells_why_a_model_cannot_be_served(home: Path) -> None:
+    async def work() -> list[dict[str, Any]]:
+        incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        incoming.put_nowait({"type": "lifespan.startup"})
+        said: list[dict[str, Any]] = []
+
+        async def send(message: dict[str, Any]) -> None:
+            said.append(message)
+
+        await towline.asgi_app("nobody", home=home)({"type": "lifespan"}, incoming.get, send)
+        return said
+
+    (said,) = run(work)
+    assert said["type"] == "lifespan.startup.failed"
+    assert "nobody" in said["message"]
+
+
+def test_a_request_for_what_cannot_be_started_is_told_so(home: Path) -> None:
+    answer = run(lambda: ask(towline.asgi_app("nobody", home=home), "POST", "/predict"))
+
+    assert (answer.status, json.loads(answer.body)["error"]["code"]) == (503, "NOT_STARTED")
+
+
+def test_in_process_on_demand(home: Path) -> None:
+    async def work() -> tuple[int, list[int]]:
+        before = workers_here()
+        async with towline.asgi_app("m", home=home, isolation="none") as app:
+            return (await ask(app, "POST", "/v1/models/m:predict", GOOD)).status, [pid for pid in workers_here() if pid not in before]
+
+    assert run(work) == (200, [])
+
+
+def test_nothing_to_serve_is_a_mistake_of_the_caller() -> None:
+    with pytest.raises(UsageError, match="at least one"):
+        towline.asgi_app()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from bad_inputs import MODELS
 from plane import HonestPlane, OneVersion, version
 
+from towline.core.errors import TowlineError
 from towline.core.inference import Request, Response
+from towline.core.manifest import Handler
 from towline.serve.codecs.check import Limits
 from towline.serve.contract import Done
 from towline.serve.protocols.grpc.contract import Call, Code, Refused
@@ -50,10 +54,10 @@ def model() -> OneVersion:
     return version("m", MODELS["m"])
 
 
-def request(id: str, width: int = 2, **parameters: Any) -> bytes:
+def request(id: str, width: int = 2, model: str = "m", **parameters: Any) -> bytes:
     data = np.ones((1, width), "<f4").tobytes()
     inputs = [{"name": "x", "datatype": "FP32", "shape": [1, width]}]
-    raw: bytes = Infer(model_name="m", id=id, inputs=inputs, raw_input_contents=[data], parameters=parameters).SerializeToString()
+    raw: bytes = Infer(model_name=model, id=id, inputs=inputs, raw_input_contents=[data], parameters=parameters).SerializeToString()
     return raw
 
 
@@ -181,3 +185,107 @@ def test_a_client_side_that_breaks_ends_the_stream_without_its_words(model: OneV
     assert error.refusal.code is Code.INTERNAL
     assert "secret" not in error.refusal.message
     assert "ZeroDivisionError" in caplog.text
+
+
+# Answers in parts
+
+
+class Parts(HonestPlane):
+    """Answers each request with its input `count` times, part by part, and then with `end` if it is an error; remembers what it did."""
+
+    def __init__(self, *versions: OneVersion, count: int, end: TowlineError | None = None) -> None:
+        super().__init__(*versions)
+        self.count, self.end = count, end
+        self.told: list[str] = []
+        self.given_up: list[str] = []
+
+    def infer(self, served: OneVersion, request: Request, done: Done, *, protocol: str, on_part: Any = None) -> Callable[[], None]:
+        assert on_part is not None
+        left = self.count
+
+        def more() -> None:
+            nonlocal left
+            if not left:
+                done(self.end or Response({}, served.name, served.number))
+                return
+            left -= 1
+            self.told.append(request.id)
+            on_part(Response({"y": request.inputs["x"]}, served.name, served.number), more)
+
+        more()
+        return lambda: self.given_up.append(request.id)
+
+
+def in_parts(model: OneVersion) -> OneVersion:
+    handler = Handler("Speaker", streams=True)
+    return dataclasses.replace(model, manifest=msgspec.structs.replace(model.manifest, handler=handler))
+
+
+ASKS = {"triton_enable_empty_final_response": {"bool_param": True}}
+
+
+def test_each_part_is_a_message_and_the_end_is_one_only_where_the_client_asked(model: OneVersion) -> None:
+    answers = run(told(stream(Parts(in_parts(model), count=3), each(request("a"), request("b", **ASKS)))))
+
+    said = [
+        (one.infer_response.id, len(one.infer_response.outputs), one.infer_response.parameters["triton_final_response"].bool_param)
+        for one in answers
+    ]
+    assert sorted(said) == [("a", 1, False)] * 3 + [("b", 0, True)] + [("b", 1, False)] * 3
+    assert [one for one in said if one[0] == "b"][-1] == ("b", 0, True)
+
+
+def test_the_next_part_is_made_when_the_last_one_is_written(model: OneVersion) -> None:
+    async def play() -> list[int]:
+        plane = Parts(in_parts(model), count=5)
+        answers = stream(plane, each(request("a")))
+        made = []
+        for _ in range(5):
+            await anext(answers)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            made.append(len(plane.told))
+        await answers.aclose()
+        return made
+
+    assert run(play()) == [1, 2, 3, 4, 5]
+
+
+def test_an_error_among_the_parts_is_a_message_after_those_that_came(model: OneVersion) -> None:
+    plane = Parts(in_parts(model), count=2, end=TowlineError("The handler broke.", code="HANDLER_FAILED"))
+
+    *parts, last = run(told(stream(plane, each(request("a")))))
+
+    assert [len(part.infer_response.outputs) for part in parts] == [1, 1]
+    assert (last.error_message, last.infer_response.id) == ("The handler broke.", "a")
+
+
+def test_parts_do_not_wait_for_a_whole_answer_that_was_asked_for_before(model: OneVersion) -> None:
+    class Both(Parts):
+        def infer(self, served: Any, request: Request, done: Done, *, protocol: str, on_part: Any = None) -> Callable[[], None]:
+            if on_part is None:
+                self.answer_late = lambda: done(Response({"y": request.inputs["x"]}, served.name, served.number))
+                return lambda: None
+            return super().infer(served, request, done, protocol=protocol, on_part=on_part)
+
+    async def play() -> list[str]:
+        plane = Both(model, dataclasses.replace(in_parts(model), name="speaker"), count=2)
+        answers = stream(plane, each(request("whole"), request("parts", model="speaker")))
+        seen = [Told.FromString(await anext(answers)).infer_response.id for _ in range(2)]
+        plane.answer_late()
+        return seen + [one.infer_response.id for one in await told(answers)]
+
+    assert run(play()) == ["parts", "parts", "whole"]
+
+
+def test_a_part_that_cannot_be_written_ends_its_request_and_gives_it_up(model: OneVersion) -> None:
+    class Nonsense(Parts):
+        def infer(self, served: Any, request: Request, done: Done, *, protocol: str, on_part: Any = None) -> Callable[[], None]:
+            asyncio.get_running_loop().call_soon(on_part, Response({}, served.name, served.number), lambda: None)
+            return lambda: self.given_up.append(request.id)
+
+    plane = Nonsense(in_parts(model), count=0)
+    (only,) = run(told(stream(plane, each(request("a")))))
+
+    assert only.error_message.startswith("The server failed")
+    assert plane.given_up == ["a"]

@@ -8,9 +8,11 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import Any
 
+from towline.core.errors import TowlineError
+from towline.core.inference import Response
 from towline.core.refs import clip
 from towline.serve.contract import DataPlane
-from towline.serve.protocols.grpc.calls import Work, read, refused, run
+from towline.serve.protocols.grpc.calls import Work, read, refused
 from towline.serve.protocols.grpc.contract import Call, Cancel, Refusal, Refused, Stream
 from towline.serve.protocols.grpc.messages import MESSAGES
 from towline.serve.protocols.grpc.status import OPEN_INFERENCE
@@ -26,7 +28,17 @@ _Prepare = Callable[[Any, Call], Work]
 _Request = MESSAGES["inference.ModelInferRequest"]
 _Answer = MESSAGES["inference.ModelInferResponse"]
 _Message = MESSAGES["inference.ModelStreamInferResponse"]
-_FINAL = _Answer(parameters={"triton_final_response": {"bool_param": True}}).SerializeToString()
+
+
+def _parameters(*, is_final: bool) -> dict[str, dict[str, bool]]:
+    return {"triton_final_response": {"bool_param": is_final}}
+
+
+def _nothing() -> None:
+    """Nobody waits."""
+
+
+_FINAL, _NOT_FINAL = (_Answer(parameters=_parameters(is_final=is_final)).SerializeToString() for is_final in (True, False))
 
 
 def stream(plane: DataPlane, protocol: str, prepare: _Prepare) -> Stream:
@@ -55,20 +67,23 @@ def stream(plane: DataPlane, protocol: str, prepare: _Prepare) -> Stream:
 
 
 class _Turn:
-    """One request of a stream until its last answer is written."""
+    """One request of a stream until its last message is written."""
 
-    __slots__ = ("cancel", "id", "is_done", "messages", "wants_final")
+    __slots__ = ("cancel", "id", "in_parts", "is_done", "messages", "wants_final")
 
     def __init__(self) -> None:
         self.id = ""
         self.wants_final = False
-        self.messages: deque[bytes | Refusal] = deque()
+        # Whether its version answers in parts, which need not wait for other requests.
+        self.in_parts = False
+        # What is to be written, and whom to tell when it is.
+        self.messages: deque[tuple[bytes | Refusal, Callable[[], None]]] = deque()
         self.is_done = False
         self.cancel: Cancel | None = None
 
 
 class _Talk:
-    """One stream. Answers are written in the order of their requests, as Triton does: clients that send no ids count on it."""
+    """One stream. Whole answers are written in the order of their requests, as Triton does: clients that send no ids count on it."""
 
     def __init__(self, plane: DataPlane, protocol: str, prepare: _Prepare, call: Call) -> None:
         self._plane, self._protocol, self._prepare, self._call = plane, protocol, prepare, call
@@ -84,50 +99,94 @@ class _Talk:
             async for raw in requests:
                 turn = _Turn()
                 self._turns.append(turn)
-                self._start(turn, raw)
+                try:
+                    self._start(turn, raw)
+                except Exception as error:
+                    self._refuse(turn, error)
                 await self._room.acquire()
         finally:
             # It may be all there was to wait for.
             self._news.set()
 
     def _start(self, turn: _Turn, raw: bytes) -> None:
-        def reply(answer: bytes | Refusal) -> None:
-            turn.is_done = True
-            turn.messages.append(self._message(turn, answer))
-            self._news.set()
+        request = read(_Request, raw)
+        turn.id = request.id
+        turn.wants_final = WANTS_FINAL in request.parameters and request.parameters[WANTS_FINAL].bool_param
+        call = Call(time.monotonic(), self._call.deadline, self._call.metadata)
+        work = self._prepare(request, call)
+        handler = work.served.manifest.handler
+        turn.in_parts = handler is not None and handler.streams
 
-        try:
-            request = read(_Request, raw)
-            turn.id = request.id
-            turn.wants_final = request.parameters[WANTS_FINAL].bool_param if WANTS_FINAL in request.parameters else False
-            call = Call(time.monotonic(), self._call.deadline, self._call.metadata)
-            turn.cancel = run(self._plane, self._prepare(request, call), self._protocol, OPEN_INFERENCE, reply)
-        except Exception as error:
-            reply(refused(error, OPEN_INFERENCE))
+        def on_part(part: Response, more: Callable[[], None]) -> None:
+            if turn.is_done:
+                return
+            try:
+                self._tell(turn, work.encode(part), more, is_final=False)
+            except Exception as error:
+                # What came cannot be said in this protocol, nor could the rest.
+                self._refuse(turn, error)
+                if turn.cancel is not None:
+                    turn.cancel()
 
-    def _message(self, turn: _Turn, answer: bytes | Refusal) -> bytes | Refusal:
-        if isinstance(answer, bytes):
-            return delimited(2, answer + _FINAL if turn.wants_final else answer)
+        def done(result: Response | TowlineError) -> None:
+            if turn.is_done:
+                return
+            try:
+                if isinstance(result, TowlineError):
+                    raise result
+                if result.outputs or not turn.in_parts:
+                    self._tell(turn, work.encode(result), _nothing, is_final=True)
+                elif turn.wants_final:
+                    self._tell(turn, _Answer(model_name=result.name, model_version=str(result.number), id=turn.id).SerializeToString())
+                self._end(turn)
+            except Exception as error:
+                self._refuse(turn, error)
+
+        # A stream takes parts; what has none answers as ever.
+        passes_on = {"on_part": on_part} if turn.in_parts else {}
+        turn.cancel = self._plane.infer(work.served, work.request, done, protocol=self._protocol, **passes_on)
+
+    def _tell(self, turn: _Turn, answer: bytes, written: Callable[[], None] = _nothing, *, is_final: bool = True) -> None:
+        if turn.wants_final:
+            answer += _FINAL if is_final else _NOT_FINAL
+        turn.messages.append((delimited(2, answer), written))
+        self._news.set()
+
+    def _refuse(self, turn: _Turn, error: Exception) -> None:
+        """One error and no more of this request; the stream goes on, unless its client wants otherwise."""
+        refusal = refused(error, OPEN_INFERENCE)
         if self._ends_on_error:
-            return answer
-        # The id says which of them failed.
-        final = {"triton_final_response": {"bool_param": True}} if turn.wants_final else {}
-        which = {"id": clip(turn.id, MAX_ID), "parameters": final}
-        told: bytes = _Message(error_message=answer.message, infer_response=which).SerializeToString()
-        return told
+            turn.messages.append((refusal, _nothing))
+        else:
+            # The id says which of them failed.
+            which = {"id": clip(turn.id, MAX_ID), "parameters": _parameters(is_final=True) if turn.wants_final else {}}
+            turn.messages.append((_Message(error_message=refusal.message, infer_response=which).SerializeToString(), _nothing))
+        self._end(turn)
+
+    def _end(self, turn: _Turn) -> None:
+        turn.is_done = True
+        self._news.set()
 
     def speak(self) -> Iterator[bytes]:
         """What can be written now. Raises Refused where the client wants an error to end the stream."""
-        while self._turns and self._turns[0].is_done:
-            turn = self._turns[0]
+        while (turn := self._next()) is not None:
             while turn.messages:
-                message = turn.messages.popleft()
+                message, written = turn.messages.popleft()
                 if isinstance(message, Refusal):
                     raise Refused(message)
                 yield message
-            self._turns.popleft()
-            # Only now, when its answer is written: a client that reads nothing is given nothing more to do.
-            self._room.release()
+                written()
+            if turn.is_done:
+                self._turns.remove(turn)
+                # Only now, when its answer is written: a client that reads nothing is given nothing more to do.
+                self._room.release()
+
+    def _next(self) -> _Turn | None:
+        """The first request, or one that is answered in parts, which has something to write or is through."""
+        for index, turn in enumerate(self._turns):
+            if (index == 0 or turn.in_parts) and (turn.messages or turn.is_done):
+                return turn
+        return None
 
     def has_told_all(self) -> bool:
         return not self._turns

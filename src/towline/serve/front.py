@@ -185,7 +185,9 @@ class Front:
         # Imported here: no other process of a server, and none without gRPC, pays for it.
         from towline.serve.protocols.grpc.server import Bounds, server_for
 
-        bounds = Bounds(self._settings.max_request_bytes, max_calls=self._settings.max_connections)
+        most = self._settings.max_connections
+        # One connection carries many calls, so that a part of them is enough, and HTTP's descriptors stay its own.
+        bounds = Bounds(self._settings.max_request_bytes, max_calls=most, max_connections=max(1, most // 8))
         server = server_for(self._settings.grpc_server, self.service, bounds)
         try:
             await server.start(self._listener.getsockname()[0], self._settings.grpc_port)

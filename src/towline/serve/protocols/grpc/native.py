@@ -12,6 +12,7 @@ from typing import Any
 
 from pygrpc_native import EVENT_CANCEL, NativeGrpcFront
 
+from towline.serve.protocols.grpc.addresses import target_of
 from towline.serve.protocols.grpc.contract import Call, Cancel, Code, Refusal, echoed, joined
 from towline.serve.protocols.grpc.server import ENVELOPE_BYTES, MS, Bounds, GrpcServer, port_in_use
 from towline.serve.protocols.grpc.service import Service
@@ -43,7 +44,7 @@ class NativeGrpcServer:
         bounds = self._bounds
         try:
             front = NativeGrpcFront(
-                f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+                target_of(host, port),
                 [(path, False) for path, _ in self._methods],
                 # One reads and writes as fast as one event loop asks and answers.
                 io_threads=1,
@@ -58,7 +59,7 @@ class NativeGrpcServer:
             raise port_in_use(host, port) from None
         self._folder = tempfile.mkdtemp(prefix="towline-grpc-")
         path = str(Path(self._folder) / "streams")
-        await self._behind.listen(f"unix:{path}")
+        await self._behind.listen(path)
         front.set_fallback(path)
         front.start()
         self._front = front

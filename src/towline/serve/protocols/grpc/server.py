@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 
 from towline.serve.protocols.grpc import aio
+from towline.serve.protocols.grpc.addresses import hosts_for, target_of
 from towline.serve.protocols.grpc.service import Service
 
 # A message of exactly the limit must pass: the tensors are counted by it, names and shapes are beside them.
@@ -30,6 +31,7 @@ class Bounds:
     max_request_bytes: int
     max_metadata_bytes: int = 16 << 10
     max_calls: int = 8192
+    max_connections: int = 1024
     max_streams_per_connection: int = 1024
     # A peer that answers no ping for so long is gone, and its calls are given up.
     ping_after_s: float = 60.0
@@ -67,18 +69,26 @@ class GrpcServer:
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port. Raises TowlineError when the address cannot be used."""
-        bound = await self.listen(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-        if not bound:
-            raise port_in_use(host, port)
-        return bound
+        for address in hosts_for(host):
+            # The first may be given a free port; all others share it.
+            bound = self._bind(target_of(address, port))
+            if not bound:
+                raise port_in_use(address, port)
+            port = bound
+        await self._server.start()
+        return port
 
-    async def listen(self, address: str) -> int:
-        """Listen on HOST:PORT, or unix:PATH; returns the port, 0 when it cannot be used."""
+    async def listen(self, path: str) -> None:
+        """Listen on a Unix socket."""
+        self._bind(f"unix:{path}")
+        await self._server.start()
+
+    def _bind(self, target: str) -> int:
+        """The port, 0 when it cannot be used."""
         try:
-            bound: int = self._server.add_insecure_port(address)
+            bound: int = self._server.add_insecure_port(target)
         except RuntimeError:
             return 0
-        await self._server.start()
         return bound
 
     def changed(self) -> None:
@@ -104,6 +114,7 @@ def _options(bounds: Bounds) -> list[tuple[str, int]]:
         # Equal, for between them calls are refused at random.
         ("grpc.max_metadata_size", bounds.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", bounds.max_metadata_bytes),
+        ("grpc.max_allowed_incoming_connections", bounds.max_connections),
         ("grpc.max_concurrent_streams", bounds.max_streams_per_connection),
         ("grpc.keepalive_time_ms", int(bounds.ping_after_s * MS)),
         ("grpc.keepalive_timeout_ms", int(bounds.ping_timeout_s * MS)),

@@ -12,9 +12,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import http_load
+import contender
 import models
 import processes
+from against.towline.peer import PEER as SERVE
+from models import Model
 
 TOWLINE = str(Path(sys.executable).with_name("towline"))
 MANY_VERSIONS = 10_000
@@ -22,8 +24,6 @@ MANY_MODELS = 100
 IN_MEMORY = Path("/dev/shm")
 RUNS = 7
 START_ROUNDS = 5
-POLL_S = 0.005
-FIRST_ANSWER_TIMEOUT_S = 60.0
 PLAIN = """
 import sys
 import numpy, onnxruntime
@@ -43,11 +43,11 @@ class StartTimes:
     ratio_high: float
 
 
-def cold_commands(folder: Path) -> dict[str, float]:
+def cold_commands(model: Model) -> dict[str, float]:
     """Milliseconds of processor time, user and system, of whole processes: the least of RUNS runs each."""
     # In memory where that is possible: publishing 10,000 versions waits for the disk 100,000 times, reading them does not.
     with tempfile.TemporaryDirectory(prefix="towline-bench-", dir=IN_MEMORY if IN_MEMORY.is_dir() else None) as home:
-        return _cold_commands(models.write_mlp(folder), Path(home))
+        return _cold_commands(model.path, Path(home))
 
 
 def _cold_commands(model: Path, home: Path) -> dict[str, float]:
@@ -92,14 +92,13 @@ def cpu_ms(command: list[str]) -> float:
     return (usage.ru_utime + usage.ru_stime) * 1e3
 
 
-def start_to_first_answer(folder: Path) -> StartTimes:
+def start_to_first_answer(model: Model, folder: Path) -> StartTimes:
     """`towline serve model.onnx` in a new home, and Python importing onnxruntime and running the model, in turn."""
-    model, body = models.write_mlp(folder), models.write_body(folder).read_bytes()
-    right = models.right_answer(model)
     ours, plain = [], []
     for number in range(START_ROUNDS):
-        plain.append(plain_run_s(model))
-        ours.append(first_answer_s(folder, number, model, body, right))
+        plain.append(plain_run_s(model.path))
+        with contender.started(SERVE, model, Path(sys.executable), folder / f"start-{number}", cores=processes.every_core()) as one:
+            ours.append(one.start_s)
     ratios = [mine / theirs for mine, theirs in zip(ours, plain, strict=True)]
     return StartTimes(statistics.median(ours), statistics.median(plain), statistics.median(ratios), min(ratios), max(ratios))
 
@@ -108,16 +107,3 @@ def plain_run_s(model: Path) -> float:
     started_s = time.perf_counter()
     subprocess.run([sys.executable, "-c", PLAIN, str(model)], check=True, capture_output=True)
     return time.perf_counter() - started_s
-
-
-def first_answer_s(folder: Path, number: int, model: Path, body: bytes, right: list[float]) -> float:
-    port = processes.free_port()
-    log, url = folder / f"start-{number}.log", f"http://127.0.0.1:{port}{http_load.PATH}"
-    flags = ["--home", str(folder / f"start-home-{number}"), "--port", str(port), "--grpc-port", "0"]
-    started_s = time.perf_counter()
-    with processes.running([TOWLINE, "serve", str(model), *flags], log=log):
-        while problem := http_load.wrongness(url, body, right):
-            if time.perf_counter() - started_s > FIRST_ANSWER_TIMEOUT_S:
-                raise SystemExit(f"towline serve gave no right answer within {FIRST_ANSWER_TIMEOUT_S:.0f} s: {problem}\n{log.read_text()}")
-            time.sleep(POLL_S)
-        return time.perf_counter() - started_s

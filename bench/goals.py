@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,6 +35,10 @@ GOALS = (
     Goal("fastapi_cpu_64", "FastAPI's CPU per request against ours, 64 clients", ">=", 15, "x"),
     Goal("best_peer_rate_64", "requests/s against the best untuned peer, 64 clients", ">=", 8, "x"),
     Goal("p50_us_1", "p50 at 1 client", "<=", 160, "us"),
+    Goal("grpc_cpu_64", "gRPC: CPU per call against grpc.aio with a plain handler, 64 clients", "<=", 1.0, "x"),
+    Goal("grpc_native_64", "gRPC: that handler's CPU per call against `--grpc native`, 64 clients", ">=", 5, "x"),
+    Goal("image_rate", "MobileNetV2, 8 clients: requests/s against raw ONNX Runtime on all cores", ">=", 0.95, "x"),
+    Goal("image_cpu", "MobileNetV2, 8 clients: CPU per request against raw ONNX Runtime", "<=", 1.06, "x"),
     Goal("failed", "requests that failed", "<=", 0, ""),
     Goal("first_answer_ratio", "`towline serve model.onnx` to first answer against plain onnxruntime", "<=", 4, "x"),
     Goal("help_cpu_ms", "`towline --help`", "<=", 120, "ms CPU"),
@@ -43,9 +47,19 @@ GOALS = (
     Goal("ls_10000_cpu_ms", "`towline ls` with 10,000 versions in the store", "<=", 120, "ms CPU"),
 )
 
+# Of `make bench-peers`: against the best of all peers, each as it starts and with its batching tuned.
+PEER_GOALS = (
+    Goal("tuned_rate_64", "requests/s against the best peer with batching, 64 clients", ">=", 2.5, "x"),
+    Goal("untuned_rate_64", "requests/s against the best peer without, 64 clients", ">=", 8, "x"),
+    Goal("best_cpu_64", "the cheapest peer's CPU per request against ours, 64 clients", ">=", 1, "x"),
+    Goal("best_cpu_1", "the cheapest peer's CPU per request against ours, 1 client", ">=", 1, "x"),
+    Goal("best_p50_1", "the fastest peer's p50 against ours, 1 client", ">=", 1, "x"),
+    Goal("failed", "requests that failed", "<=", 0, ""),
+)
 
-def verdicts(figures: Mapping[str, float]) -> list[Verdict]:
-    return [Verdict(goal, figures.get(goal.key), _word(goal, figures.get(goal.key))) for goal in GOALS]
+
+def verdicts(figures: Mapping[str, float], goals: Sequence[Goal] = GOALS) -> list[Verdict]:
+    return [Verdict(goal, figures.get(goal.key), _word(goal, figures.get(goal.key))) for goal in goals]
 
 
 def has_failed(found: list[Verdict]) -> bool:

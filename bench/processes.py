@@ -1,4 +1,4 @@
-"""Start servers on a core of their own, and read from the kernel how much processor time all their processes used."""
+"""Start servers on cores of their own, and read from the kernel what all their processes use: processor time and memory."""
 
 from __future__ import annotations
 
@@ -7,13 +7,38 @@ import signal
 import socket
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 STOP_TIMEOUT_S = 30.0
+KILL_TIMEOUT_S = 5.0
 # CPUCLOCK_SCHED of clock_getcpuclockid(3).
 _SCHED_CLOCK = 2
+_MARK = "BENCH_SERVER"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that runs: its first process, and the mark in the environment of all its processes."""
+
+    process: subprocess.Popen[bytes]
+    mark: str
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes over all processes of a server: `rss` counts shared pages once per process, `pss` once in all."""
+
+    rss_bytes: int
+    pss_bytes: int
+    processes: int
 
 
 def cores() -> tuple[set[int], set[int]]:
@@ -28,66 +53,88 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def every_core() -> set[int]:
+    return os.sched_getaffinity(0)
+
+
 @contextmanager
 def running(
-    command: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None, core: set[int] | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
+    command: Sequence[str],
+    *,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    core: set[int] | None = None,
+    folder: Path | None = None,
+) -> Iterator[Server]:
     """A server in a session of its own, pinned to `core`; stopped at exit, with whatever it started."""
     pin = (lambda: os.sched_setaffinity(0, core)) if core else None
+    mark = f"{_MARK}={uuid.uuid4().hex}"
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, **(environment or {}), _MARK: mark.partition("=")[2]},
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,
             preexec_fn=pin,
         )
+    server = Server(process, mark)
     try:
-        yield process
+        yield server
     finally:
-        stop(process)
+        stop(server)
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM and wait; what is left of its session after that is killed."""
+def stop(server: Server) -> None:
+    """SIGTERM and wait; what is left of it after that is killed. Raises SystemExit when something cannot be ended."""
+    process = server.process
     if process.poll() is None:
         process.terminate()
     try:
         process.wait(STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         pass
-    for pid in members(process.pid):
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    deadline_s = time.monotonic() + KILL_TIMEOUT_S
+    # More than once: what a dying process starts in its last moment is found the next time.
+    while left := [pid for pid in members(server) if not _is_zombie(pid)]:
+        if time.monotonic() > deadline_s:
+            raise SystemExit(f"Processes {left} of {process.args!r} did not end within {KILL_TIMEOUT_S:.0f} s of SIGKILL.")
+        for pid in left:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        time.sleep(0.02)
     process.wait()
 
 
-def members(leader: int) -> list[int]:
-    """Every process of the leader's session and every descendant of one: supervisor, front, workers."""
+def members(server: Server) -> list[int]:
+    """Every process of the server's session, every one that carries its mark, and every descendant of one: Ray's daemons make
+    sessions of their own, gunicorn's workers overwrite their environment."""
     parents, chosen = {}, set()
+    mark = server.mark.encode()
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
         try:
             fields = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
+            marked = mark in Path(f"/proc/{entry}/environ").read_bytes()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
         parents[int(entry)] = int(fields[1])
-        if int(fields[3]) == leader:
+        if int(fields[3]) == server.pid or marked:
             chosen.add(int(entry))
     while found := {pid for pid, parent in parents.items() if parent in chosen} - chosen:
         chosen |= found
     return sorted(chosen)
 
 
-def cpu_us(leader: int) -> float:
+def cpu_us(server: Server) -> float:
     """Microseconds of processor time, user and system, that all members used so far."""
     total_ns = 0
-    for pid in members(leader):
+    for pid in members(server):
         try:
             # The kernel's clock of a whole process, to the nanosecond. Unlike a sum over /proc/PID/task/*/schedstat it keeps
             # what threads used that have ended since: FastAPI's come and go.
@@ -95,3 +142,28 @@ def cpu_us(leader: int) -> float:
         except OSError:
             continue
     return total_ns / 1e3
+
+
+def memory(server: Server) -> Memory:
+    """What all members hold now."""
+    rss, pss, count = 0, 0, 0
+    for pid in members(server):
+        try:
+            fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+        # An ended process that nobody waited for has no memory to tell of.
+        if "Rss" in fields:
+            rss, pss, count = rss + _kilobytes(fields["Rss"]), pss + _kilobytes(fields["Pss"]), count + 1
+    return Memory(rss * 1024, pss * 1024, count)
+
+
+def _kilobytes(text: str) -> int:
+    return int(text.split()[0])
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True

@@ -7,23 +7,28 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from commands import StartTimes
+from figures import Figures
 from goals import Verdict
-from http_load import BARE, FASTAPI, FLASK, TOWLINE, Figures
+from image_load import ImageFigures
 
-SCHEMA = "towline.bench/1"
+SCHEMA = "towline.bench/2"
+BARE, TOWLINE, FASTAPI, FLASK = "bare server", "Towline", "FastAPI + uvicorn", "Flask + gunicorn"
 SHOWN = (BARE, TOWLINE, FASTAPI, FLASK)
+GRPC_FLOOR, GRPC_NATIVE = "grpc.aio, plain handler", "Towline, --grpc native"
 FIGURES_START = "<!-- figures: written by make bench -->"
 FIGURES_END = "<!-- end of figures -->"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One run of the bench. `load` is {clients: {server: figures}}; what was not measured is empty."""
+    """One run of the bench. `load` and `grpc` are {clients: {server: figures}}; what was not measured is empty."""
 
     machine: Mapping[str, Any]
     load: Mapping[int, Mapping[str, Figures]] = field(default_factory=dict)
     # Microseconds per run of the bare `session.run` loop, one per round.
     floor_us: Sequence[float] = ()
+    grpc: Mapping[int, Mapping[str, Figures]] = field(default_factory=dict)
+    image: ImageFigures | None = None
     start: StartTimes | None = None
     commands: Mapping[str, float] = field(default_factory=dict)
 
@@ -33,13 +38,28 @@ def figures_of(measured: Measured) -> dict[str, float]:
     found = dict(measured.commands)
     for clients, servers in measured.load.items():
         ours, fastapi, flask = servers[TOWLINE], servers[FASTAPI], servers[FLASK]
-        found[f"cpu_ratio_{clients}"] = ours.ratio
+        found[f"cpu_ratio_{clients}"] = ours.cpu_us / servers[BARE].cpu_us if ours.ratio is None else ours.ratio
         found[f"fastapi_cpu_{clients}"] = fastapi.cpu_us / ours.cpu_us
         found[f"flask_cpu_{clients}"] = flask.cpu_us / ours.cpu_us
         found[f"best_peer_rate_{clients}"] = ours.requests_per_s / max(fastapi.requests_per_s, flask.requests_per_s)
         found[f"p50_us_{clients}"] = ours.p50_us
-    if measured.load:
-        found["failed"] = sum(servers[TOWLINE].failed for servers in measured.load.values())
+    for clients, servers in measured.grpc.items():
+        found[f"grpc_cpu_{clients}"] = servers[TOWLINE].cpu_us / servers[GRPC_FLOOR].cpu_us
+        if GRPC_NATIVE in servers:
+            found[f"grpc_native_{clients}"] = servers[GRPC_FLOOR].cpu_us / servers[GRPC_NATIVE].cpu_us
+    if measured.image:
+        found["image_rate"], found["image_cpu"] = measured.image.rate, measured.image.cpu
+    failed = [
+        one.failed
+        for load in (measured.load, measured.grpc)
+        for servers in load.values()
+        for name, one in servers.items()
+        if _is_ours(name)
+    ]
+    if measured.image:
+        failed.append(measured.image.failed)
+    if failed:
+        found["failed"] = sum(failed)
     if measured.start:
         found["first_answer_ratio"] = measured.start.ratio
     return found
@@ -50,7 +70,9 @@ def as_json(measured: Measured, found: Sequence[Verdict]) -> dict[str, Any]:
         "schema": SCHEMA,
         "machine": dict(measured.machine),
         "raw_loop_us": list(measured.floor_us),
-        "load": {str(clients): {name: asdict(one) for name, one in servers.items()} for clients, servers in measured.load.items()},
+        "load": _load_json(measured.load),
+        "grpc": _load_json(measured.grpc),
+        "image": asdict(measured.image) if measured.image else None,
         "start": asdict(measured.start) if measured.start else None,
         "commands": dict(measured.commands),
         "figures": figures_of(measured),
@@ -63,7 +85,11 @@ def as_markdown(measured: Measured, found: Sequence[Verdict]) -> str:
     where = f"{machine['cpu']}, {machine['cores']} cores: the servers pinned to one, wrk to another"
     blocks = [[f"Measured {machine['date']} on {where}; {machine['rounds']}."]]
     if measured.load:
-        blocks += [list(_load_table(measured)), _load_notes(measured)]
+        blocks += [list(_load_table(measured.load)), _load_notes(measured)]
+    if measured.grpc:
+        blocks += [["The same over Open Inference gRPC; the ratio is to grpc.aio with a plain handler:"], list(_load_table(measured.grpc))]
+    if measured.image:
+        blocks += [_image_notes(measured.image)]
     if measured.start:
         blocks += [_start_notes(measured.start)]
     blocks += [list(_verdict_table(found))]
@@ -75,7 +101,7 @@ def readme_table(measured: Measured) -> str:
     lines = ["| clients | session.run | bare server | **Towline** | FastAPI + uvicorn | Flask + gunicorn |", "|--:|--:|--:|--:|--:|--:|"]
     for clients, servers in sorted(measured.load.items()):
         floor = min(measured.floor_us) / servers[BARE].cpu_us
-        ratios = " | ".join(f"**{servers[name].ratio:.1f}x**" if name == TOWLINE else f"{servers[name].ratio:.1f}x" for name in SHOWN)
+        ratios = " | ".join(f"**{_times(servers[name])}**" if name == TOWLINE else _times(servers[name]) for name in SHOWN)
         lines.append(f"| {clients} | {floor:.1f}x | {ratios} |")
     return "\n".join(lines)
 
@@ -89,15 +115,26 @@ def with_figures(page: str, table: str) -> str:
     return f"{before}{start}\n{table}\n{end}{after}"
 
 
-def _load_table(measured: Measured) -> Iterator[str]:
+def _is_ours(name: str) -> bool:
+    return name.startswith(TOWLINE)
+
+
+def _times(figures: Figures) -> str:
+    return "-" if figures.ratio is None else f"{figures.ratio:.1f}x"
+
+
+def _load_json(load: Mapping[int, Mapping[str, Figures]]) -> dict[str, Any]:
+    return {str(clients): {name: asdict(one) for name, one in servers.items()} for clients, servers in load.items()}
+
+
+def _load_table(load: Mapping[int, Mapping[str, Figures]]) -> Iterator[str]:
     yield "| clients | server | CPU per request | ratio | requests/s | p50 | p99 | failed |"
     yield "|--:|---|--:|--:|--:|--:|--:|--:|"
-    for clients, servers in sorted(measured.load.items()):
-        for name in SHOWN:
-            one = servers[name]
-            ratio = f"{one.ratio:.2f}x ({one.ratio_low:.2f} to {one.ratio_high:.2f})"
+    for clients, servers in sorted(load.items()):
+        for name, one in servers.items():
+            ratio = "-" if one.ratio is None else f"{one.ratio:.2f}x ({one.ratio_low:.2f} to {one.ratio_high:.2f})"
             times = f"{one.p50_us / 1e3:.2f} ms | {one.p99_us / 1e3:.2f} ms"
-            shown = f"**{name}**" if name == TOWLINE else name
+            shown = f"**{name}**" if _is_ours(name) else name
             yield f"| {clients} | {shown} | {one.cpu_us:.1f} µs | {ratio} | {one.requests_per_s:,.0f} | {times} | {one.failed} |"
 
 
@@ -106,6 +143,17 @@ def _load_notes(measured: Measured) -> list[str]:
         "CPU is processor time per answered request, of all processes of the server; the least of the rounds.",
         "The ratio is to the bare server in the same round: median (lowest to highest).",
         f"A `session.run` loop with no server at all: {min(measured.floor_us):.1f} µs per run.",
+    ]
+
+
+def _image_notes(image: ImageFigures) -> list[str]:
+    rate = f"{image.rate:.2f}x ({image.rate_low:.2f} to {image.rate_high:.2f})"
+    cpu = f"{image.cpu:.2f}x ({image.cpu_low:.2f} to {image.cpu_high:.2f})"
+    return [
+        "MobileNetV2 with a 600 KB binary tensor, 8 clients, server and load on all cores:",
+        f"{image.requests_per_s:.1f} requests/s, {rate} the {image.raw_per_s:.1f} runs/s of a `session.run` loop with a thread per core;",
+        f"{image.cpu_us / 1e3:.2f} ms of processor time per request, {cpu} the loop's {image.raw_cpu_us / 1e3:.2f} ms;",
+        f"p50 {image.p50_us / 1e3:.1f} ms, p99 {image.p99_us / 1e3:.1f} ms.",
     ]
 
 

@@ -15,25 +15,37 @@ from typing import Any
 
 import commands
 import goals
+import grpc_load
 import http_load
+import image_load
+import mobilenet
+import models
 import report
+from contender import NotMeasured
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
-SCENARIOS = ("load", "start", "commands")
+SCENARIOS = ("load", "grpc", "image", "start", "commands")
 PACKAGES = ("towline", "onnxruntime", "numpy", "uvicorn", "uvloop")
-PEER_PACKAGES = ("fastapi", "flask", "gunicorn", "onnxruntime", "uvicorn")
+PEER_PACKAGES = ("fastapi", "flask", "grpcio", "gunicorn", "onnxruntime", "uvicorn")
+GRPC_CLIENTS, GRPC_ROUNDS = (1, 64), 3
+# What makes the load, and the Debian package that holds it.
+TOOLS = {"load": ("wrk", "wrk"), "image": ("wrk", "wrk"), "grpc": ("h2load", "nghttp2-client")}
 
 
 def main() -> int:
-    """0 when no figure is beyond twice its goal, 1 when one is, 2 when something needed is missing."""
+    """0 when no figure is beyond twice its goal, 1 when one is or a server does not start, 2 when something needed is missing."""
     options = parse()
     needed = missing(options)
     if needed:
         print(needed, file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory(prefix="towline-bench-") as folder:
-        measured = measure(Path(folder), options)
+    try:
+        with tempfile.TemporaryDirectory(prefix="towline-bench-") as folder:
+            measured = measure(Path(folder), options)
+    except NotMeasured as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
     found = goals.verdicts(report.figures_of(measured))
     text = report.as_markdown(measured, found)
     print(text)
@@ -51,15 +63,20 @@ def main() -> int:
 
 
 def measure(folder: Path, options: argparse.Namespace) -> report.Measured:
+    only, peers, model = options.only, options.peers / "bin" / "python", models.write_mlp(folder)
     load, floor_us = {}, []
-    if "load" in options.only:
-        load, floor_us = http_load.measure(folder, options.peers, options.clients, options.rounds, options.seconds)
+    if "load" in only:
+        load, floor_us = http_load.measure(model, folder, peers, options.clients, options.rounds, options.seconds)
     return report.Measured(
         machine=machine(options),
         load=load,
         floor_us=floor_us,
-        start=commands.start_to_first_answer(folder) if "start" in options.only else None,
-        commands=commands.cold_commands(folder) if "commands" in options.only else {},
+        grpc=grpc_load.measure(model, folder, peers, GRPC_CLIENTS, min(options.rounds, GRPC_ROUNDS), options.seconds)
+        if "grpc" in only
+        else {},
+        image=image_load.measure(mobilenet.write_cnn(folder), folder, options.rounds, options.seconds) if "image" in only else None,
+        start=commands.start_to_first_answer(model, folder) if "start" in only else None,
+        commands=commands.cold_commands(model) if "commands" in only else {},
     )
 
 
@@ -81,11 +98,11 @@ def parse() -> argparse.Namespace:
 
 def missing(options: argparse.Namespace) -> str:
     """What has to be installed first; empty when nothing has."""
-    if "load" not in options.only:
-        return ""
-    if shutil.which("wrk") is None:
-        return "bench: wrk is needed to make the load. Install it with: apt-get install wrk"
-    if not (options.peers / "bin" / "python").exists():
+    for scenario in options.only:
+        tool, package = TOOLS.get(scenario, ("", ""))
+        if tool and shutil.which(tool) is None:
+            return f"bench: {tool} is needed to make the load. Install it with: apt-get install {package}"
+    if {"load", "grpc"} & set(options.only) and not (options.peers / "bin" / "python").exists():
         return f"bench: {options.peers} has no Python with the peers. Run: make bench"
     return ""
 

@@ -23,7 +23,7 @@ MAY_IMPORT = {
 # Every library outside the standard one, and the only places that may import it.
 LIBRARIES = {
     "numpy": ("core", "app", "cli/predict.py", "client", "convert", "engines", "serve", "testing", "verify"),
-    "msgspec": ("core", "app", "cli/show.py", "convert", "serve", "testing"),
+    "msgspec": ("core", "app", "cli/show.py", "convert", "engines/handlers", "serve", "testing"),
     "click": ("cli",),
     "onnx": ("convert", "testing/tiny_models.py"),
     "google": ("convert/inspect.py", "serve/protocols/grpc"),
@@ -36,6 +36,7 @@ LIBRARIES = {
     "soxr": ("engines/processing/audio.py",),
     "tokenizers": ("engines/processing/text.py",),
     "httptools": ("serve/protocols",),
+    "simdjson": ("serve/codecs/numbers.py",),
     "python_multipart": ("serve/codecs/multipart.py",),
     "uvicorn": ("serve/front.py", "serve/protocols/http.py"),
     "uvloop": ("app/front.py",),

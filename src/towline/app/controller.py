@@ -21,9 +21,10 @@ from types import MappingProxyType
 from typing import Any
 
 from towline.app.desired import deployment_for, desired_models
-from towline.app.importing import import_into, name_from
+from towline.app.importing import import_into, name_of
 from towline.app.inbox import Inbox, Letter
 from towline.app.model_control import ModelControl, Rules
+from towline.app.sources import is_handler
 from towline.app.spawning import ForkedWorkers
 from towline.app.watching import Watcher
 from towline.core import channel
@@ -104,7 +105,7 @@ class Controller:
 
     def _take_over(self, ref: str) -> bool:
         """Go on with what the first controller deployed. Its file may be gone and its deployment changed since: neither is redone."""
-        name = name_from(Path(ref)) if _is_file(ref) else parse_ref(ref).name
+        name = name_of(ref) if _is_file(ref) else parse_ref(ref).name
         is_deployed = any(one.name == name for one in self._store.deployments())
         if is_deployed and self._names is not None:
             self._names.add(name)
@@ -118,7 +119,7 @@ class Controller:
     def _deploy(self, ref: str) -> None:
         """A file is imported first; a ref must exist. Either becomes a deployment, so that `towline serve` alone serves it again."""
         if _is_file(ref):
-            self._import(Path(ref), None, None, self._wish.get("given", {}))
+            self._import(ref, None, None, self._wish.get("given", {}))
             return
         version = self._store.version(parse_ref(ref))
         self._wants(deployment_for(parse_ref(ref), version))
@@ -127,7 +128,7 @@ class Controller:
         """What a client sent. Not published: a worker that no table needs would be let go of, and the one that needs it comes next."""
         self._bring_in(source, name, number, actor=actor)
 
-    def _import(self, source: Path, name: str | None, number: int | None, given: Mapping[str, str] = MappingProxyType({})) -> None:
+    def _import(self, source: str | Path, name: str | None, number: int | None, given: Mapping[str, str] = MappingProxyType({})) -> None:
         version = self._bring_in(source, name, number, given)
         if number is None:
             self._wants(deployment_for(parse_ref(version.name), version))
@@ -135,7 +136,7 @@ class Controller:
 
     def _bring_in(
         self,
-        source: Path,
+        source: str | Path,
         name: str | None,
         number: int | None,
         given: Mapping[str, str] = MappingProxyType({}),
@@ -151,6 +152,7 @@ class Controller:
             labels=_path(given.get("labels")),
             processing=_path(given.get("processing")),
             preset=given.get("preset", ""),
+            include=tuple(map(Path, self._wish["include"])) if is_handler(str(source)) else (),
             actor=actor,
             start_worker=self._workers.start,
             progress=_progress,
@@ -280,8 +282,8 @@ def _locked(path: Path) -> int:
 
 
 def _is_file(ref: str) -> bool:
-    """A path, rather than a name: it has a separator, a model file's ending, or a file of that name is here."""
-    return os.sep in ref or ref.endswith(".onnx") or Path(ref).is_file()
+    """A path, rather than a name: it has a separator, a model file's ending, or a file of that name is here; or a handler."""
+    return is_handler(ref) or os.sep in ref or ref.endswith(".onnx") or Path(ref).is_file()
 
 
 def _path(name: str | None) -> Path | None:

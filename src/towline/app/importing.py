@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ import towline
 from towline.app.home import actor as current_actor
 from towline.app.home import opened_store
 from towline.app.machine import memory
-from towline.app.sources import check_file
+from towline.app.sources import check_file, is_handler
 from towline.convert.declaration import read_declaration
 from towline.convert.files import Copied, copy_source
 from towline.convert.inspected import Inspected
@@ -31,12 +31,13 @@ from towline.core.store import Store
 from towline.core.version import Version, check_sealed
 
 if TYPE_CHECKING:
+    from towline.app.importing_handler import HandlerSource
     from towline.serve.workers.local import LocalWorker
 
 MAX_NAME_CHARS = 128
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 # Among the tools of a version's origin: the digest of the sample it was tried with, so that the same import is known again.
-_SAMPLE = "sample"
+SAMPLE = "sample"
 # And that of its processing, as it was declared.
 _PROCESSING = "processing"
 
@@ -86,6 +87,7 @@ def import_model(
     sample: str | Path | None = None,
     processing: str | Path | None = None,
     preset: str = "",
+    include: Sequence[str | Path] = (),
     message: str = "",
     home: str | Path | None = None,
     progress: Progress | None = None,
@@ -96,21 +98,26 @@ def import_model(
     sound or text where the version takes those); `processing` is a TOML file that declares what is done before and after the graph,
     `preset` names one that many models share; `message` is the reason, for the record.
     The same file, labels, sample and processing under the same name are stored once.
+    A user's own class is given as `handler.py:ClassName`, with the files and folders it needs as `include`.
     Raises UsageError for a path that is no readable file, ImportRefused for what may not be imported.
     """
     from towline.serve.workers.local import LocalWorker
 
-    given = _checked(source, labels, sample, processing, preset)
-    name = name or name_from(given.model)
+    name = name or name_of(source)
+    if is_handler(str(source)):
+        _handler(source, labels, sample, tuple(map(Path, include)))
+    else:
+        _checked(source, labels, sample, processing, preset, include)
     with opened_store(home) as store:
         result, worker = import_into(
             store,
-            given.model,
+            source,
             name=name,
-            labels=given.labels,
-            sample=given.sample,
-            processing=given.processing,
-            preset=given.preset,
+            labels=Path(labels) if labels else None,
+            sample=Path(sample) if sample else None,
+            processing=Path(processing) if processing else None,
+            preset=preset,
+            include=tuple(map(Path, include)),
             message=message,
             actor=current_actor(),
             start_worker=LocalWorker.start,
@@ -133,6 +140,7 @@ def import_into(
     sample: Path | None = None,
     processing: Path | None = None,
     preset: str = "",
+    include: tuple[Path, ...] = (),
     message: str = "",
     progress: Progress | None = None,
 ) -> tuple[ImportResult, LocalWorker | None]:
@@ -141,7 +149,14 @@ def import_into(
     Also returns the worker that has loaded a new version: it is the caller's to close or to serve with. None when nothing was added.
     """
     say = progress or _in_silence
-    given = _checked(source, labels, sample, processing, preset)
+    if is_handler(str(source)):
+        from towline.app.importing_handler import import_handler_into
+
+        handler = _handler(source, labels or processing, sample, include)
+        return import_handler_into(
+            store, handler, name=name, number=number, actor=actor, message=message, start_worker=start_worker, say=say
+        )
+    given = _checked(source, labels, sample, processing, preset, include)
     name = check_model_name(name) if name is not None else name_from(given.model)
     with store.stage() as staged:
         say(f"Reading {given.model.name}")
@@ -182,7 +197,7 @@ def _import_new(
     if prepared is not None:
         write_files(copied.folder, prepared)
     say("Loading it in a process of its own")
-    worker = _loaded(start_worker, copied.folder, draft_manifest(copied, inspected, prepared, has_labels=labels is not None))
+    worker = loaded_by(start_worker, copied.folder, draft_manifest(copied, inspected, prepared, has_labels=labels is not None))
     try:
         say("Trying it: finite, repeatable, each row for itself?")
         smoked = smoke_test(
@@ -208,6 +223,20 @@ def _import_new(
         worker.close()
         return ImportResult(version, report, existed=True), None
     return ImportResult(version, report, existed=False), worker
+
+
+def name_of(source: str | Path) -> str:
+    """The name that a source has when none is given: its file's, or a handler's class's."""
+    text = str(source)
+    return text.rpartition(":")[2] if is_handler(text) else name_from(Path(source))
+
+
+def _handler(source: str | Path, labels: str | Path | None, sample: str | Path | None, include: tuple[Path, ...]) -> HandlerSource:
+    from towline.app.importing_handler import handler_given
+
+    if labels is not None:
+        raise UsageError("A handler names the classes of its answers itself.", code="USAGE", field="labels", hint="Leave --labels out.")
+    return handler_given(str(source), include=include, sample=Path(sample) if sample else None)
 
 
 def name_from(model: Path) -> str:
@@ -241,8 +270,11 @@ def _checked(
     sample: str | Path | None,
     processing: str | Path | None = None,
     preset: str = "",
+    include: Sequence[str | Path] = (),
 ) -> _Source:
     """The paths, once each is known to be a plain file that can be read: before a store is made or a folder staged."""
+    if include:
+        raise UsageError("Only a handler brings files along.", code="USAGE", field="include", hint="What a model needs lies beside it.")
     if processing and preset:
         raise UsageError("Both a processing file and a preset were given.", hint="A preset is a whole declaration: give one of the two.")
     if preset and preset not in PRESETS:
@@ -268,7 +300,7 @@ def _existing(store: Store, name: str, number: int | None, copied: Copied, given
     had = (version.path / manifest.labels).read_bytes() if manifest.labels else None
     has = encode_labels(read_labels(given.labels)) if given.labels else None
     tools = manifest.origin.tools
-    if had != has or tools.get(_SAMPLE) != given.sample_digest or tools.get(_PROCESSING) != given.processing_digest:
+    if had != has or tools.get(SAMPLE) != given.sample_digest or tools.get(_PROCESSING) != given.processing_digest:
         return None
     try:
         check_sealed(version.path, version.digest)
@@ -278,7 +310,8 @@ def _existing(store: Store, name: str, number: int | None, copied: Copied, given
     return version
 
 
-def _loaded(start_worker: StartWorker, folder: Path, manifest: Manifest) -> LocalWorker:
+def loaded_by(start_worker: StartWorker, folder: Path, manifest: Manifest) -> LocalWorker:
+    """A worker that has loaded the staged version. Raises ImportRefused when its process dies of that."""
     try:
         return start_worker(folder, manifest)
     except WorkerDied as death:
@@ -296,7 +329,7 @@ def _tools(given: _Source, prepared: Prepared | None) -> dict[str, str]:
 
     packages = ["onnxruntime", *_packages(prepared)]
     tools = {"towline": towline.__version__, **{package: importlib.metadata.version(package) for package in packages}}
-    digests = {_SAMPLE: given.sample_digest, _PROCESSING: given.processing_digest}
+    digests = {SAMPLE: given.sample_digest, _PROCESSING: given.processing_digest}
     return {**tools, **{name: digest for name, digest in digests.items() if digest}}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from towline.app.listing import existing_store
+from towline.app.sources import is_handler
 from towline.client.tensors import as_tensor, named_inputs
 from towline.core import dtypes
 from towline.core.engine import EngineOptions, Session
@@ -81,19 +82,28 @@ def load(ref_or_path: str | Path | Ref, *, home: str | Path | None = None, devic
     version = version_of(ref_or_path, home)
     check_sealed(version.path, version.digest)
     manifest = version.manifest
-    # By name and late: the engine brings its framework into this process.
-    from towline.engines.host import load_engine, load_session
-
-    session = load_session(load_engine(manifest.engine), version.path, manifest, EngineOptions(device=device))
+    session = _session(version, manifest, device)
     report = warm(session.run, version.path, manifest)
     if not report.is_ready:
         raise VersionError(f"{version} is not fit for use here. {report.reason}", code="NOT_AS_IMPORTED")
     return Model(version, manifest, session)
 
 
+def _session(version: Version, manifest: Manifest, device: str) -> Session:
+    if manifest.handler is not None:
+        # A user's code runs in a process of its own, here as in a server.
+        from towline.app.handler_session import HandlerSession
+
+        return HandlerSession(version.path, manifest, device)
+    # By name and late: the engine brings its framework into this process.
+    from towline.engines.host import load_engine, load_session
+
+    return load_session(load_engine(manifest.engine), version.path, manifest, EngineOptions(device=device))
+
+
 def is_model_file(text: str) -> bool:
-    """Whether a word means a file rather than a ref: it holds a `/`, ends in .onnx, or is the name of a file here."""
-    return "/" in text or text.lower().endswith(".onnx") or Path(text).is_file()
+    """Whether a word means a file or a handler rather than a ref: it holds a `/`, ends in .onnx, or is the name of a file here."""
+    return is_handler(text) or "/" in text or text.lower().endswith(".onnx") or Path(text).is_file()
 
 
 def version_of(ref_or_path: str | Path | Ref, home: str | Path | None) -> Version:
@@ -101,7 +111,7 @@ def version_of(ref_or_path: str | Path | Ref, home: str | Path | None) -> Versio
     if isinstance(ref_or_path, Path) or (isinstance(ref_or_path, str) and is_model_file(ref_or_path)):
         from towline.app.importing import import_model
 
-        return import_model(Path(ref_or_path), home=home).version
+        return import_model(ref_or_path, home=home).version
     asked = ref_or_path if isinstance(ref_or_path, Ref) else parse_ref(ref_or_path)
     with existing_store(home, asked) as store:
         return store.version(asked)

@@ -13,9 +13,10 @@ from towline.core.config import Settings
 class ServeOptions:
     """One `towline serve`.
 
-    `refs` are model files and refs as they were typed; empty means: what the store deploys. `settings` are merged and
+    `refs` are model files, handlers and refs as they were typed; empty means: what the store deploys. `settings` are merged and
     within their ranges (host, ports, isolation, device, timeouts, limits); `origin` tells where each came from.
-    `watch` are folders of numbered versions. `force` loads a version even when its measured memory does not fit.
+    `watch` are folders of numbered versions, `include` what handlers among the refs bring along. `force` loads a version even when its
+    measured memory does not fit.
     `given` goes with the one model file among `refs`: labels and processing (absolute paths), preset (a name).
     """
 
@@ -26,6 +27,7 @@ class ServeOptions:
     force: bool = False
     given: Mapping[str, str] = field(default_factory=dict)
     origin: Mapping[str, str] = field(default_factory=dict)
+    include: tuple[Path, ...] = ()
 
     @property
     def host(self) -> str:

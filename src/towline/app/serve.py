@@ -29,14 +29,18 @@ class Addresses:
     grpc: str
 
 
-def serve(*refs: str, watch: tuple[str | Path, ...] = (), force: bool = False, **settings: Any) -> int:
+def serve(
+    *refs: str, watch: tuple[str | Path, ...] = (), include: tuple[str | Path, ...] = (), force: bool = False, **settings: Any
+) -> int:
     """Serve model files or versions until SIGTERM or Ctrl-C; returns the exit code. The same as `towline serve`, from Python.
 
     `settings` are those of `towline config show`: host, port, home, isolation, …. Call it from the main thread.
     """
     loaded = find_settings(settings)
     home = home_folder(loaded.settings, os.environ)
-    return serve_command(ServeOptions(home, loaded.settings, refs, tuple(map(Path, watch)), force, loaded.origin))
+    return serve_command(
+        ServeOptions(home, loaded.settings, refs, tuple(map(Path, watch)), force, origin=loaded.origin, include=tuple(map(Path, include)))
+    )
 
 
 def serve_command(options: ServeOptions) -> int:
@@ -71,6 +75,7 @@ def _commands(options: ServeOptions, at: Addresses) -> Commands:
         "refs": list(options.refs),
         "given": dict(options.given),
         "watch": [str(folder) for folder in options.watch],
+        "include": [str(path.absolute()) for path in options.include],
         "url": at.http,
         "grpc_url": f"grpc://{at.grpc}" if at.grpc else None,
         "device": options.device,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
 from towline.core.errors import UsageError
 
+_HANDLER = re.compile(r".+\.py(:.*)?")
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",
@@ -15,6 +17,11 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+
+
+def is_handler(text: str) -> bool:
+    """Whether a word means a handler, `FILE.py:CLASS`, or was meant to: a Python file without its class."""
+    return _HANDLER.fullmatch(text) is not None
 
 
 def check_file(path: Path, what: str) -> None:

@@ -21,6 +21,9 @@ from towline.cli.params import NameParam, home_option, json_option, labels_optio
 )
 @processing_option
 @preset_option
+@click.option(
+    "--include", "--model-file", "include", multiple=True, metavar="PATH", help="A file or folder that a handler needs. May be repeated."
+)
 @why_option
 @home_option
 @json_option
@@ -31,23 +34,25 @@ def command(
     sample: str | None,
     processing: str | None,
     preset: str,
+    include: tuple[str, ...],
     why: str,
     home: str | None,
     as_json: bool,
 ) -> None:
-    """Check and measure the model FILE in a process of its own, and store it as the next version of NAME.
+    """Check and measure the model FILE, or the handler FILE.py:CLASS, in processes of their own, and store it as NAME's next version.
 
     The same file with the same labels, sample and processing is stored once: importing it again names the version there is.
     """
     from towline.app.importing import import_model
 
     result = import_model(
-        Path(file),
+        file,
         name=name,
         labels=Path(labels) if labels else None,
         sample=Path(sample) if sample else None,
         processing=Path(processing) if processing else None,
         preset=preset,
+        include=include,
         message=why,
         home=home,
         progress=lambda sentence: say(f"  {printable(sentence)}"),

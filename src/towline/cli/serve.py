@@ -34,13 +34,23 @@ from towline.core.errors import UsageError
 @preset_option
 @click.option("--cors-origins", metavar="ORIGINS", help="Origins of web pages that may use this server from a browser, or *.")
 @click.option("--model-control", metavar="none|explicit", help="Whether clients may load and unload models. Default: none.")
+@click.option(
+    "--include", "--model-file", "include", multiple=True, metavar="PATH", help="A file or folder that a handler needs. May be repeated."
+)
 @click.option("--insecure", is_flag=True, default=None, help="Allow listening beyond this machine without keys and TLS.")
 @click.option("--auth", metavar="auto|keys|off", help="Ask for keys: once one was made (auto, the default), always, or never.")
 @click.option("--force", is_flag=True, help="Load a version even when its measured memory does not fit.")
 def command(
-    refs: tuple[str, ...], watch: tuple[str, ...], labels: str | None, processing: str | None, preset: str, force: bool, **flags: Any
+    refs: tuple[str, ...],
+    watch: tuple[str, ...],
+    labels: str | None,
+    processing: str | None,
+    preset: str,
+    include: tuple[str, ...],
+    force: bool,
+    **flags: Any,
 ) -> int | None:
-    """Answer requests for model files (imported first), for versions such as digits:3, or for what the store deploys.
+    """Answer requests for model files and handlers (imported first), for versions such as digits:3, or for what the store deploys.
 
     Labels, processing and preset are those of the one model file that is then named.
     """
@@ -53,6 +63,7 @@ def command(
         force=force,
         given=_given(refs, labels=labels, processing=processing, preset=preset),
         origin=loaded.origin,
+        include=tuple(map(Path, include)),
     )
     # By name: the rooms behind it are only loaded when something is to be served.
     code: int | None = importlib.import_module("towline.app.serve").serve_command(options)

@@ -64,7 +64,7 @@ def copy_source(source: Path, into: Path, *, max_bytes: int = DEFAULT_MAX_BYTES)
     label = wording.name(source.name)
     target = into / MODEL_FOLDER
     target.mkdir(mode=0o755)
-    with _opened(source, label) as descriptor:
+    with opened(source, label) as descriptor:
         _refuse_foreign(descriptor, label)
         copied = [
             copy_descriptor(descriptor, target / MODEL_NAME, f"{MODEL_FOLDER}/{MODEL_NAME}", label, min(max_bytes, MAX_MESSAGE_BYTES))
@@ -87,7 +87,7 @@ def _named_files(model: Path) -> tuple[ExternalFile, ...]:
 
 
 @contextmanager
-def _opened(source: Path, label: str) -> Iterator[int]:
+def opened(source: Path, label: str) -> Iterator[int]:
     """A descriptor of a regular file; anything else is refused before it is opened, since opening a device or pipe may act on it."""
     try:
         mode = os.stat(source).st_mode

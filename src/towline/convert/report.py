@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from towline.convert import wording
 from towline.convert.inspected import Inspected
-from towline.core.manifest import Manifest, TensorSpec
+from towline.core.manifest import Facts, Handler, Manifest, TensorSpec
 
 _TOP_OPERATORS = 6
 
@@ -25,19 +25,17 @@ class ImportReport:
         manifest, measured = self.manifest, self.manifest.measured
         rows = [
             ("digest", self.digest),
-            ("size", f"{bytes_for_people(self.size_bytes)}, {manifest.facts.parameters:,} parameters"),
-            ("operators", _operators(manifest.facts.operators)),
-            ("opset", ", ".join(f"{wording.name(domain)[1:-1]} {version}" for domain, version in sorted(manifest.facts.opset.items()))),
+            *(_graph(self.size_bytes, manifest.facts) if manifest.handler is None else _handler(self.size_bytes, manifest.handler)),
             *_specs("input", manifest.signature.inputs),
             *_specs("output", manifest.signature.outputs),
-            ("batching", "each row is answered for itself: proven" if manifest.batchable else f"never: {manifest.unbatchable_because}"),
+            ("batching", _batching(manifest)),
             ("answers", "the same every time" if measured.deterministic else "differ from run to run"),
             (
                 "memory",
                 f"{bytes_for_people(measured.memory_loaded_bytes)} loaded, "
                 f"{bytes_for_people(measured.memory_peak_bytes)} at a batch of {measured.max_batch}",
             ),
-            ("golden", f"{len(manifest.golden)} requests, replayed at every load"),
+            ("golden", f"{len(manifest.golden)} request{'s'[: len(manifest.golden) != 1]}, replayed at every load"),
         ]
         width = max(len(what) for what, _ in rows)
         return [f"{what:<{width}}  {value}" for what, value in rows] + [f"warning: {warning}" for warning in self.warnings]
@@ -76,6 +74,33 @@ def bytes_for_people(size_bytes: int) -> str:
             return f"{size:.0f} {unit}" if size >= 10 or unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} GiB"
+
+
+def _graph(size_bytes: int, facts: Facts) -> list[tuple[str, str]]:
+    return [
+        ("size", f"{bytes_for_people(size_bytes)}, {facts.parameters:,} parameters"),
+        ("operators", _operators(facts.operators)),
+        ("opset", ", ".join(f"{wording.name(domain)[1:-1]} {version}" for domain, version in sorted(facts.opset.items()))),
+    ]
+
+
+def _handler(size_bytes: int, handler: Handler) -> list[tuple[str, str]]:
+    traits = {
+        "answers in parts": handler.streams,
+        "may run twice": handler.idempotent,
+        "keeps state": handler.stateful,
+        f"{handler.max_concurrent} at once": handler.max_concurrent > 1,
+    }
+    said = [trait for trait, holds in traits.items() if holds]
+    return [("size", bytes_for_people(size_bytes)), ("handler", ", ".join([f"class {handler.class_name}", *said]))]
+
+
+def _batching(manifest: Manifest) -> str:
+    if not manifest.batchable:
+        return f"never: {manifest.unbatchable_because}"
+    if manifest.handler is not None and manifest.handler.passes_body:
+        return f"up to {manifest.measured.max_batch} at once: the handler says so"
+    return "each row is answered for itself: proven"
 
 
 def _operators(operators: dict[str, int]) -> str:

@@ -97,14 +97,14 @@ def build_version(
         batchable=smoked.batchable,
         unbatchable_because=smoked.unbatchable_because,
         measured=smoked.measured,
-        golden=_write_golden(copied.folder, goldens),
+        golden=write_golden(copied.folder, goldens),
         labels=LABELS_NAME if labels is not None else None,
         tools=dict(tools or {}),
         training=dict(training) if training is not None else None,
         packages=tuple(packages) if packages is not None else None,
         parents=tuple(parents),
     )
-    _write(copied.folder / MANIFEST_NAME, encode_manifest(manifest))
+    write_new(copied.folder / MANIFEST_NAME, encode_manifest(manifest))
     return manifest
 
 
@@ -150,7 +150,7 @@ def _manifest(
 def write_labels(folder: Path, labels: tuple[str, ...], signature: Signature) -> None:
     """Put the labels into a staged folder. Raises ImportRefused when they are not as many as the graph has classes."""
     _check_labels(labels, signature)
-    _write(folder / LABELS_NAME, encode_labels(labels))
+    write_new(folder / LABELS_NAME, encode_labels(labels))
 
 
 def write_files(folder: Path, prepared: Prepared) -> None:
@@ -158,7 +158,7 @@ def write_files(folder: Path, prepared: Prepared) -> None:
     for name, source in prepared.files:
         content = read_plain_file(source, MAX_FILE_BYTES, lambda what, path=source: refused(f"{path.name}: {what}"))  # type: ignore[misc]
         (folder / name).parent.mkdir(mode=0o755, exist_ok=True)
-        _write(folder / name, content)
+        write_new(folder / name, content)
 
 
 def _check_labels(labels: tuple[str, ...], signature: Signature) -> None:
@@ -174,18 +174,19 @@ def _check_labels(labels: tuple[str, ...], signature: Signature) -> None:
     )
 
 
-def _write_golden(folder: Path, goldens: Sequence[RecordedGolden]) -> tuple[Golden, ...]:
+def write_golden(folder: Path, goldens: Sequence[RecordedGolden]) -> tuple[Golden, ...]:
     written = []
     if goldens:
         (folder / GOLDEN_FOLDER).mkdir(mode=0o755)
     for number, (request, response, bounds) in enumerate(goldens):
         names = f"{GOLDEN_FOLDER}/{number}-request.bin", f"{GOLDEN_FOLDER}/{number}-response.bin"
         for name, tensors in zip(names, (request, response), strict=True):
-            _write(folder / name, encode_frame(dict(tensors)))
+            write_new(folder / name, encode_frame(dict(tensors)))
         written.append(Golden(*names, {name: bounds[name] for name in sorted(bounds)}))
     return tuple(written)
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file that did not exist before."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), "wb") as file:
         file.write(content)

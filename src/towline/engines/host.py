@@ -56,7 +56,7 @@ class Host:
 
     def work(self) -> None:
         """Never returns: the process ends when the front closes its end, or by a signal."""
-        threading.Thread(target=self._answer_control, daemon=True).start()
+        threading.Thread(target=self._answer_control, daemon=True, name="towline-control").start()
         # The main thread is the first inference thread: a tiny model's batch is received, run and answered without a hop.
         self._started.wait()
         self._run_batches()
@@ -128,7 +128,7 @@ class Host:
         while self._threads < threads:
             self._threads += 1
             if self._started.is_set():
-                threading.Thread(target=self._run_batches, daemon=True).start()
+                threading.Thread(target=self._run_batches, daemon=True, name="towline-run").start()
             self._started.set()
         return {"threads": self._threads, "memory_bytes": memory_bytes()}
 
@@ -220,6 +220,10 @@ def load_engine(name: str) -> Engine:
         from towline.engines.onnxruntime import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine()
+    if name == "python":
+        from towline.engines.python import PythonEngine
+
+        return PythonEngine()
     for entry in importlib.metadata.entry_points(group="towline.engines"):
         if entry.name == name:
             engine: Engine = entry.load()()

@@ -98,7 +98,7 @@ class ProcessLanes:
     async def _opened(self, worker: Worker, version: WantedVersion, manifest: Manifest, on_state: Callable[[str], None]) -> Worker:
         raw = encode_manifest(manifest).decode()
         if worker.arena is None:
-            arena = self._pool.arena_size.create()
+            arena = self._pool.arena_size.fitting(manifest).create()
             await worker.load(version.path, version.digest, raw, device=self._device, arena=arena, timeout_s=self._load_timeout_s)
         on_state("warming")
         answer = await worker.ask({"do": "warm", "folder": version.path, "manifest": raw}, timeout_s=self._load_timeout_s)
@@ -106,8 +106,13 @@ class ProcessLanes:
         if not report.is_ready:
             raise VersionError(report.reason, code="GOLDEN_MISMATCH", hint="Test this version on this machine before it serves here.")
         worker.merges = merging_pays(report)
-        await worker.start(1 if 0 <= report.one_row_us < TINY_RUN_US else self._cores)
+        await worker.start(self._threads(manifest, report))
         return worker
+
+    def _threads(self, manifest: Manifest, report: WarmReport) -> int:
+        if manifest.handler is not None:
+            return manifest.handler.max_concurrent
+        return 1 if 0 <= report.one_row_us < TINY_RUN_US else self._cores
 
     def end(self, lane: Lane) -> None:
         if isinstance(lane, Worker):
@@ -129,6 +134,8 @@ class InlineLanes:
         self._loop = loop
 
     async def open(self, version: WantedVersion, manifest: Manifest, on_state: Callable[[str], None]) -> InlineLane:
+        if manifest.handler is not None:
+            raise VersionError("A handler's code only runs in a process of its own.", code="NEEDS_ISOLATION", hint="--isolation process")
         run, report = self._load(Path(version.path), version.digest, manifest)
         on_state("warming")
         if not report.is_ready:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from towline.serve.codecs.check import Limits
 from towline.serve.contract import DataPlane, Route
-from towline.serve.protocols import openinference, simple, tfserving
+from towline.serve.protocols import generate, openinference, simple, tfserving
 
 
 def model_routes(plane: DataPlane, limits: Limits) -> list[Route]:
     """To be tried in order."""
-    return [route for protocol in (tfserving, openinference, simple) for route in protocol.routes(plane, limits)]
+    return [route for protocol in (tfserving, generate, openinference, simple) for route in protocol.routes(plane, limits)]

@@ -16,7 +16,7 @@ from towline.core.errors import InvalidRequest
 from towline.core.inference import Request
 from towline.core.manifest import TensorSpec
 from towline.core.refs import clip
-from towline.serve.codecs import binary, check, exact, json, nested
+from towline.serve.codecs import binary, check, exact, json, nested, numbers
 from towline.serve.codecs.check import MAX_DIM, InputCheck, Limits
 from towline.serve.contract import Served
 
@@ -191,6 +191,10 @@ class InferCodec:
         count = check.element_count(shape)
         if spec.dtype == "string":
             check.check_string_count(count, self._limits, field)
+        if len(raw) >= numbers.MIN_BYTES and numbers.FloatReader.takes(spec) and not _NESTED.match(raw):
+            array = numbers.FloatReader(spec, ()).read(raw)
+            if array is not None and array.size == count:
+                return array.reshape(shape)
         decode = self._nested[spec.name] if _NESTED.match(raw) else self._flat[spec.name]
         try:
             if decode is None:

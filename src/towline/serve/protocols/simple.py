@@ -10,7 +10,7 @@ from towline.core.inference import Response
 from towline.core.refs import clip
 from towline.serve.codecs.check import Limits
 from towline.serve.contract import DataPlane, HttpRequest, HttpResponse, Reply, Route, Served
-from towline.serve.protocols import incoming, simple_answer, simple_body, simple_upload
+from towline.serve.protocols import bodies, events, incoming, simple_answer, simple_body, simple_upload
 from towline.serve.protocols.errors import allowing, own_error, printable, request_id, wrong_method
 from towline.serve.protocols.simple_answer import About
 from towline.serve.protocols.simple_body import Asked
@@ -46,12 +46,17 @@ class _Api:
     def predict(self, request: HttpRequest, names: Mapping[str, str], reply: Reply) -> Callable[[], None] | None:
         try:
             served = self._find(names)
+            if bodies.passes_body(served):
+                return bodies.predict(self._plane, served, request, self._limits, reply, protocol=PROTOCOL)
             top = _top(_in_query(request.query), "top") if request.query else 0
             asked, top = self._read(served, request, top)
         except TowlineError as error:
             reply(refusal(error, request))
             return None
         labels = served.labels
+        if events.wants_events(served, request):
+            wording = bodies.own_wording(request, lambda part: simple_answer.encode(part, labels, is_item=asked.is_item, top=top))
+            return events.answer(self._plane, served, asked.request, wording, reply, protocol=PROTOCOL)
 
         def done(result: Response | TowlineError) -> None:
             try:

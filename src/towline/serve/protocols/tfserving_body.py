@@ -15,7 +15,7 @@ from towline.core.errors import InvalidRequest
 from towline.core.inference import Request, Response
 from towline.core.manifest import DEFAULT_SIGNATURE, Signature, TensorSpec
 from towline.core.refs import clip
-from towline.serve.codecs import exact, json, nested
+from towline.serve.codecs import exact, json, nested, numbers
 from towline.serve.codecs.check import InputCheck, Limits, batch_too_large
 from towline.serve.contract import Served
 
@@ -62,6 +62,8 @@ class PredictCodec:
         # One numeric input of fixed trailing dims: what nearly every request is, decoded without a detour.
         self._tail = self._check.plain_tail if self._plain is not None and json.is_numeric(self._specs[0]) else None
         self._dtype = dtypes.BY_NAME[self._specs[0].dtype].numpy
+        reads_floats = self._tail is not None and numbers.FloatReader.takes(self._specs[0])
+        self._floats = numbers.FloatReader(self._specs[0], self._tail or (), "instances") if reads_floats else None
 
     def decode(self, body: bytes, deadline: float | None = None) -> tuple[Request, bool]:
         """The request, and whether it came in row form (`instances`). Raises InvalidRequest."""
@@ -69,6 +71,8 @@ class PredictCodec:
             json.check_amount(body)
         # Two quotes: the only string is the one key.
         if self._tail is not None and self._plain is not None and body.count(b'"') == 2:
+            if self._floats is not None and len(body) >= numbers.MIN_BYTES and (found := self._floats.read(body)) is not None:
+                return self._request([found], True, deadline), True
             try:
                 array = np.array(self._plain(body).instances, self._dtype)
             except json.NOT_PLAIN:

@@ -95,9 +95,18 @@ class LocalWorker:
         self._counts_anew = False
 
     @classmethod
-    def start(cls, folder: Path, manifest: Manifest, *, device: str = "cpu", timeout_s: float = 120.0, **options: Any) -> LocalWorker:
+    def start(
+        cls,
+        folder: Path,
+        manifest: Manifest,
+        *,
+        device: str = "cpu",
+        timeout_s: float = 120.0,
+        arena_size: ArenaSize = _DEFAULT_ARENA,
+        **options: Any,
+    ) -> LocalWorker:
         """A worker that has loaded `folder` as `manifest` describes it. Raises VersionError, WorkerDied or DeadlineExceeded."""
-        worker = cls(manifest.engine, **options)
+        worker = cls(manifest.engine, arena_size=arena_size.fitting(manifest), **options)
         try:
             worker._load(folder, manifest, device, timeout_s)
         except BaseException:

@@ -7,12 +7,14 @@ import logging
 import os
 import socket
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from towline.core import channel
 from towline.core.arena import Arena
 from towline.core.errors import TowlineError, Unavailable
+from towline.core.handler import MAX_CONCURRENT
+from towline.core.manifest import Manifest
 from towline.serve.workers.hub import Exit
 from towline.serve.workers.process import Worker
 
@@ -43,6 +45,12 @@ class ArenaSize:
 
     def create(self) -> Arena:
         return Arena.create(slots=self.slots, slot_bytes=self.slot_bytes)
+
+    def fitting(self, manifest: Manifest) -> ArenaSize:
+        """With a slot for each request that a handler takes at once."""
+        return (
+            self if manifest.handler is None else replace(self, slots=max(self.slots, min(manifest.handler.max_concurrent, MAX_CONCURRENT)))
+        )
 
 
 class Pool:

@@ -27,9 +27,9 @@ START_SERVER = "import sys; from towline.cli.main import main; sys.exit(main())"
 
 @contextmanager
 def served(
-    model: Path | str, home: Path, port: int, log: Path, *, with_settings: bool = False
+    model: Path | str | tuple[Path | str, ...], home: Path, port: int, log: Path, *, with_settings: bool = False
 ) -> Iterator[tuple[subprocess.Popen[bytes], RunningServer]]:
-    """`towline serve MODEL` on loopback, ready to answer (port 0: a free one); stopped at exit, and waited for. Raises Unavailable.
+    """`towline serve MODEL…` on loopback, ready to answer (port 0: a free one); stopped at exit, and waited for. Raises Unavailable.
 
     Without `with_settings` settings of this shell or folder stay out of it: the demo shows the defaults.
     """
@@ -38,7 +38,7 @@ def served(
     with log.open("wb") as output:
         # A session of its own: Ctrl-C reaches the demo, which then stops the server in order.
         process = subprocess.Popen(
-            [sys.executable, "-c", START_SERVER, "serve", str(model), *flags],
+            [sys.executable, "-c", START_SERVER, "serve", *map(str, model if isinstance(model, tuple) else (model,)), *flags],
             cwd=None if with_settings else log.parent,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -29,6 +29,7 @@ COMMANDS = {
     "key": "Make, list or revoke the keys that servers ask for.",
     "ps": "List running servers and their models.",
     "events": "List what happened to versions, and who did it.",
+    "conformance": "Ask a server every clause of the protocols it speaks.",
     "doctor": "Check this machine and the store.",
     "demo": "See it all work on a small model that comes with the package.",
     "config": "Show the settings and where each comes from.",

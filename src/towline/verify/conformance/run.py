@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Collection, Iterator
 from importlib import resources
+
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from towline.core.errors import UsageError
 from towline.verify.conformance import tfserving_grpc, tfserving_rest, v2_binary, v2_extensions, v2_grpc, v2_rest, web
@@ -23,7 +26,7 @@ SUITES = (
 PROTOCOLS = tuple(suite.protocol for suite in SUITES)
 _NEED_GRPC = ("v2-grpc", "tfserving-grpc")
 # What a check may stumble over when an answer has another form than the clause says.
-_OTHER_FORM = (KeyError, IndexError, TypeError, ValueError, AttributeError)
+_OTHER_FORM = (KeyError, IndexError, TypeError, ValueError, AttributeError, struct.error, DecodeError)
 
 
 def model_bytes(name: str) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any
 
 from towline.verify.conformance.checks import Skipped, Suite, expect, expect_equal
 from towline.verify.conformance.target import HALVES, Target
-from towline.verify.conformance.v2_rest import INFER, expect_error, outputs_of, tensor
+from towline.verify.conformance.v2_rest import HALVED, INFER, expect_error, outputs_of, tensor
 
 SUITE = Suite("v2-extensions")
 _DURATIONS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
@@ -30,7 +30,8 @@ def _classification(target: Target) -> None:
 @SUITE.must("priority-and-timeout", "priority and timeout are taken as parameters of a request.")
 def _schedule(target: Target) -> None:
     _needs(target, "schedule_policy")
-    outputs_of(target.post(INFER, {"inputs": [tensor()], "parameters": {"priority": 1, "timeout": 10_000_000}}))
+    (output,) = outputs_of(target.post(INFER, {"inputs": [tensor()], "parameters": {"priority": 1, "timeout": 10_000_000}}))
+    expect_equal(output["data"], HALVED)
 
 
 def _statistics(target: Target) -> dict[str, Any]:

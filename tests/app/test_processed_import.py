@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -157,3 +158,41 @@ def test_a_version_whose_rows_lean_on_one_another_is_still_found_out(folder: Pat
 
     assert not version.manifest.batchable
     assert np.isfinite(version.manifest.measured.memory_peak_bytes)
+
+
+TOKENIZER = {
+    "version": "1.0",
+    "added_tokens": [],
+    "pre_tokenizer": {"type": "Whitespace"},
+    "model": {"type": "WordLevel", "vocab": {"[PAD]": 0, "[UNK]": 1, "time": 2, "year": 3, "tree": 4, "good": 5}, "unk_token": "[UNK]"},
+    **dict.fromkeys(("truncation", "padding", "normalizer", "post_processor", "decoder")),
+}
+OTHER_KINDS = {
+    "sound": (tiny_models.loudness(), '[[before]]\nstep = "audio"\n[[before]]\nstep = "resample"\nrate = 8000\n', ""),
+    "text": (tiny_models.bag_of_tokens(), '[[before]]\nstep = "text"\ntokenizer = "tokenizer.json"\n', ""),
+    "padded text": (
+        tiny_models.bag_of_tokens(masked=False),
+        '[[before]]\nstep = "text"\ntokenizer = "tokenizer.json"\npadding = "longest"\n',
+        "changes with",
+    ),
+    "table": (
+        tiny_models.linear(features=3),
+        '[[before]]\nstep = "tabular"\ncolumns = ["age", "size"]\n[[before]]\nstep = "category"\ncolumn = "size"\nvalues = ["S", "M"]\n',
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_sounds_texts_and_tables_are_proven_with_inputs_made_for_them(kind: str, tmp_path: Path) -> None:
+    graph, declared, unbatchable = OTHER_KINDS[kind]
+    model = tiny_models.write(tmp_path, graph, "model.onnx")
+    (tmp_path / "processing.toml").write_text(declared)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(TOKENIZER))
+
+    manifest = import_model(model, processing=tmp_path / "processing.toml", home=tmp_path / "home").version.manifest
+
+    assert manifest.batchable == (not unbatchable), manifest.unbatchable_because
+    assert unbatchable in manifest.unbatchable_because
+    assert manifest.measured.deterministic
+    assert manifest.golden

@@ -26,27 +26,27 @@ def feeds(source: Source) -> tuple[str, ...]:
     return (source.into,)
 
 
-def image(chain: Chain, into: TensorSpec, line: int) -> Chain:
+def image(chain: Chain, into: TensorSpec, at: Sequence[int]) -> Chain:
     source = chain.source
     assert isinstance(source, steps.Image)
     channels = 1 if source.colour == "grey" else 3
     size: tuple[int, int] | None = None
-    for step in chain.steps:
+    for step, line in zip(chain.steps, at[1:], strict=True):
         if isinstance(step, steps.Resize):
             _check_resize(step, line)
             size = (step.width, step.height) if step.width else None
         elif isinstance(step, steps.Crop | steps.Pad):
             size = (step.width, step.height)
-    _check_normalise(chain, into, channels, line)
+    _check_normalise(chain, into, channels, at)
     sizes = {"C": channels, "W": size[0] if size else None, "H": size[1] if size else None}
-    return _with_layout(chain, into, _IMAGE_ORDERS, sizes, line)
+    return _with_layout(chain, into, _IMAGE_ORDERS, sizes, at)
 
 
-def audio(chain: Chain, into: TensorSpec, line: int) -> Chain:
+def audio(chain: Chain, into: TensorSpec, at: Sequence[int]) -> Chain:
     rate, samples = 0, None
     mels: steps.Mel | None = None
     fitted = []
-    for step in chain.steps:
+    for step, line in zip(chain.steps, at[1:], strict=True):
         if isinstance(step, steps.Resample | steps.Fit) and mels is not None:
             raise refused(f"'{kind_of(step)}' works on samples: put it before 'mel'", line)
         if isinstance(step, steps.Resample):
@@ -57,11 +57,11 @@ def audio(chain: Chain, into: TensorSpec, line: int) -> Chain:
             step = mels = _mel(step, rate, line)
         fitted.append(step)
     chain = replace(chain, steps=tuple(fitted))
-    _check_normalise(chain, into, mels.mels if mels else 1, line)
+    _check_normalise(chain, into, mels.mels if mels else 1, at)
     if mels is None:
-        return _with_layout(chain, into, _SAMPLE_ORDERS, {"C": 1, "T": samples}, line)
+        return _with_layout(chain, into, _SAMPLE_ORDERS, {"C": 1, "T": samples}, at)
     frames = _frames(mels, samples) if samples else None
-    return _with_layout(chain, into, _MEL_ORDERS, {"C": 1, "F": mels.mels, "T": frames}, line)
+    return _with_layout(chain, into, _MEL_ORDERS, {"C": 1, "F": mels.mels, "T": frames}, at)
 
 
 def text(source: steps.Text, free: Sequence[TensorSpec], line: int) -> Chain:
@@ -87,13 +87,13 @@ def text(source: steps.Text, free: Sequence[TensorSpec], line: int) -> Chain:
     return Chain(msgspec.structs.replace(source, **settings), ())
 
 
-def tabular(chain: Chain, into: TensorSpec, line: int) -> Chain:
+def tabular(chain: Chain, into: TensorSpec, at: Sequence[int]) -> Chain:
     source = chain.source
     assert isinstance(source, steps.Tabular)
     if len(set(source.columns)) != len(source.columns):
-        raise refused("a column is named twice", line)
+        raise refused("a column is named twice", at[0])
     words = {step.column: step for step in chain.steps if isinstance(step, steps.Category)}
-    for step in chain.steps:
+    for step, line in zip(chain.steps, at[1:], strict=True):
         named = (
             step.columns if isinstance(step, steps.Standardise) else (step.column,) if isinstance(step, steps.Fill | steps.Category) else ()
         )
@@ -101,11 +101,11 @@ def tabular(chain: Chain, into: TensorSpec, line: int) -> Chain:
         if unknown:
             raise refused(f"'{kind_of(step)}' names '{unknown[0]}', which is no column; there are {', '.join(source.columns)}", line)
         _check_column(step, words, line)
-    _check_float(into, line)
+    _check_float(into, at[0])
     features = sum(len(words[name].values) if name in words and words[name].encode == "one_hot" else 1 for name in source.columns)
     shape = into.shape or ()
     if len(shape) != 2 or (isinstance(shape[1], int) and shape[1] != features):
-        raise refused(f"the columns make [N, {features}], but input '{into.name}' of the graph takes {_words(into)}", line)
+        raise refused(f"the columns make [N, {features}], but input '{into.name}' of the graph takes {_words(into)}", at[0])
     return replace(chain, source=msgspec.structs.replace(source, into=into.name))
 
 
@@ -140,8 +140,8 @@ def _check_resize(step: steps.Resize, line: int) -> None:
         raise refused("'resize' takes shorter, or longer, or width and height", line)
 
 
-def _check_normalise(chain: Chain, into: TensorSpec, channels: int, line: int) -> None:
-    for step in chain.steps:
+def _check_normalise(chain: Chain, into: TensorSpec, channels: int, at: Sequence[int]) -> None:
+    for step, line in zip(chain.steps, at[1:], strict=True):
         if isinstance(step, steps.Normalise):
             _check_float(into, line)
             for setting, values in (("mean", step.mean), ("std", step.std)):
@@ -169,10 +169,11 @@ def _frames(step: steps.Mel, samples: int) -> int:
     return 1 + samples // step.hop if step.centre else 1 + max(samples - step.fft, 0) // step.hop
 
 
-def _with_layout(chain: Chain, into: TensorSpec, orders: Sequence[str], sizes: dict[str, int | None], line: int) -> Chain:
+def _with_layout(chain: Chain, into: TensorSpec, orders: Sequence[str], sizes: dict[str, int | None], at: Sequence[int]) -> Chain:
     """The chain with its layout spelled out: as declared, or the only one that the graph's shape allows."""
     shape = into.shape or ()
-    given = next((step.order for step in chain.steps if isinstance(step, steps.Layout)), None)
+    declared = next(((step.order, line) for step, line in zip(chain.steps, at[1:], strict=True) if isinstance(step, steps.Layout)), None)
+    given, line = declared or (None, at[0])
     if given is not None and given[1:] not in orders:
         raise refused(f"layout '{given}' fits nothing here; there are {', '.join('N' + order for order in orders)}", line)
     fitting = [order for order in ([given[1:]] if given else orders) if _fits(order, shape[1:], sizes)]

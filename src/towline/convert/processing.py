@@ -53,7 +53,7 @@ def prepare(declaration: Declaration, graph: Signature, labels: Sequence[str] | 
     line = 0
     for chain in chains(before):
         _check_followers(chain, at[line : line + len(chain.steps) + 1])
-        fitted = _fitted(chain, graph, whole, at[line])
+        fitted = _fitted(chain, graph, whole, at[line : line + len(chain.steps) + 1])
         if isinstance(fitted.source, steps.Text):
             name = f"{FOLDER}/tokenizer{len(files) or ''}.json"
             files.append((name, declaration.folder / fitted.source.tokenizer))
@@ -94,21 +94,21 @@ def _check_followers(chain: Chain, at: Sequence[int]) -> None:
         seen.add(type(step))
 
 
-def _fitted(chain: Chain, graph: Signature, others: Sequence[Chain], line: int) -> Chain:
+def _fitted(chain: Chain, graph: Signature, others: Sequence[Chain], at: Sequence[int]) -> Chain:
     taken = {name for other in others for name in fitting.feeds(other.source)}
     free = [spec for spec in graph.inputs if spec.name not in taken]
     names = {name for other in others for name in outer.sent(other.source)}
     for name in outer.sent(chain.source):
         if name in names:
-            raise refused(f"two inputs are called '{name}': give one another name", line)
+            raise refused(f"two inputs are called '{name}': give one another name", at[0])
     if isinstance(chain.source, steps.Text):
-        return fitting.text(chain.source, free, line)
-    into = _into(chain.source, free, line)
+        return fitting.text(chain.source, free, at[0])
+    into = _into(chain.source, free, at[0])
     if isinstance(chain.source, steps.Image):
-        return fitting.image(chain, into, line)
+        return fitting.image(chain, into, at)
     if isinstance(chain.source, steps.Audio):
-        return fitting.audio(chain, into, line)
-    return fitting.tabular(chain, into, line)
+        return fitting.audio(chain, into, at)
+    return fitting.tabular(chain, into, at)
 
 
 def _into(source: steps.Image | steps.Audio | steps.Tabular, free: list[TensorSpec], line: int) -> TensorSpec:
@@ -116,9 +116,10 @@ def _into(source: steps.Image | steps.Audio | steps.Tabular, free: list[TensorSp
     numbers = [spec for spec in free if dtypes.BY_NAME[spec.dtype].size]
     found = [spec for spec in numbers if spec.name == source.into] if source.into else numbers
     if len(found) != 1:
-        have = ", ".join(f"'{spec.name}'" for spec in numbers) or "none that is free"
+        if not numbers:
+            raise refused(f"the graph has no input left for '{kind_of(source)}'", line)
         what = f"the graph has no free input '{source.into}'" if source.into else "the graph has several inputs: name one, into = …"
-        raise refused(f"{what} (there is {have})", line)
+        raise refused(f"{what} (there is {', '.join(repr(spec.name) for spec in numbers)})", line)
     return found[0]
 
 

@@ -272,7 +272,7 @@ def as_declared(step: Before | After) -> Step:
 def chains(before: tuple[Before, ...]) -> tuple[Chain, ...]:
     """The steps before a graph, source by source; they begin with one (convert/processing.py refuses what does not)."""
     starts = [place for place, step in enumerate(before) if isinstance(step, SOURCES)]
-    ends = [*starts[1:], len(before)]
+    ends = [*starts[1:], len(before)][: len(starts)]
     return tuple(Chain(before[start], before[start + 1 : end]) for start, end in zip(starts, ends, strict=True))  # type: ignore[arg-type]
 
 

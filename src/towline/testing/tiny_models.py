@@ -194,6 +194,14 @@ def bag_of_tokens(*, vocabulary: int = 64, classes: int = 4, masked: bool = True
     return _model(nodes, inputs, [("logits", "float32", ("N", classes))], weights)
 
 
+def token_vectors(*, vocabulary: int = 64, width: int = 4, seed: int = 0) -> bytes:
+    """input_ids and attention_mask int64 [N, T] -> vectors float32 [N, T, width]: one per token, as an encoder gives them."""
+    table = np.random.default_rng(seed).normal(0, 1, (vocabulary, width)).astype(np.float32)
+    nodes = [_node("Gather", ["table", "input_ids"], ["vectors"])]
+    inputs = [("input_ids", "int64", ("N", "T")), ("attention_mask", "int64", ("N", "T"))]
+    return _model(nodes, inputs, [("vectors", "float32", ("N", "T", width))], {"table": table})
+
+
 def linear(*, features: int) -> bytes:
     """x float32 [N, features] -> y float32 [N, 1]: the sum of the features, each times its place from 1."""
     weights = {"w": np.arange(1, features + 1, dtype=np.float32)[:, None]}

@@ -34,8 +34,8 @@ class Maker(Protocol):
 class Encoded:
     """Requests that fit the outer signature.
 
-    `pattern` has many unlike rows, to draw batches from; `singles` are requests of one row; `heaviest` is one row that takes the most
-    memory to read, or nothing.
+    `pattern` has many unlike rows of like size, to draw batches from: rows of unlike size run apart anyway. `singles` are requests of
+    one row; `heaviest` is one row that takes the most memory to read, or nothing.
     """
 
     pattern: dict[str, np.ndarray]
@@ -78,10 +78,10 @@ def _makers(chain: Chain) -> dict[str, Maker]:
     source = chain.source
     if isinstance(source, steps.Image):
         most = _most_side(chain, source)
-        return {source.name: lambda rng, wide=False: _picture(rng, most)}
+        return {source.name: lambda rng, wide=False: _picture(rng, most, wide=wide)}
     if isinstance(source, steps.Audio):
         rate = next((step.rate for step in chain.steps if isinstance(step, steps.Resample)), 16_000)
-        return {source.name: lambda rng, wide=False: _sound(rng, rate, source.max_seconds)}
+        return {source.name: lambda rng, wide=False: _sound(rng, rate, source.max_seconds, wide=wide)}
     if isinstance(source, steps.Text):
         words = _words_per_text(source)
         return {source.name: lambda rng, wide=False: _sentence(rng, (1, 40) if wide else words)}
@@ -96,9 +96,10 @@ def _most_side(chain: Chain, source: steps.Image) -> tuple[int, int]:
     return (min(pad.width, side), min(pad.height, side)) if pad and not resizes else (side, side)
 
 
-def _picture(rng: np.random.Generator, most: tuple[int, int]) -> bytes:
+def _picture(rng: np.random.Generator, most: tuple[int, int], *, wide: bool) -> bytes:
     """Coarse coloured noise: smooth enough that resizing keeps it, unlike from row to row."""
-    width, height = (min(int(rng.integers(*_PICTURE_SIDES)), side) for side in most)
+    sides = rng.integers(*_PICTURE_SIDES, 2) if wide else (_PICTURE_SIDES[0],) * 2
+    width, height = (min(int(side), limit) for side, limit in zip(sides, most, strict=True))
     coarse = rng.integers(0, 256, (-(-height // 8), -(-width // 8), 3), dtype=np.uint8)
     return png(np.repeat(np.repeat(coarse, 8, axis=0), 8, axis=1)[:height, :width])
 
@@ -129,9 +130,9 @@ def _largest_picture(max_pixels: int) -> bytes:
     return _png(width, height, packed)
 
 
-def _sound(rng: np.random.Generator, rate: int, max_seconds: float) -> bytes:
+def _sound(rng: np.random.Generator, rate: int, max_seconds: float, *, wide: bool) -> bytes:
     """Two tones and a little noise."""
-    count = max(int(rate * min(rng.uniform(*_SOUND_S), max_seconds)), 1)
+    count = max(int(rate * min(rng.uniform(*_SOUND_S) if wide else _SOUND_S[0], max_seconds)), 1)
     at = np.arange(count) / rate
     tones = sum(rng.uniform(0.1, 0.4) * np.sin(2 * np.pi * rng.uniform(100, 1000) * at) for _ in range(2))
     return wav(np.asarray(tones + rng.normal(0, 0.01, count)), rate)

@@ -200,6 +200,16 @@ def test_a_bomb_is_refused_by_its_header_and_never_decoded(pixels: Processed, mo
         assert (caught.value.code, caught.value.kind) == ("IMAGE_TOO_LARGE", Kind.TOO_LARGE)
 
 
+def test_only_the_decoder_of_the_format_that_was_seen_is_tried(pixels: Processed, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried, real = [], Image.open
+    monkeypatch.setattr(Image, "open", lambda *words, **more: tried.append(more["formats"]) or real(*words, **more))
+
+    for kind in ("PNG", "JPEG", "GIF", "BMP", "WEBP"):
+        read(pixels, encoded(stripes(), kind))
+
+    assert tried == [("PNG",), ("JPEG",), ("GIF",), ("BMP",), ("WEBP",)]
+
+
 def test_a_gif_whose_frame_outgrows_its_screen_is_held_to_the_limit_too(pixels: Processed) -> None:
     raw = bytearray(encoded(Image.new("L", (65, 64)), "GIF"))
     raw[6:10] = struct.pack("<HH", 1, 1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -32,7 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, told: Path) -> Iterator[Run
     greeting.write_text("hello\n")
     os.environ["TOLD"] = str(told)
     sources = [f"{HERE / 'handlers.py'}:{name}" for name in NAMES]
-    with RunningServer(*sources, flags=("--include", str(greeting))) as running:
+    with RunningServer(*sources, flags=("--include", str(greeting)), settings={"max_request_bytes": 1 << 20}) as running:
         yield running
     del os.environ["TOLD"]
 
@@ -125,6 +127,28 @@ def test_a_part_arrives_while_the_next_is_not_made_yet(server: RunningServer, to
 
     assert json.loads(first.removeprefix(b"data: ")) == {"word": "a"}
     assert events(rest.removeprefix(b"\n")) == [("part", {"word": "WAIT"}), ("end", {})]
+
+
+def session(script: str, *arguments: str) -> Any:
+    """What a client prints that runs in a process of its own."""
+    command = [sys.executable, str(HERE / script), *arguments]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+def test_a_script_reads_events_line_by_line(server: RunningServer) -> None:
+    told = session("events_session.py", server.url)
+
+    words = [f'data: {{"word":"{word}"}}' for word in ("one", "two", "three")]
+    assert told == {"type": "text/event-stream", "lines": [*words, "event: end", "data: {}"]}
+
+
+def test_tritons_client_gets_a_message_for_each_part_and_the_end_where_it_asks(server: RunningServer) -> None:
+    told = session("triton_stream_session.py", server.grpc_address)
+
+    assert told["plain"] == [[[float(step)], "seven", None] for step in range(3)]
+    assert told["ended"] == [*([[float(step)], "seven", False] for step in range(3)), [None, "seven", True]]
 
 
 def test_the_connection_goes_on_after_a_stream(server: RunningServer) -> None:

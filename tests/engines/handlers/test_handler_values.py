@@ -45,7 +45,7 @@ def test_text_is_text_where_no_json_was_promised() -> None:
     assert body_of("text", "text/plain") == b"text"
 
 
-@pytest.mark.parametrize("value", [object(), {1: object()}, (x for x in range(3)), 1 << 70])
+@pytest.mark.parametrize("value", [object(), {1: object()}, (x for x in range(3))])
 def test_what_has_no_json_is_told_by_its_type(value: Any) -> None:
     with pytest.raises(EngineError, match=type(value).__name__) as caught:
         body_of(value, "application/json")
@@ -100,7 +100,8 @@ def test_several_outputs_come_by_name_or_in_order() -> None:
         ([256], [COUNT], "as int64, its signature says uint8"),
         ([-1], [COUNT], "as int64"),
         ([1.5], [COUNT], "as float64"),
-        ([True], [Y], "'y'"),
+        ([[True, False]], [Y], "as bool"),
+        ([["1", "2"]], [Y], "as <U1"),
         ([1], [TEXT], "gave a int in output 'text', expected strings"),
         (7, [TEXT, COUNT], "gave a int, expected a dict with the outputs 'text', 'count'"),
     ],

@@ -79,7 +79,7 @@ def _array(value: Any, spec: TensorSpec) -> np.ndarray:
     elif isinstance(value, np.ndarray | np.generic) or hasattr(value, "__array__"):
         if dtypes.of_array(array) != dtype:
             raise bad_output(f"gave output '{spec.name}' as {array.dtype}, its signature says {spec.dtype}")
-    elif not np.can_cast(array.dtype, dtype.numpy, "same_kind") and not _fits(array, dtype):
+    elif not _fits(array, dtype):
         raise bad_output(f"gave output '{spec.name}' as {array.dtype}, its signature says {spec.dtype}")
     array = np.ascontiguousarray(array, dtype=dtype.numpy).reshape(array.shape)
     if spec.shape is not None and not _has_shape(array, spec.shape):
@@ -90,11 +90,13 @@ def _array(value: Any, spec: TensorSpec) -> np.ndarray:
 
 
 def _fits(array: np.ndarray, dtype: dtypes.DType) -> bool:
-    """Whole numbers of a list are int64 to numpy, whatever they are meant to be."""
-    if not dtype.is_integer or array.dtype.kind not in "iu":
-        return dtype.is_float and array.dtype.kind in "iu"
+    """Whether the numbers of a list are of the declared kind. Whole ones are int64 to numpy, whatever they are meant to be."""
+    if not array.size:
+        return True
+    if not dtype.is_integer:
+        return array.dtype.kind in ("iuf" if dtype.is_float else "b")
     limits = np.iinfo(dtype.numpy)
-    return not array.size or bool(int(array.min()) >= limits.min and int(array.max()) <= limits.max)
+    return array.dtype.kind in "iu" and bool(int(array.min()) >= limits.min and int(array.max()) <= limits.max)
 
 
 def _strings(array: np.ndarray, spec: TensorSpec) -> np.ndarray:

@@ -138,7 +138,7 @@ class Front:
         """What is served over gRPC and gRPC-Web. Imported when first asked for: a server without them pays nothing for protobuf."""
         from towline.serve.protocols.grpc.service import Service
 
-        return Service(self.plane, self._request_limits(), self._doorman.check_call if self._doorman else None)
+        return Service(self.plane, self._request_limits(), self._doorman.check_call if self._doorman else None, self.control)
 
     def _processes(self) -> list[Process]:
         workers = [Process(slot.pid, "worker", slot.name, str(slot.number)) for slot in self.plane.slots() if slot.pid]

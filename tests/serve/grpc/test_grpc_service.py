@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from asking import Asking
 from bad_inputs import MODELS
 from calling import Asker
 from calling import Refused as Seen
@@ -39,14 +40,14 @@ def described() -> dict[str, bool]:
 
 
 def test_every_method_that_is_described_is_in_the_table(plane: HonestPlane) -> None:
-    methods = Service(plane, Limits()).methods
+    methods = Service(plane, Limits(), control=Asking()).methods
 
     assert {path for path, streams in described().items() if not streams} == set(methods.unary)
     assert {path for path, streams in described().items() if streams} == set(methods.streams)
 
 
 def test_without_its_key_no_method_reads_a_message(plane: HonestPlane) -> None:
-    methods = Service(plane, Limits(), deny).methods
+    methods = Service(plane, Limits(), deny, Asking()).methods
     asker = Asker(methods.unary)
 
     for path in methods.unary:

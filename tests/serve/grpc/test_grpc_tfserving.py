@@ -210,11 +210,6 @@ def test_status_lists_the_versions_and_their_states(asker: Asker) -> None:
         ask(spec("nobody"))
 
 
-def test_a_client_may_not_change_what_is_served(asker: Asker) -> None:
-    with pytest.raises(Refused, match=r"PERMISSION_DENIED: .*--allow-model-control"):
-        asker.raw(f"{MODEL}/HandleReloadConfigRequest", b"")
-
-
 def test_nan_and_infinity_come_back_as_they_are(asker: Asker) -> None:
     answer = predict(asker, {"x": tensor((1, 2), float_val=[-1, 0])}, spec("log"))
 

@@ -5,71 +5,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from asking import Asking
 from plane import HonestPlane, OneVersion, version
 
 from towline.core.errors import Kind, NotFound, TowlineError, Unavailable
 from towline.serve.codecs.check import Limits
-from towline.serve.contract import Asked, Count, HttpRequest, HttpResponse, IndexEntry, Loaded, VersionStatistics, WishedModel
+from towline.serve.contract import Asked, HttpRequest, HttpResponse, Loaded
 from towline.serve.protocols import openinference, repository, statistics
 from towline.serve.protocols.table import RouteTable
 from towline.testing import tiny_models
-
-COUNTED = VersionStatistics(
-    "mlp",
-    1,
-    1_700_000_000_123,
-    rows=7,
-    executions=2,
-    success=Count(3, 9000),
-    fail=Count(1, 50),
-    queue=Count(3, 2000),
-    compute=Count(3, 6000),
-    rest=Count(3, 1000),
-    sizes={3: Count(1, 1000), 4: Count(1, 2500)},
-    memory_bytes=1 << 20,
-)
-
-
-class Asking:
-    """A Control that writes down what it is asked, and answers from what it was given."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[Any, ...]] = []
-        self.refusal: TowlineError | None = None
-        self.index = [
-            IndexEntry("mlp", 1, "READY"),
-            IndexEntry("mlp", 2, "UNAVAILABLE", "It broke."),
-            IndexEntry("idle", None, "UNAVAILABLE", "not loaded"),
-        ]
-
-    def repository_index(self) -> list[IndexEntry]:
-        return self.index
-
-    def statistics(self, name: str = "", number: int | None = None) -> list[VersionStatistics]:
-        self.asked.append(("statistics", name, number))
-        return [COUNTED]
-
-    def max_batch(self, served: Any) -> int:
-        return 32
-
-    async def load(self, name: str, asked: Asked, *, actor: str) -> Loaded:
-        return await self._hear("load", name, asked, actor) or Loaded(name, (3, 4), ("instance_group: not needed",))
-
-    async def unload(self, name: str, *, actor: str) -> None:
-        await self._hear("unload", name, actor)
-
-    async def reload(self, models: Sequence[WishedModel], *, actor: str) -> None:
-        raise AssertionError("no REST route replaces the whole configuration")
-
-    async def _hear(self, *asked: Any) -> None:
-        self.asked.append(asked)
-        await asyncio.sleep(0)
-        if self.refusal is not None:
-            raise self.refusal
 
 
 class Rest:

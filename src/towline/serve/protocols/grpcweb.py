@@ -57,9 +57,13 @@ def routes(methods: Callable[[], Methods], limits: Limits) -> tuple[Route, ...]:
             answer(_missing(path, methods()))
             return None
         metadata = joined((name.decode("latin-1"), _metadata(name, value)) for name, value in request.headers if name not in _HTTP_HEADERS)
-        return method(message, Call(request.received_s, deadline, metadata), answer)
+        return method(message, Call(request.received_s, deadline, metadata, _peer(request)), answer)
 
     return (Route("POST", _PATH, call),)
+
+
+def _peer(request: HttpRequest) -> str:
+    return f"{request.peer[0]}:{request.peer[1]}" if request.peer else ""
 
 
 class ProtocolError(Exception):

@@ -85,7 +85,7 @@ async def _one(raw: bytes) -> AsyncIterator[bytes]:
 def _call_of(context: Any) -> Call:
     now = time.monotonic()
     left_s = context.time_remaining()
-    return Call(now, None if left_s is None else now + left_s, joined(context.invocation_metadata() or ()))
+    return Call(now, None if left_s is None else now + left_s, joined(context.invocation_metadata() or ()), context.peer)
 
 
 async def _refuse(context: Any, refusal: Refusal, echo: tuple[tuple[str, str], ...]) -> NoReturn:

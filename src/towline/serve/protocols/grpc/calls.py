@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,33 @@ def answering(request: str, statuses: Statuses, handle: Callable[[Any], Any]) ->
         except Exception as error:
             answer = refused(error, statuses)
         reply(answer)
+
+    return method
+
+
+def changing(request: str, statuses: Statuses, handle: Callable[[Any, Call], Coroutine[Any, Any, Any]]) -> Method:
+    """A method that waits for somebody else. It no longer waits once the client has gone."""
+    kind = MESSAGES[request]
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def run(raw: bytes, call: Call, reply: Reply) -> None:
+        answer: bytes | Refusal
+        try:
+            answer = (await handle(read(kind, raw), call)).SerializeToString()
+        except Exception as error:
+            answer = refused(error, statuses)
+        reply(answer)
+
+    def method(raw: bytes, call: Call, reply: Reply) -> Cancel:
+        task = asyncio.ensure_future(run(raw, call, reply))
+        # The loop itself remembers its tasks only weakly.
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+        def cancel() -> None:
+            task.cancel()
+
+        return cancel
 
     return method
 

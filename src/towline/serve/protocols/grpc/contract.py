@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from urllib.parse import unquote
 
 
 class Code(IntEnum):
@@ -71,6 +72,14 @@ class Call:
     received_s: float
     deadline: float | None = None
     metadata: Metadata = field(default_factory=dict)
+    # Who calls, as gRPC writes it (`ipv4:127.0.0.1:4711`), or what tells it when it is asked for.
+    peer: str | Callable[[], str] = ""
+
+    def actor(self, protocol: str) -> str:
+        """Who an event says it was: the protocol and the address without its port."""
+        peer = self.peer if isinstance(self.peer, str) else self.peer()
+        host = peer.removeprefix("ipv4:").removeprefix("ipv6:").rpartition(":")[0]
+        return f"{protocol} {unquote(host)}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ TENSORFLOW = Table(
 )
 
 _SPEC = "ModelSpec model_spec = 1"
+_POLICY = "FileSystemStoragePathSourceConfig.ServableVersionPolicy"
 
 TF_SERVING = Table(
     package="tensorflow.serving",
@@ -93,11 +94,36 @@ TF_SERVING = Table(
         "ModelVersionStatus": ("int64 version = 1", "ModelVersionStatus.State state = 2", "StatusProto status = 3"),
         "GetModelStatusRequest": (_SPEC,),
         "GetModelStatusResponse": ("repeated ModelVersionStatus model_version_status = 1",),
-        # Refused unread; its config is left out.
-        "ReloadConfigRequest": ("repeated string metric_names = 2",),
+        # Of logging_config (6) there is nothing to read: requests are not logged.
+        "ModelConfig": (
+            "string name = 1",
+            "string base_path = 2",
+            "ModelType model_type = 3",
+            "string model_platform = 4",
+            "FileSystemStoragePathSourceConfig.ServableVersionPolicy model_version_policy = 7",
+            "map<string, int64> version_labels = 8",
+        ),
+        "FileSystemStoragePathSourceConfig": (),
+        "FileSystemStoragePathSourceConfig.ServableVersionPolicy": (
+            f"oneof policy_choice: {_POLICY}.Latest latest = 100",
+            f"oneof policy_choice: {_POLICY}.All all = 101",
+            f"oneof policy_choice: {_POLICY}.Specific specific = 102",
+        ),
+        "FileSystemStoragePathSourceConfig.ServableVersionPolicy.Latest": ("uint32 num_versions = 1",),
+        "FileSystemStoragePathSourceConfig.ServableVersionPolicy.All": (),
+        "FileSystemStoragePathSourceConfig.ServableVersionPolicy.Specific": ("repeated int64 versions = 1",),
+        "ModelConfigList": ("repeated ModelConfig config = 1",),
+        "ModelServerConfig": (
+            "oneof config: ModelConfigList model_config_list = 1",
+            "oneof config: google.protobuf.Any custom_model_config = 2",
+        ),
+        "ReloadConfigRequest": ("ModelServerConfig config = 1", "repeated string metric_names = 2"),
         "ReloadConfigResponse": ("StatusProto status = 1",),
     },
-    enums={"ModelVersionStatus.State": {"UNKNOWN": 0, "START": 10, "LOADING": 20, "AVAILABLE": 30, "UNLOADING": 40, "END": 50}},
+    enums={
+        "ModelVersionStatus.State": {"UNKNOWN": 0, "START": 10, "LOADING": 20, "AVAILABLE": 30, "UNLOADING": 40, "END": 50},
+        "ModelType": {"MODEL_TYPE_UNSPECIFIED": 0, "TENSORFLOW": 1, "OTHER": 2},
+    },
     services={
         "PredictionService": {
             "Classify": ("ClassificationRequest", "ClassificationResponse"),

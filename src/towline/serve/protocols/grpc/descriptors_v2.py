@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from towline.serve.protocols.grpc.descriptors import Table
+from towline.serve.protocols.grpc.descriptors_control import CONTROL, METHODS
 
 _PARAMETERS = "map<string, InferParameter> parameters"
 
 OPEN_INFERENCE = Table(
     package="inference",
     file="towline/inference.proto",
+    imports=(CONTROL.file,),
     messages={
         "ServerLiveRequest": (),
         "ServerLiveResponse": ("bool live = 1",),
@@ -87,6 +89,7 @@ OPEN_INFERENCE = Table(
                 name: (f"{name}Request", f"{name}Response")
                 for name in ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer")
             },
+            **{name: (f"inference.{name}Request", f"inference.{name}Response") for name in METHODS},
             "ModelStreamInfer": ("stream ModelInferRequest", "stream ModelStreamInferResponse"),
         }
     },

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from towline.serve.protocols.grpc.descriptors import Messages
+from towline.serve.protocols.grpc.descriptors_control import CONTROL
 from towline.serve.protocols.grpc.descriptors_grpc import HEALTH, REFLECTION
 from towline.serve.protocols.grpc.descriptors_tf import TENSORFLOW, TF_SERVING
 from towline.serve.protocols.grpc.descriptors_v2 import OPEN_INFERENCE
 
-MESSAGES = Messages(OPEN_INFERENCE, TENSORFLOW, TF_SERVING, HEALTH, *REFLECTION.values())
+MESSAGES = Messages(CONTROL, OPEN_INFERENCE, TENSORFLOW, TF_SERVING, HEALTH, *REFLECTION.values())

@@ -110,8 +110,8 @@ class NativeGrpcServer:
         if refusal is not None:
             front.fail(number, refusal.code, refusal.message)
             return
-        pairs, _, left_s = details
-        call = Call(now, None if left_s is None else now + left_s, joined(pairs))
+        pairs, peer, left_s = details
+        call = Call(now, None if left_s is None else now + left_s, joined(pairs), peer)
         self._open[number] = None
 
         def reply(result: bytes | Refusal) -> None:

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from towline.serve.codecs.check import Limits
-from towline.serve.contract import DataPlane
-from towline.serve.protocols.grpc import openinference, reflection, tfserving
+from towline.serve.contract import Control, DataPlane
+from towline.serve.protocols.grpc import openinference, reflection, repository, tfserving
 from towline.serve.protocols.grpc.calls import refused
 from towline.serve.protocols.grpc.contract import Call, Cancel, Check, Method, Methods, Refused, Reply, Stream
 from towline.serve.protocols.grpc.health import Health
@@ -21,10 +21,12 @@ class Service:
     `check`, where there is one, sees every call before its message is read: there is no method beside it.
     """
 
-    def __init__(self, plane: DataPlane, limits: Limits, check: Check | None = None) -> None:
+    def __init__(self, plane: DataPlane, limits: Limits, check: Check | None = None, control: Control | None = None) -> None:
         health = Health(plane, MESSAGES.services)
         self.changed, self.drain = health.changed, health.drain
-        unary = {**openinference.methods(plane, limits), **tfserving.methods(plane, limits), **health.methods()}
+        unary = {**openinference.methods(plane, limits), **tfserving.methods(plane, limits, control), **health.methods()}
+        if control is not None:
+            unary |= repository.methods(plane, control)
         streams = {**openinference.streams(plane, limits), **health.streams(), **reflection.streams()}
         if check is not None:
             unary = {path: _checked(path, method, check) for path, method in unary.items()}

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from towline.core import dtypes
-from towline.core.errors import InvalidRequest, Kind, TowlineError
+from towline.core.errors import InvalidRequest
 from towline.core.manifest import TensorSpec
 from towline.serve.codecs.check import Limits
-from towline.serve.contract import DataPlane
+from towline.serve.contract import Control, DataPlane
 from towline.serve.protocols.errors import printable
-from towline.serve.protocols.grpc import tfserving_examples
+from towline.serve.protocols.grpc import tfserving_examples, tfserving_reload
 from towline.serve.protocols.grpc.calls import Work, answering, inferring
 from towline.serve.protocols.grpc.contract import Call, Method
 from towline.serve.protocols.grpc.descriptors_tf import TENSORFLOW, TF_SERVING
@@ -26,7 +26,7 @@ _UNKNOWN_ERROR = 2
 _SIGNATURES = "signature_def"
 
 
-def methods(plane: DataPlane, limits: Limits) -> dict[str, Method]:
+def methods(plane: DataPlane, limits: Limits, control: Control | None = None) -> dict[str, Method]:
     """Every method of both services by its path."""
     api = _Api(plane, limits)
     predict = inferring("tensorflow.serving.PredictRequest", STATUSES, plane, PROTOCOL, api.predict)
@@ -37,7 +37,7 @@ def methods(plane: DataPlane, limits: Limits) -> dict[str, Method]:
     }
     model = {
         "GetModelStatus": _answering("GetModelStatusRequest", api.status),
-        "HandleReloadConfigRequest": _answering("ReloadConfigRequest", _no_reload),
+        "HandleReloadConfigRequest": tfserving_reload.method(control),
     }
     services = {"PredictionService": prediction, "ModelService": model}
     return {f"/tensorflow.serving.{service}/{name}": method for service, found in services.items() for name, method in found.items()}
@@ -97,12 +97,3 @@ def _describe(spec: TensorSpec, info: Any) -> None:
     info.tensor_shape.unknown_rank = spec.shape is None
     for dim in spec.shape or ():
         info.tensor_shape.dim.add(size=dim if isinstance(dim, int) else -1)
-
-
-def _no_reload(request: Any) -> NoReturn:
-    raise TowlineError(
-        "Clients may not change what this server serves: it would need --allow-model-control, which this release does not have.",
-        code="RELOAD_NOT_ALLOWED",
-        kind=Kind.DENIED,
-        hint="Change it where the server runs: 'towline import', 'towline alias', or serve --watch DIR.",
-    )

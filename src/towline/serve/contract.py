@@ -192,6 +192,7 @@ class HttpRequest(msgspec.Struct, gc=False):
     path: str = ""
     query: str = ""
     headers: list[tuple[bytes, bytes]] = []
+    # Of a route that `takes_buffer` it may be a memoryview.
     body: bytes = b""
     # On the monotonic clock, when the request began to arrive.
     received_s: float = 0.0
@@ -232,6 +233,13 @@ class HttpResponse(msgspec.Struct, gc=False):
     content_type: bytes = b"application/json"
     headers: tuple[tuple[bytes, bytes], ...] = ()
     begin: Callable[[HttpStream], None] | None = None
+    # What follows `body`, sent as it is: large tensors are not copied once more to stand behind it.
+    tail: tuple[bytes, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole body."""
+        return len(self.body) + sum(map(len, self.tail))
 
 
 Reply = Callable[[HttpResponse], None]
@@ -243,11 +251,12 @@ Handler = Callable[[HttpRequest, Mapping[str, str], Reply], "Callable[[], None] 
 class Route:
     """One entry of a protocol's table. `pattern` is a regular expression for the whole raw path; its named groups,
     percent-decoded once, are the mapping that `handler` receives. `infers` routes are answered on the fast path.
-    `is_open` routes are answered without a key."""
+    `is_open` routes are answered without a key. A route that `takes_buffer` is given large bodies as memoryviews, not as bytes."""
 
     method: str
     pattern: str
     handler: Handler
     infers: bool = False
     ignore_case: bool = False
+    takes_buffer: bool = False
     is_open: bool = False

@@ -25,6 +25,14 @@ class Transport(asyncio.Transport):
         self.unwritten_bytes = 0
         self.is_reading = True
         self.is_over = self.is_at_end = False
+        self.protocol: asyncio.BaseProtocol | None = None
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        assert self.protocol is not None
+        return self.protocol
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
 
     def write(self, data: bytes) -> None:  # type: ignore[override]
         assert not self.is_at_end, "written after the end"
@@ -56,7 +64,7 @@ class Transport(asyncio.Transport):
 
 
 class Wires:
-    """A server without a socket. `/echo` answers at once with method and body, `/later` when `answer_next` is called."""
+    """A server without a socket. `/echo` answers at once with method and body, `/fill` too, `/later` when `answer_next` is called."""
 
     def __init__(self, **settings: Any) -> None:
         self.now_s = 100.0
@@ -64,6 +72,7 @@ class Wires:
         self.seen: list[HttpRequest] = []
         self.cancelled = 0
         routes = [Route("GET", "/echo", self._echo), Route("POST", "/echo", self._echo), Route("POST", "/later", self._later)]
+        routes.append(Route("POST", "/fill", self._echo, takes_buffer=True))
         self.gate = Gate(RouteTable(routes), Settings(**settings), clock=lambda: self.now_s, boot_id="test")
         self._config = uvicorn.Config(_no_app, http=protocol_for(self.gate), ws="none", lifespan="off", log_config=None, access_log=False)
         self._config.load()
@@ -111,12 +120,24 @@ class Wire:
     def __init__(self, protocol: GuardedProtocol, transport: Transport) -> None:
         self.protocol = protocol
         self.transport = transport
+        transport.set_protocol(protocol)
         protocol.connection_made(transport)
 
     def send(self, *packets: bytes) -> None:
+        """As a transport does it: to whoever is told of what comes now, and no more of it than it has room for."""
         for packet in packets:
-            if packet and not self.transport.is_over:
-                self.protocol.data_received(packet)
+            left = packet
+            while left and not self.transport.is_over:
+                told = self.transport.get_protocol()
+                taken = len(left)
+                if isinstance(told, asyncio.BufferedProtocol):
+                    room: Any = told.get_buffer(-1)
+                    taken = min(len(room), taken)
+                    room[:taken] = left[:taken]
+                    told.buffer_updated(taken)
+                else:
+                    self.protocol.data_received(left)
+                left = left[taken:]
 
     def answers(self) -> list[Answer]:
         found, left = [], self.transport.written

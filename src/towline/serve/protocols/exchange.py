@@ -33,6 +33,8 @@ class Exchange(HttpRequest, eq=False, gc=True):
     echo: bytes = b""
     # Of the body, while it arrives.
     parts: list[bytes | bytearray] | None = None
+    # Where a large body goes as it arrives; `parts` are not used then.
+    room: memoryview | None = None
     body_bytes: int = 0
     # How much of the body is counted in `Gate.held_bytes`.
     held_bytes: int = 0
@@ -59,7 +61,9 @@ class Exchange(HttpRequest, eq=False, gc=True):
 
     def join_body(self) -> None:
         parts, self.parts = self.parts, None
-        if parts:
+        if self.room is not None:
+            self.body, self.room = self.room, None  # type: ignore[assignment]
+        elif parts:
             self.body = parts[0] if len(parts) == 1 else b"".join(parts)  # type: ignore[assignment]
 
 

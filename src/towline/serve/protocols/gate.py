@@ -197,7 +197,7 @@ class Gate:
         """Status line and headers, up to and with the empty line."""
         if keep_alive and not response.headers and response.status == 200 and response.content_type == _JSON:
             return b"%b%d\r\nx-request-id: %b\r\n%b\r\n" % (self._json_head, len(response.body), request_id, echo)
-        return self._head(response, b"content-length: %d\r\n" % len(response.body), request_id, echo, keep_alive=keep_alive)
+        return self._head(response, b"content-length: %d\r\n" % response.size, request_id, echo, keep_alive=keep_alive)
 
     def open_head(self, response: HttpResponse, exchange: Exchange, *, keep_alive: bool) -> bytes:
         """As `head`, of an answer whose length nobody knows yet."""

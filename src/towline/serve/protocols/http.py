@@ -18,6 +18,7 @@ from towline.serve.contract import HttpResponse
 from towline.serve.protocols import refusals
 from towline.serve.protocols.chunks import OpenEnd
 from towline.serve.protocols.exchange import Exchange, Head, learn
+from towline.serve.protocols.filling import BodyFiller
 from towline.serve.protocols.gate import Gate
 from towline.serve.protocols.pace import Pace
 from towline.serve.protocols.reader import BODY, CLOSING, HEAD, REST, RequestReader
@@ -106,10 +107,31 @@ class GuardedProtocol(HttpToolsProtocol):
             reader.since_s = self.gate.now_s
             return
         reader.feed(data)
+        if reader.phase is BODY and reader.exchange is not None and reader.exchange.room is not None:
+            self._fill(reader.exchange)
         if self.gate.is_draining:
             self._next()
         if was_at_rest and reader.whole is not None:
             self._known = learn(data, reader.whole) or self._known
+
+    def _fill(self, exchange: Exchange) -> None:
+        """Have the rest of a large body written to where it goes. While we do not read, or the connection ends with it, the parser does."""
+        if not self.flow.read_paused and exchange.keep_alive and not self.transport.is_closing():
+            self.transport.set_protocol(BodyFiller(self, exchange))
+
+    def filled(self, size: int) -> None:
+        """Called by the BodyFiller that stands in for us: so many bytes more of the body are there."""
+        if self._reader.phase is BODY:
+            self._reader.filled(size)
+        if self._reader.phase is not BODY or self.flow.read_paused:
+            self._take_over()
+        if self.gate.is_draining:
+            self._next()
+
+    def _take_over(self) -> None:
+        """Be told again of what comes, when another was."""
+        if self.transport.get_protocol() is not self:
+            self.transport.set_protocol(self)
 
     # What the reader tells
 
@@ -131,6 +153,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._reader.phase is CLOSING or self.transport.is_closing():
             return
         exchange = self._reader.give_up()
+        self._take_over()
         exchange.id = exchange.id or self.gate.new_id()
         exchange.response = refusals.response_to(problem, exchange.id)
         self.line_up(exchange)
@@ -191,7 +214,12 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         keep_alive = exchange.keep_alive and (not gate.is_draining or self._has_more())
         head = gate.head(response, exchange.id, exchange.echo, keep_alive=keep_alive)
-        transport.write(head if exchange.method == "HEAD" else head + response.body)
+        if exchange.method == "HEAD":
+            transport.write(head)
+        elif response.tail:
+            transport.writelines((head + response.body, *response.tail))
+        else:
+            transport.write(head + response.body)
         if keep_alive:
             self.on_response_complete()
         else:

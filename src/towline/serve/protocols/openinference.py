@@ -47,7 +47,7 @@ def routes(plane: DataPlane, limits: Limits) -> tuple[Route, ...]:
         (_MODEL, api.model),
     )
     return (
-        Route("POST", f"{_MODEL}/infer", api.infer, infers=True),
+        Route("POST", f"{_MODEL}/infer", api.infer, infers=True, takes_buffer=True),
         *(Route("GET", pattern, _answering(handle), is_open=pattern in _PROBES) for pattern, handle in answers),
         Route("*", f"{_MODEL}/infer", _answering(_refusing("POST"))),
         *(Route("*", pattern, _answering(_refusing("GET"))) for pattern, _ in answers),
@@ -88,6 +88,9 @@ class _Api:
             served = self._find(names)
             body, deadline = incoming.read(request, self._limits)
             header_length = request.header(b"inference-header-content-length")
+            if header_length is None:
+                # All of it is JSON.
+                body = bytes(body)
             asked = openinference_request.codec_for(served, self._limits).decode(body, header_length, deadline, request.received_s)
         except TowlineError as error:
             reply(open_inference_error(error))

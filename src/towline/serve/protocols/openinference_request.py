@@ -106,7 +106,7 @@ class InferCodec:
         size = len(body) if header_length is None else _header_size(header_length, len(body))
         if size == 0 and header_length is not None:
             return Asked(self._decode_raw(body, deadline), self._all[True], self._check.has_batch)
-        head = body if size == len(body) else body[:size]
+        head = body if header_length is None else bytes(body[:size])
         parsed = _parse(head)
         parameters = checked_parameters(parsed.parameters, "parameters")
         codec = self.meant(parsed.inputs, parameters)
@@ -229,7 +229,7 @@ class InferCodec:
             if known != 1:
                 raise InvalidRequest(f"A raw body is one string; input '{spec.name}' takes more.", code="SHAPE_MISMATCH")
             array = np.empty((1,) * len(shape), dtype=object)
-            array[...] = body
+            array[...] = bytes(body)
             return Request({spec.name: array}, 1, deadline)
         if len(variable) > 1 or (variable and (not known or len(raw) % (known * item_bytes))):
             raise InvalidRequest(

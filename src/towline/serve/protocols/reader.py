@@ -8,7 +8,7 @@ from typing import Protocol
 import httptools
 
 from towline.core.errors import TowlineError
-from towline.serve.protocols import refusals
+from towline.serve.protocols import filling, refusals
 from towline.serve.protocols.exchange import Exchange
 from towline.serve.protocols.gate import Gate
 
@@ -86,12 +86,25 @@ class RequestReader:
         elif self._overhead_bytes > self._gate.limits.max_header_bytes:
             self._check_overhead()
 
+    def filled(self, size: int) -> None:
+        """So many bytes of the body were written into its room past the parser."""
+        exchange = self.exchange
+        assert exchange is not None
+        exchange.body_bytes += size
+        if exchange.body_bytes == self._length:
+            # The old one waits for the end of this body.
+            self.parser = self._new_parser()
+            self.whole = None
+            self.on_message_complete()
+        elif not self._gate.hold(exchange):
+            self._refuse(refusals.too_many_bytes())
+
     def give_up(self) -> Exchange:
         """Read no further. Returns the request that was being read, if one was."""
         exchange, self.exchange = self.exchange or Exchange(), None
         self.phase, self.since_s = CLOSING, self._gate.now_s
         self._gate.release(exchange)
-        exchange.parts = None
+        exchange.parts = exchange.room = None
         exchange.keep_alive = False
         return exchange
 
@@ -224,7 +237,11 @@ class RequestReader:
         elif exchange.found.error is not None and gate.has_fallback:
             self.exchange = None
             receiver.hand_over(exchange)
-        elif self._expects_continue:
+            return
+        # Of a client that offers to upgrade the body is read anew, by another parser.
+        if self._chunks < 0 and not self._offers_upgrade:
+            exchange.room = filling.room_for(exchange, self._length)
+        if self._expects_continue:
             receiver.expects_continue()
 
     def on_chunk_header(self) -> None:
@@ -242,6 +259,9 @@ class RequestReader:
         self._overhead_bytes -= len(body)
         if exchange.body_bytes > self._gate.limits.max_request_bytes:
             self._refuse(refusals.body_too_large(self._gate.limits))
+            return
+        if exchange.room is not None:
+            exchange.room[exchange.body_bytes - len(body) : exchange.body_bytes] = body
             return
         parts = exchange.parts
         assert parts is not None

@@ -29,6 +29,7 @@ class Found(msgspec.Struct, frozen=True, gc=False):
     error: TowlineError | None = None
     allow: str = ""
     is_open: bool = False
+    takes_buffer: bool = False
 
 
 class RouteTable:
@@ -65,7 +66,7 @@ class RouteTable:
             except UnicodeDecodeError:
                 return Found(path, query, {}, error=InvalidRequest("The path is not UTF-8.", code="BAD_ENCODING", field="path"))
             if route.method == method or (route.method == "GET" and method == "HEAD"):
-                return Found(path, query, params, route.handler, is_open=route.is_open)
+                return Found(path, query, params, route.handler, is_open=route.is_open, takes_buffer=route.takes_buffer)
             if route.method == "*":
                 catch_all = catch_all or (route, params)
             else:

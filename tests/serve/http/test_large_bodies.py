@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from raw import LIVEZ, LIVEZ_ANSWER, Answer, Client, request
 from wire import Wires
 
+from raw import LIVEZ, LIVEZ_ANSWER, Answer, Client, request
 from towline.serve.protocols.filling import MIN_BYTES, BodyFiller
 from towline.testing import tiny_models
 from towline.testing.server import RunningServer

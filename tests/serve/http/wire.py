@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import uvicorn
-from raw import Answer, parse_head
 
+from raw import Answer, parse_head
 from towline.core.config import Settings
 from towline.serve.contract import HttpRequest, HttpResponse, Reply, Route
 from towline.serve.protocols.gate import Gate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,14 +26,16 @@ class Transport(asyncio.Transport):
         self.unwritten_bytes = 0
         self.is_reading = True
         self.is_over = self.is_at_end = False
-        self.protocol: asyncio.BaseProtocol | None = None
+        # A real transport lets go of its protocol when the connection is lost; this one never holds the connection's own.
+        self._protocol: Callable[[], asyncio.BaseProtocol | None] = lambda: None
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        assert self.protocol is not None
-        return self.protocol
+        protocol = self._protocol()
+        assert protocol is not None
+        return protocol
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self.protocol = protocol
+        self._protocol = weakref.ref(protocol) if isinstance(protocol, GuardedProtocol) else lambda: protocol
 
     def write(self, data: bytes) -> None:  # type: ignore[override]
         assert not self.is_at_end, "written after the end"

@@ -87,7 +87,7 @@ def test_the_protocol_has_the_attributes_that_we_read_and_write() -> None:
     assert protocol.loop is loop
     # Taken from the right, put in on the left, in pairs of a cycle and its app.
     assert (len(protocol.pipeline), hasattr(protocol.pipeline, "appendleft")) == (0, True)
-    assert {"transport", "flow", "url", "headers"} <= set(_assigned(HttpToolsProtocol))
+    assert {"transport", "flow", "url", "headers", "client"} <= set(_assigned(HttpToolsProtocol))
 
 
 def test_no_other_attribute_of_the_base_class_is_touched() -> None:
@@ -105,6 +105,7 @@ def test_no_other_attribute_of_the_base_class_is_touched() -> None:
         "flow",
         "url",
         "headers",
+        "client",
     }
     used = {
         node.attr

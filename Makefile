@@ -14,7 +14,7 @@ PYTEST := $(RUN)/python -m pytest
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-frameworks test-services check fix bench docs digits clean
+.PHONY: help demo test test-frameworks test-services check fix bench bench-peers docs digits clean
 
 help: ## list the tasks
 	@echo "Towline: make TASK"
@@ -53,6 +53,9 @@ fix: $(VENV)/.check ## format, and mend what lint can mend
 bench: $(VENV)/.package $(BENCH_VENV)/.ready ## measure against the floor and the peers; fails beyond twice a goal (needs wrk)
 	$(RUN)/python bench/run.py --peers $(BENCH_VENV) $(ARGS)
 
+bench-peers: $(VENV)/.package ## measure beside every peer, each in an environment of its own; 25 minutes (needs wrk, h2load, Java)
+	$(RUN)/python bench/peers.py $(ARGS)
+
 docs: $(VENV)/.package ## check that every link in the Markdown files leads somewhere
 	$(RUN)/python scripts/check_links.py
 
@@ -62,7 +65,7 @@ digits: ## train the demo's model again (downloads torch into an environment of 
 	.venv-digits/bin/python scripts/train_digits.py
 
 clean: ## remove the environments and caches that these tasks made
-	rm -rf $(VENV) $(BENCH_VENV) .venv-digits .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH_VENV) .venv-bench-* .venv-digits .mypy_cache .ruff_cache .hypothesis
 
 # A file per set-up step, so that the second run starts at once; a changed pyproject.toml repeats it.
 $(VENV)/.pip:

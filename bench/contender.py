@@ -122,7 +122,7 @@ def prepare(command: list[str], environment: dict[str, str], folder: Path) -> No
         command, env={**os.environ, **environment}, cwd=folder, capture_output=True, text=True, timeout=PREPARE_TIMEOUT_S, check=False
     )
     if done.returncode != 0:
-        raise NotMeasured(f"{Path(command[0]).name} ended with exit code {done.returncode}: {last_line(done.stderr or done.stdout)}")
+        raise NotMeasured(f"{Path(command[0]).name} ended with exit code {done.returncode}: {reason(done.stderr or done.stdout)}")
 
 
 def wait_for_right_answer(contender: Contender, begun_s: float, log: Path) -> None:
@@ -135,11 +135,13 @@ def wait_for_right_answer(contender: Contender, begun_s: float, log: Path) -> No
             until_s = min(until_s, time.monotonic() + WRONG_TIMEOUT_S)
         if contender.server.process.poll() is not None:
             code = contender.server.process.returncode
-            raise NotMeasured(f"it ended with exit code {code}: {last_line(log.read_text(errors='replace'))}")
+            raise NotMeasured(f"it ended with exit code {code}: {reason(log.read_text(errors='replace'))}")
         time.sleep(POLL_S)
-    raise NotMeasured(f"no right answer after {time.monotonic() - begun_s:.0f} s: {problem or last_line(log.read_text(errors='replace'))}")
+    raise NotMeasured(f"no right answer after {time.monotonic() - begun_s:.0f} s: {problem or reason(log.read_text(errors='replace'))}")
 
 
-def last_line(text: str) -> str:
+def reason(text: str) -> str:
+    """The last line of what a process said that names an error, else the last one."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:200] if lines else "it said nothing"
+    named = [line for line in lines if "error" in line.lower() or "exception" in line.lower()]
+    return (named or lines or ["it said nothing"])[-1][:200]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import contender
 import processes
+import raw
 from against.peer import Peer
 from contender import NotMeasured
 from environments import Environment
@@ -17,6 +18,10 @@ from processes import Memory
 from wrk import Sample
 
 HTTP, GRPC = "HTTP", "gRPC"
+
+
+def named(peer: str, *, batching: bool) -> str:
+    return f"{peer}, batching" if batching else peer
 
 
 @dataclass(frozen=True)
@@ -30,12 +35,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        return f"{self.peer.name}, batching" if self.batching else self.peer.name
-
-    @property
-    def table(self) -> tuple[str, str]:
-        """Rows of one table are compared with each other."""
-        return self.model, self.protocol
+        return named(self.peer.name, batching=self.batching)
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,20 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """Seconds are of one load; a warm-up of `warm_s` comes before each."""
+    """Clients, seconds of one load, and rounds, by model. A start is warmed up for `warm_s` before it is measured."""
 
     clients: dict[str, Sequence[int]]
-    seconds: int
-    warm_s: int
+    seconds: dict[str, int]
     rounds: dict[str, int]
+    warm_s: int = 3
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """`raw_us` is the processor time of one bare `session.run` of each model, round by round."""
+
+    outcomes: Sequence[Outcome]
+    raw_us: dict[str, Sequence[float]]
 
 
 def rows(peers: Sequence[Peer], models: Sequence[str], protocols: Sequence[str]) -> list[Row]:
@@ -80,36 +88,39 @@ def rows(peers: Sequence[Peer], models: Sequence[str], protocols: Sequence[str])
     return found
 
 
-def measure(
-    wanted: Sequence[Row], environments: dict[str, Environment], models: dict[str, Model], folder: Path, plan: Plan
-) -> list[Outcome]:
-    """Round by round; a row that failed once is not tried again."""
+def measure(wanted: Sequence[Row], environments: dict[str, Environment], models: dict[str, Model], folder: Path, plan: Plan) -> Matrix:
+    """Round by round, every row once in each; a row that failed is not tried again."""
     visits: dict[Row, list[Visit]] = {row: [] for row in wanted}
     problems = {row: environments[row.peer.folder].problem for row in wanted}
-    for number in range(max(plan.rounds.values())):
+    raw_us: dict[str, list[float]] = {name: [] for name in models}
+    for number in range(max(plan.rounds[row.model] for row in wanted)):
         due = [row for row in wanted if number < plan.rounds[row.model] and not problems[row]]
+        for name in sorted({row.model for row in due}):
+            raw_us[name].append(raw.loop(models[name], plan.seconds[name], processes.cores()[0]).cpu_us)
         # Every second round backwards, so that nobody always runs after the same neighbour.
         for row in due if number % 2 == 0 else due[::-1]:
             place = folder / f"{number}-{wanted.index(row)}"
             try:
                 visits[row].append(visit(row, number, models[row.model], environments[row.peer.folder].python, place, plan))
+                say = _told(visits[row][-1])
             except NotMeasured as error:
-                problems[row] = str(error)
-                print(f"  round {number + 1}  {row.model} {row.protocol}  {row.name:<28}  not measured: {error}", file=sys.stderr)
-    return [Outcome(row, visits[row], problems[row], environments[row.peer.folder]) for row in wanted]
+                problems[row], say = str(error), f"not measured: {error}"
+            print(f"  round {number + 1}  {row.model} {row.protocol}  {row.name:<34}  {say}", file=sys.stderr, flush=True)
+    return Matrix([Outcome(row, visits[row], problems[row], environments[row.peer.folder]) for row in wanted], dict(raw_us))
 
 
 def visit(row: Row, number: int, model: Model, python: Path, place: Path, plan: Plan) -> Visit:
     """Raises NotMeasured."""
     server_core, load_core = processes.cores()
+    clients, seconds = plan.clients[row.model], plan.seconds[row.model]
     how = {"batching": row.batching, "over_grpc": row.protocol == GRPC}
     with contender.started(row.peer, model, python, place, cores=server_core, **how) as one:
-        load = {}
-        for clients in plan.clients[row.model]:
-            if plan.warm_s:
-                one.drive(clients=clients, seconds=plan.warm_s, cores=load_core)
-            load[clients] = one.drive(clients=clients, seconds=plan.seconds, cores=load_core)
-        seen = Visit(number, one.start_s, load, processes.memory(one.server))
-    told = "  ".join(f"{clients}: {sample.cpu_us:,.0f} us {sample.requests_per_s:,.0f}/s" for clients, sample in load.items())
-    print(f"  round {number + 1}  {row.model} {row.protocol}  {row.name:<28}  {seen.start_s:5.1f} s  {told}", file=sys.stderr)
-    return seen
+        if plan.warm_s:
+            one.drive(clients=clients[len(clients) // 2], seconds=plan.warm_s, cores=load_core)
+        load = {count: one.drive(clients=count, seconds=seconds, cores=load_core) for count in clients}
+        return Visit(number, one.start_s, load, processes.memory(one.server))
+
+
+def _told(seen: Visit) -> str:
+    load = "  ".join(f"{clients}: {sample.cpu_us:,.0f} us {sample.requests_per_s:,.0f}/s" for clients, sample in seen.load.items())
+    return f"{seen.start_s:5.1f} s  {load}"

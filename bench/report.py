@@ -92,7 +92,7 @@ def as_markdown(measured: Measured, found: Sequence[Verdict]) -> str:
         blocks += [_image_notes(measured.image)]
     if measured.start:
         blocks += [_start_notes(measured.start)]
-    blocks += [list(_verdict_table(found))]
+    blocks += [list(verdict_table(found))]
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
@@ -103,15 +103,20 @@ def readme_table(measured: Measured) -> str:
         floor = min(measured.floor_us) / servers[BARE].cpu_us
         ratios = " | ".join(f"**{_times(servers[name])}**" if name == TOWLINE else _times(servers[name]) for name in SHOWN)
         lines.append(f"| {clients} | {floor:.1f}x | {ratios} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", dateline(measured.machine)])
 
 
-def with_figures(page: str, table: str) -> str:
-    """A README with the table between its two marks replaced."""
-    before, start, rest = page.partition(FIGURES_START)
-    _, end, after = rest.partition(FIGURES_END)
-    if not start or not end:
-        raise ValueError(f"the page lacks its marks {FIGURES_START!r} and {FIGURES_END!r}")
+def dateline(machine: Mapping[str, Any]) -> str:
+    """When and where, in no language."""
+    return f"{machine['date']} · {machine['cpu']}, {machine['cores']} × CPU · Towline {machine['packages']['towline']}"
+
+
+def with_figures(page: str, table: str, start: str = FIGURES_START, end: str = FIGURES_END) -> str:
+    """A README with the table between two marks replaced."""
+    before, found_start, rest = page.partition(start)
+    _, found_end, after = rest.partition(end)
+    if not found_start or not found_end:
+        raise ValueError(f"the page lacks its marks {start!r} and {end!r}")
     return f"{before}{start}\n{table}\n{end}{after}"
 
 
@@ -165,7 +170,7 @@ def _start_notes(start: StartTimes) -> list[str]:
     ]
 
 
-def _verdict_table(found: Sequence[Verdict]) -> Iterator[str]:
+def verdict_table(found: Sequence[Verdict]) -> Iterator[str]:
     yield "| goal | to reach | figure | verdict |"
     yield "|---|--:|--:|---|"
     for verdict in found:

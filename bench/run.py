@@ -25,6 +25,7 @@ from contender import NotMeasured
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
+READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
 SCENARIOS = ("load", "grpc", "image", "start", "commands")
 PACKAGES = ("towline", "onnxruntime", "numpy", "uvicorn", "uvloop")
 PEER_PACKAGES = ("fastapi", "flask", "grpcio", "gunicorn", "onnxruntime", "uvicorn")
@@ -54,7 +55,7 @@ def main() -> int:
         (RESULTS / "latest.json").write_text(json.dumps(report.as_json(measured, found), indent=1) + "\n")
         (RESULTS / "latest.md").write_text(text)
     if set(options.only) == set(SCENARIOS):
-        for page in (ROOT / "README.md", ROOT / "README.zh-CN.md"):
+        for page in READMES:
             page.write_text(report.with_figures(page.read_text(), report.readme_table(measured)))
     if goals.has_failed(found):
         print(f"bench: at least one figure is beyond {goals.FAILS_BEYOND:g} times its goal.", file=sys.stderr)
@@ -108,21 +109,28 @@ def missing(options: argparse.Namespace) -> str:
 
 
 def machine(options: argparse.Namespace) -> dict[str, Any]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     peers = sorted((options.peers / "lib").glob("python3*/site-packages"))
     return {
-        "date": time.strftime("%Y-%m-%d"),
-        "cpu": next(names, "an unnamed processor"),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": sys.version.split()[0],
+        **hardware(),
         "rounds": f"{options.rounds} rounds of {options.seconds} s",
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "peers": {
             found.name: found.version
             for found in importlib.metadata.distributions(path=[str(path) for path in peers])
             if found.name.lower() in PEER_PACKAGES
         },
+    }
+
+
+def hardware() -> dict[str, Any]:
+    """This machine and what Towline runs on, today."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "cpu": next(names, "an unnamed processor"),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": sys.version.split()[0],
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
 
 

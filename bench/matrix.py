@@ -115,8 +115,8 @@ def visit(row: Row, number: int, model: Model, python: Path, place: Path, plan: 
     clients, seconds = plan.clients[row.model], plan.seconds[row.model]
     how = {"batching": row.batching, "over_grpc": row.protocol == GRPC}
     with contender.started(row.peer, model, python, place, cores=server_core, **how) as one:
-        if plan.warm_s:
-            one.drive(clients=clients[len(clients) // 2], seconds=plan.warm_s, cores=load_core)
+        if warm_s := plan.warm_s and max(plan.warm_s, row.peer.warm_s):
+            one.drive(clients=clients[len(clients) // 2], seconds=warm_s, cores=load_core)
         load = {count: one.drive(clients=count, seconds=seconds, cores=load_core) for count in clients}
         return Visit(number, one.start_s, load, processes.memory(one.server))
 

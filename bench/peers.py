@@ -102,7 +102,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=2, help="times every server is started and visited")
     parser.add_argument("--image-rounds", type=int, default=1, help="the same for MobileNetV2")
     parser.add_argument("--seconds", type=int, default=2, help="seconds of one visit at one number of clients")
-    parser.add_argument("--warm", type=int, default=3, help="seconds of load after each start that are not counted")
+    parser.add_argument("--warm", type=int, default=2, help="seconds of load after each start that are not counted")
     parser.add_argument("--out", type=Path, help="folder for the results; a whole run goes to bench/results/peers by default")
     parser.add_argument("--install-only", action="store_true", help="make the environments and measure nothing")
     return parser.parse_args(arguments)

@@ -58,7 +58,7 @@ class Request:
 class Peer:
     """`folder` names its folder here and its environment; `requests` are by model. `grpc_path` is the method, empty when it has none,
     and `grpc_model` the name it knows the model by over gRPC, empty for the model's own. `sources` are its files outside its environment.
-    """
+    `warm_s` is how long it has to be warmed up at least: a just-in-time compiler needs more than the others."""
 
     name: str
     folder: str
@@ -70,6 +70,7 @@ class Peer:
     grpc_model: str = ""
     note: str = ""
     sources: Path | None = None
+    warm_s: int = 0
 
     @property
     def home(self) -> Path:

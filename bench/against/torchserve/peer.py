@@ -55,5 +55,6 @@ PEER = Peer(
     start=start,
     requests={MLP: Request(f"/predictions/{MODEL}", bodies.row), CNN: Request(f"/predictions/{MODEL}", bodies.raw)},
     batches=True,
+    warm_s=8,
     note="needs Java",
 )

@@ -31,7 +31,7 @@ def ready(peer: Peer) -> Environment:
     """The peer's environment, installed now when it is not there as its requirements say."""
     folder = ROOT / f"{PREFIX}{peer.folder}"
     python = folder / "bin" / "python"
-    digest = hashlib.sha256(peer.requirements.read_bytes()).hexdigest()
+    digest = wanted_digest(peer.requirements, ROOT / "pyproject.toml")
     stamp = folder / STAMP
     if not stamp.is_file() or stamp.read_text() != digest:
         print(f"  installing {peer.name}", file=sys.stderr)
@@ -43,6 +43,12 @@ def ready(peer: Peer) -> Environment:
         size_bytes=_size_bytes(folder) + (_size_bytes(peer.sources) if peer.sources else 0),
         versions=_versions(folder, peer.packages),
     )
+
+
+def wanted_digest(requirements: Path, project: Path) -> str:
+    """Changes when the environment has to be made again: for this checkout, also when its own dependencies change."""
+    wanted = requirements.read_bytes()
+    return hashlib.sha256(wanted + project.read_bytes() if b"--editable" in wanted else wanted).hexdigest()
 
 
 def _install(folder: Path, python: Path, requirements: Path) -> str:

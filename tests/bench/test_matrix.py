@@ -51,6 +51,21 @@ def test_a_failed_installation_is_told_by_pips_first_error(bench):
     assert bench("environments").install_error(printed) == "Could not find a version that satisfies ray==9"
 
 
+def test_an_environment_is_made_again_when_its_pins_change_or_when_this_checkout_asks_for_more(bench, tmp_path):
+    digest, project = bench("environments").wanted_digest, tmp_path / "pyproject.toml"
+    pinned, ours = tmp_path / "pinned.txt", tmp_path / "ours.txt"
+    pinned.write_text("mosec==0.9.8")
+    ours.write_text("--editable .")
+    project.write_text("one")
+    before = digest(pinned, project), digest(ours, project)
+    project.write_text("two")
+
+    assert digest(pinned, project) == before[0]
+    assert digest(ours, project) != before[1]
+    pinned.write_text("mosec==0.9.9")
+    assert digest(pinned, project) != before[0]
+
+
 def test_a_server_that_ends_is_told_by_its_last_error(bench):
     reason = bench("contender").reason
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -299,3 +300,25 @@ def test_a_silent_server_is_a_timeout(towline: Run) -> None:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/v2/models/m"
 
         assert towline("bench", url, "--timeout", "0.2").code == 8
+
+
+def test_a_terminal_gets_a_bar_and_a_pipe_gets_none(server: RunningServer) -> None:
+    """stderr is a terminal, stdout is not: the bar is drawn, and the data is data."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = [*TOWLINE, "bench", f"{server.url}/v2/models/mlp", "-c", "1", *QUICK, "--format", "csv"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    drawn = b""
+    # Linux ends a terminal that nobody holds with an error.
+    with contextlib.suppress(OSError):
+        while more := os.read(ours, 65536):
+            drawn += more
+    os.close(ours)
+    out, _ = process.communicate(timeout=60)
+
+    assert process.returncode == 0
+    assert b"100%" in drawn
+    assert b"1 client: " in drawn
+    assert out.startswith(b"loop,load,")

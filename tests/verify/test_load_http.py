@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable
 from itertools import islice
 
@@ -75,6 +76,28 @@ def test_while_a_server_stalls_the_ages_of_those_who_wait_are_told() -> None:
     ages = np.frombuffer(windows[-1].waiting_ns, np.int64)
     assert len(ages) == pytest.approx(80, abs=8)
     assert ages.max() == pytest.approx(0.8e9, rel=0.2)
+
+
+@pytest.mark.parametrize(("warmup_s", "slow"), [(0.4, 0), (0.0, 1)])
+def test_what_happens_in_the_warm_up_is_forgotten(warmup_s: float, slow: int) -> None:
+    with serving(Behaviour(stall_at=1, stall_s=0.25)) as port:
+        (window,) = windows_of(job(port, Pace(1), warmup_s=warmup_s, window_s=0.4))
+
+    assert slow_ones(window, 200) == slow
+    assert len(window.latencies_ns) > slow
+
+
+def test_windows_that_nobody_asks_for_do_not_hold_up_the_load() -> None:
+    """Nobody is answered and as many wait as may: each window is larger than a pipe."""
+    with serving(Behaviour(silent=True)) as port, RunningLoad(job(port, Pace(1, rate=400_000.0), warmup_s=0.8)) as load:
+        windows = load.windows()
+        first = next(windows)
+        threading.Event().wait(0.8)
+        late = list(islice(windows, 3))
+
+    assert len(first.waiting_ns) > 150_000
+    assert max(window.seconds for window in late) < 0.5
+    assert set(late[-1].errors) == {"never sent: too many waiting"}
 
 
 def closed_pace() -> Pace:

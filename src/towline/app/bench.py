@@ -24,7 +24,7 @@ from towline.verify.latency_report import Report, as_csv, as_json, as_perf_analy
 from towline.verify.load_job import CONSTANT, Job, Pace, Window
 from towline.verify.load_processes import RunningLoad
 from towline.verify.server_cost import Usage, cost_between, listeners, usage
-from towline.verify.server_time import Counters, between, from_metrics, from_statistics
+from towline.verify.server_time import METRICS, STATISTICS, Counters, between, from_metrics, from_statistics
 
 __all__ = ["BenchOptions", "Progress", "as_json", "bench", "rendered"]
 
@@ -210,37 +210,45 @@ class _Moment:
     usage: Usage | None
 
 
-@dataclass(frozen=True)
 class _Watch:
     """Looks at the server from beside the load. `roots` are its processes on this machine, without those they started."""
 
-    aim: Aim
-    asked: Asked
-    roots: frozenset[int]
+    def __init__(self, aim: Aim, asked: Asked, roots: frozenset[int]) -> None:
+        self.aim = aim
+        self._asked = asked
+        self._roots = roots
+        # Asked in this order, until one of them answers: that one is asked from then on.
+        self._sources = [STATISTICS, METRICS] if aim.base and aim.model else []
 
     def look(self) -> _Moment:
         counters = self._counters()
-        used = usage(self.roots)
+        used = usage(self._roots)
         return _Moment(used.at_s if used else time.monotonic(), counters, used)
 
     def _counters(self) -> Counters | None:
-        aim = self.aim
-        if not aim.base or not aim.model:
-            return None
-        connections = Connections(aim.base, timeout_s=COUNTERS_TIMEOUT_S, key=self.asked.key)
-        try:
-            answer = connections.exchange("GET", f"/v2/models/{quote(aim.model, safe='')}/stats", b"", {}, tries=1)
-            found = from_statistics(answer.body, aim.model, aim.version) if answer.status == 200 else None
+        for source in self._sources:
+            found = self._ask(source)
             if found is not None:
+                self._sources = [source]
                 return found
-            answer = connections.exchange("GET", "/metrics", b"", {}, tries=1)
-            text = answer.body.decode("utf-8", "replace") if answer.status == 200 else ""
-            return from_metrics(text, aim.model, aim.version)
+        return None
+
+    def _ask(self, source: str) -> Counters | None:
+        aim = self.aim
+        path = "/metrics" if source == METRICS else f"/v2/models/{quote(aim.model, safe='')}/stats"
+        connections = Connections(aim.base, timeout_s=COUNTERS_TIMEOUT_S, key=self._asked.key)
+        try:
+            answer = connections.exchange("GET", path, b"", {}, tries=1)
         except TowlineError:
             # A server too busy to tell is still measured; the report says what is missing.
             return None
         finally:
             connections.close()
+        if answer.status != 200:
+            return None
+        if source == METRICS:
+            return from_metrics(answer.body.decode("utf-8", "replace"), aim.model, aim.version)
+        return from_statistics(answer.body, aim.model, aim.version)
 
 
 def _report(target: str, aim: Aim, options: BenchOptions, levels: list[Level], interrupted: bool, began_s: float) -> Report:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from towline.cli import exits
-from towline.cli.bench_words import closing, heading, level_line, table_of
+from towline.cli.bench_words import closing, heading, level_line, load_words, table_of
 from towline.cli.output import emit, emit_json, printable, say
 from towline.cli.params import home_option, json_option, read_key, refuse_secrets
 from towline.core.errors import UsageError
@@ -209,8 +209,7 @@ class Teller:
                 say(level_line(progress.level))
             return
         done = (progress.number + 1) * self._max_windows if progress.level else progress.number * self._max_windows + progress.window
-        unit = "requests/s wanted" if self._is_open else "clients"
-        self._bar.label = f"{progress.load:g} {unit}: {progress.requests_per_s:,.0f}/s"
+        self._bar.label = f"{load_words(progress.load, self._is_open)}: {progress.requests_per_s:,.0f}/s"
         self._bar.update(done - self._bar.pos)
 
 

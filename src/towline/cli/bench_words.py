@@ -28,7 +28,7 @@ def level_line(level: Level) -> str:
     steady = f"steady after {level.windows} windows" if level.is_steady else f"not steady in {level.windows} windows"
     failed = f", {level.failed} failed" if level.failed else ""
     p50, p99 = _ms(level.percentiles_ms[50.0]), _ms(level.p99_ms)
-    return f"{_load(level.load, level.is_open)}: {level.requests_per_s:,.0f} requests/s, p50 {p50} ms, p99 {p99} ms{failed} ({steady})"
+    return f"{load_words(level.load, level.is_open)}: {level.requests_per_s:,.0f} requests/s, p50 {p50} ms, p99 {p99} ms{failed} ({steady})"
 
 
 def table_of(report: Report) -> str:
@@ -59,22 +59,21 @@ def _row(level: Level, *, is_knee: bool) -> list[str]:
 
 def closing(report: Report) -> list[str]:
     """The knee, the best load, what failed and how, and what the figures do not say by themselves."""
-    at = f"at {_load(report.knee.load, report.is_open)}, " if report.knee.load is not None else "none: "
+    at = f"at {load_words(report.knee.load, report.is_open)}, " if report.knee.load is not None else "none: "
     lines = [f"Knee: {at}{report.knee.why}."]
     objective = f" with p99 <= {report.slo_ms:g} ms" if report.slo_ms is not None else ""
     found = next((level for level in report.levels if level.load == report.best_load), None)
     if found is not None:
-        lines.append(
-            f"Best{objective}: {found.requests_per_s:,.1f} requests/s at {_load(found.load, found.is_open)}, p99 {_ms(found.p99_ms)} ms."
-        )
+        at = load_words(found.load, found.is_open)
+        lines.append(f"Best{objective}: {found.requests_per_s:,.1f} requests/s at {at}, p99 {_ms(found.p99_ms)} ms.")
     elif objective:
         lines.append(f"No load was answered{objective}.")
     for level in report.levels:
-        lines += [f"At {_load(level.load, level.is_open)}: {count} x {printable(kind)}" for kind, count in level.errors.items()]
+        lines += [f"At {load_words(level.load, level.is_open)}: {count} x {printable(kind)}" for kind, count in level.errors.items()]
     return [*lines, *(f"note: {note}" for note in report.notes)]
 
 
-def _load(load: float, is_open: bool) -> str:
+def load_words(load: float, is_open: bool) -> str:
     return f"{load:g} requests/s wanted" if is_open else f"{load:g} client" + ("s" if load != 1 else "")
 
 

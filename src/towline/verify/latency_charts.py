@@ -8,19 +8,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 720, 320
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 150, 16, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 80, 150, 16, 44
 # Told apart on paper and by the colour-blind (Okabe and Ito's palette).
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#808080")
 _DASHES = ("", "6 3", "2 2", "8 3 2 3")
 
 
 @dataclass(frozen=True)
 class Line:
-    """Points in order, and what they are called. `dots` marks each."""
+    """Points in order, and what they are called. `dots` marks each point, and is what it says when pointed at."""
 
     name: str
     points: Sequence[tuple[float, float]]
-    dots: bool = False
+    dots: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def _drawn(line: Line, number: int, across: Axis, up: Axis) -> list[str]:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     dashed = f' stroke-dasharray="{dash}"' if dash else ""
     parts = [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dashed}/>']
-    if line.dots:
-        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>' for x, y in places]
+    for (x, y), said in zip(places, line.dots, strict=False):
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"><title>{html.escape(said)}</title></circle>')
     left, y = WIDTH - _RIGHT + 14, _TOP + 10 + 17 * number
     parts.append(f'<path d="M{left} {y - 4}h22" stroke="{colour}" stroke-width="2"{dashed}/>')
     return [*parts, f'<text x="{left + 28}" y="{y}">{html.escape(line.name)}</text>']

@@ -52,18 +52,18 @@ def page(report: Report) -> str:
 
 
 def _summary(report: Report) -> str:
-    unit = "requests/s" if report.is_open else "clients"
-    at = f"Knee at {words(report.knee.load)} {unit}: " if report.knee.load is not None else "No knee: "
+    at = f"Knee at {_load(report.knee.load, report)}: " if report.knee.load is not None else "No knee: "
     found = next((level for level in report.levels if level.load == report.best_load), None)
-    best = f" Best: {found.requests_per_s:,.1f} requests/s at {words(found.load)} {unit}, p99 {_ms(found.p99_ms)} ms." if found else ""
+    best = f" Best: {found.requests_per_s:,.1f} requests/s at {_load(found.load, report)}, p99 {_ms(found.p99_ms)} ms." if found else ""
     objective = f" Objective: p99 up to {report.slo_ms:g} ms." if report.slo_ms is not None else ""
     return f"{at}{report.knee.why}.{best}{objective}"
 
 
 def _curve(report: Report) -> str:
     levels = [level for level in report.levels if level.answered]
+    said = [_load(level.load, report) for level in levels]
     lines = [
-        Line(name, [(level.requests_per_s, level.percentiles_ms[percent]) for level in levels], dots=True)
+        Line(name, [(level.requests_per_s, level.percentiles_ms[percent]) for level in levels], dots=said)
         for name, percent in (("p50", 50.0), ("p95", 95.0), ("p99", 99.0))
     ]
     if report.slo_ms is not None and levels:
@@ -77,9 +77,8 @@ def _curve(report: Report) -> str:
 
 def _distribution(report: Report) -> str:
     """Each load's latencies, with the tail drawn out: 90, 99, 99.9 % lie equally far apart."""
-    unit = "/s" if report.is_open else " clients"
     levels = [level for level in report.levels if level.cdf][:_MOST_LINES]
-    lines = [Line(f"{words(level.load)}{unit}", [(ms, _nines(share)) for ms, share in level.cdf]) for level in levels]
+    lines = [Line(_load(level.load, report), [(ms, _nines(share)) for ms, share in level.cdf]) for level in levels]
     across = logarithmic("latency, ms", [ms for level in levels for ms, _ in level.cdf])
     shares = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999)
     up = Axis("share of requests no slower", 0.0, 4.0, tuple(map(_nines, shares)), words=lambda nines: f"{100 * (1 - 10.0**-nines):.4g} %")
@@ -133,6 +132,10 @@ def _conditions(report: Report) -> str:
         ("Towline", report.towline),
     )
     return "<dl>" + "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts) + "</dl>"
+
+
+def _load(load: float, report: Report) -> str:
+    return f"{words(load)}/s" if report.is_open else f"{words(load)} client" + ("s" if load != 1 else "")
 
 
 def _ms(value: float) -> str:

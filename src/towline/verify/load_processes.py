@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import queue
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +18,8 @@ from typing import Any
 from towline.core.errors import TowlineError, Unreachable
 from towline.verify.load_job import Job, Window, encode_job, joined, read_window, shares
 
+# What a pipe may hold without a right to more: a window is then written at one go, and the load does not wait for a reader.
+_PIPE_BYTES = 1 << 20
 # Between `go` and the first request: every process is to have heard it.
 _HEAD_START_NS = 20_000_000
 STOP_TIMEOUT_S = 5.0
@@ -64,21 +69,39 @@ class RunningLoad:
         return len(self._paces)
 
     def windows(self) -> Iterator[Window]:
-        """Each window as it ends, without end. Raises LoadFailed when a process of the generator dies."""
+        """Each window as it ends, without end. Raises LoadFailed when a process of the generator dies.
+
+        They are read whether or not the caller asks for the next one: a full pipe would be a pause in the load.
+        """
+        told: list[queue.SimpleQueue[Window | LoadFailed]] = [queue.SimpleQueue() for _ in self._processes]
+        for process, windows in zip(self._processes, told, strict=True):
+            threading.Thread(target=self._read, args=(process, windows), daemon=True).start()
         while True:
-            yield joined([self._window(process) for process in self._processes])
+            found = [windows.get() for windows in told]
+            for one in found:
+                if isinstance(one, LoadFailed):
+                    raise one
+            yield joined([one for one in found if isinstance(one, Window)])
+
+    def _read(self, process: subprocess.Popen[bytes], windows: queue.SimpleQueue[Window | LoadFailed]) -> None:
+        while True:
+            try:
+                windows.put(self._window(process))
+            except LoadFailed as error:
+                windows.put(error)
+                return
 
     def stop(self) -> None:
+        """End it. What its processes still say is read by nobody."""
         for process in self._processes:
             _close(process.stdin)
-            # It may be writing a window nobody will read.
-            _close(process.stdout)
         for process in self._processes:
             try:
                 process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            _close(process.stdout)
         self._processes.clear()
 
     def _start(self, job: Job, number: int) -> subprocess.Popen[bytes]:
@@ -88,6 +111,8 @@ class RunningLoad:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
+        assert process.stdout is not None
+        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         _write(process, encode_job(job))
         return process
 

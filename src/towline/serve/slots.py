@@ -197,7 +197,8 @@ class Slot:
                 batch.finish(result, self._expected, self.name, self.number)
             elif result.kind is not Kind.DEADLINE and len(batch.jobs) == 1:
                 batch.fail(result)
-            elif all(map(self._may_run_again, batch.jobs)):
+            elif result.kind is Kind.INVALID or all(map(self._may_run_again, batch.jobs)):
+                # Who refuses a request has not carried it out.
                 self._repeat(batch, result)
             else:
                 self._give_up(batch, result)

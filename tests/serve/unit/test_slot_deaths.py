@@ -46,6 +46,7 @@ class Place:
         self.ran: list[int] = []
         self.terminated = 0
         self.on_batch: Callable[[Batch, Any, int], None] = lambda batch, result, spent_us: None
+        self.on_part: Callable[[Batch, Any, Callable[[], None]], None] = lambda batch, outputs, more: None
         self.on_death: Callable[[Any], None] = lambda lane: None
         self._is_slow = is_slow
 
@@ -106,7 +107,7 @@ def _as_it_is(place: Place) -> None:
 class Scene:
     """A slot, the places it was given, and a clock. `exit` is how every worker is said to have ended."""
 
-    def __init__(self, *, is_slow: bool = False, on_open: Callable[[Place], None] = _as_it_is) -> None:
+    def __init__(self, *, is_slow: bool = False, on_open: Callable[[Place], None] = _as_it_is, manifest: Manifest = MANIFEST) -> None:
         self.now_s = 0.0
         self.killed: list[int] = []
         self.told: list[str] = []
@@ -124,7 +125,7 @@ class Scene:
             lambda kind, slot, details: self.told.append(kind),
         )
         limits = SlotLimits(100, 1 << 20, 60.0, 64)
-        self.slot = Slot(WantedVersion("m", 1, "sha256:1", "/nowhere"), MANIFEST, (), limits, around)
+        self.slot = Slot(WantedVersion("m", 1, "sha256:1", "/nowhere"), manifest, (), limits, around)
 
     async def _exit_of(self, pid: int) -> Exit:
         return self.exit

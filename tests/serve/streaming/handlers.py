@@ -51,6 +51,19 @@ class Later:
         return {"pid": os.getpid(), "sum": np.float32(sum(request.get("values", [])))}
 
 
+class Patient:
+    """Waits for ever; tells when it is told to stop."""
+
+    async def predict(self, request):
+        told = Path(os.environ["TOLD"] + ".patient")
+        told.write_text("waits")
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            told.write_text("stopped")
+            raise
+
+
 class Sum:
     """Typed: every protocol serves it."""
 

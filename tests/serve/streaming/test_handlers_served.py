@@ -19,7 +19,7 @@ from towline.testing.processes import resident_bytes
 from towline.testing.server import RunningServer
 
 HERE = Path(__file__).parent
-NAMES = ("Echo", "Later", "Sum", "Words", "Steps", "Endless", "Bad", "Wrong")
+NAMES = ("Echo", "Later", "Patient", "Sum", "Words", "Steps", "Endless", "Bad", "Wrong")
 EVENTS = {"Accept": "text/event-stream"}
 
 
@@ -269,6 +269,18 @@ def test_one_that_never_ends_is_answered_at_its_deadline_and_its_worker_replaced
     assert (status, answer["error"]["code"]) == (504, "DEADLINE_EXCEEDED")
     server.wait_until(lambda: ask(server, "Bad", {"do": "nothing"})[0] == 200)
     assert ask(server, "Bad", {"do": "nothing"})[1]["pid"] != before
+
+
+def test_an_async_request_whose_client_goes_is_cancelled(server: RunningServer, told: Path) -> None:
+    patient = Path(f"{told}.patient")
+    connection = HTTPConnection(server.host, server.port, timeout=30)
+    connection.request("POST", "/models/Patient/predict", b"{}")
+    server.wait_until(lambda: patient.exists() and patient.read_text() == "waits")
+    before = server.pids()["worker"]
+    connection.close()
+
+    server.wait_until(lambda: patient.read_text() == "stopped")
+    assert server.pids()["worker"] == before
 
 
 def test_a_deadline_in_the_middle_of_a_stream_is_an_event(server: RunningServer) -> None:

@@ -125,7 +125,9 @@ def _level_json(level: Level, batch: int) -> dict[str, Any]:
         and {
             "source": time.source,
             "queue_ms": time.queue_ms,
+            "input_ms": time.input_ms,
             "compute_ms": time.compute_ms,
+            "output_ms": time.output_ms,
             "batch": time.batch,
         },
         "server": cost and {"cpu_us": cost.cpu_us, "resident_bytes": cost.resident_bytes, "processes": cost.processes},
@@ -187,8 +189,8 @@ def as_perf_analyzer(report: Report) -> str:
 def _server_us(level: Level) -> list[int]:
     time = level.server_time
     assert time is not None, "asked only for levels that have it"
-    network_ms = max(0.0, level.mean_ms - time.queue_ms - time.compute_ms)
-    parts_ms = (network_ms, time.queue_ms, time.compute_input_ms, time.compute_infer_ms, time.compute_output_ms)
+    network_ms = max(0.0, level.mean_ms - time.total_ms)
+    parts_ms = (network_ms, time.queue_ms, time.input_ms, time.compute_ms, time.output_ms)
     return [_us(part_ms) for part_ms in parts_ms]
 
 

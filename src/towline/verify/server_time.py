@@ -31,18 +31,21 @@ class Counters:
 
 @dataclass(frozen=True)
 class ServerTime:
-    """Means of one load, in milliseconds; `batch` is rows, or requests, to a batch."""
+    """Means of one load, in milliseconds; `batch` is rows, or requests, to a batch.
+
+    `compute_ms` is the engine's own; getting inputs to it and outputs from it count beside it, 0 where the server does not tell.
+    """
 
     source: str
     queue_ms: float
-    compute_input_ms: float
-    compute_infer_ms: float
-    compute_output_ms: float
+    input_ms: float
+    compute_ms: float
+    output_ms: float
     batch: float
 
     @property
-    def compute_ms(self) -> float:
-        return self.compute_input_ms + self.compute_infer_ms + self.compute_output_ms
+    def total_ms(self) -> float:
+        return self.queue_ms + self.input_ms + self.compute_ms + self.output_ms
 
 
 def between(before: Counters | None, after: Counters | None) -> ServerTime | None:

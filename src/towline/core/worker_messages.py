@@ -3,7 +3,7 @@
 Control, front to worker   {"do": "load", "folder", "digest", "manifest", "device", "slots", "slot_bytes"} + 2 descriptors
                            {"do": "warm", "folder"}   {"do": "start", "threads"}   {"do": "terminate", "slot"}   {"do": "ping"}
                            {"do": "more", "slot"} or {"do": "stop", "slot"}: the one answer to each PART
-Control, worker to front   {"hello": pid}, then one answer per request in order: {"ok": {…}} or {"error": {"code", "message", "kind"}};
+Control, worker to front   {"hello": pid}, then one answer per request in order: {"ok": {…}} or {"error": {"code", "message", "kind", …}};
                            "terminate", "more" and "stop" have no answer.
 
 An answer in parts: STREAM, then PART as often as there is one, then ENDED or FAILED. A part lies in the output slot until it is answered:
@@ -26,7 +26,7 @@ MAX_ERROR_BYTES = 2048
 
 
 def error_message(error: TowlineError) -> dict[str, str]:
-    return {"code": error.code, "message": error.message, "kind": error.kind.value, "hint": error.hint}
+    return {"code": error.code, "message": error.message, "kind": error.kind.value, "field": error.field, "hint": error.hint}
 
 
 def error_from(message: Any, kind_of: type[TowlineError]) -> TowlineError:
@@ -37,4 +37,5 @@ def error_from(message: Any, kind_of: type[TowlineError]) -> TowlineError:
     except ValueError:
         kind = Kind.INTERNAL
     code = str(fields.get("code") or kind_of.code)[:64]
-    return kind_of(str(fields.get("message", "The worker failed."))[:512], code=code, kind=kind, hint=str(fields.get("hint", ""))[:256])
+    message = str(fields.get("message", "The worker failed."))[:512]
+    return kind_of(message, code=code, kind=kind, field=str(fields.get("field", ""))[:128], hint=str(fields.get("hint", ""))[:256])

@@ -15,9 +15,9 @@ from towline.core.errors import InvalidRequest, NotFound, TowlineError, Unavaila
 from towline.core.inference import Request, Response
 from towline.core.manifest import Facts, Manifest, Measured, Origin, Signature, TensorSpec
 from towline.serve.codecs.check import Limits
-from towline.serve.contract import DataPlane, Done, HttpRequest, HttpResponse, OnPart, Route, VersionStatus
-from towline.serve.protocols import openinference, simple, tfserving
+from towline.serve.contract import DataPlane, Done, HttpRequest, HttpResponse, OnPart, VersionStatus
 from towline.serve.protocols.table import RouteTable
+from towline.serve.routes import model_routes
 
 
 @dataclass
@@ -132,10 +132,7 @@ class Api:
     def __init__(self, plane: DataPlane, limits: Limits | None = None) -> None:
         self.plane = plane
         limits = limits or Limits()
-        routes: tuple[Route, ...] = ()
-        for protocol in (tfserving, openinference, simple):
-            routes += protocol.routes(plane, limits)
-        self._table = RouteTable(routes)
+        self._table = RouteTable(model_routes(plane, limits))
 
     def ask(self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> HttpResponse:
         found = self._table.find(method.encode(), path.encode())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from towline.serve.codecs.check import Limits
 from towline.serve.contract import DataPlane, Route
+from towline.serve.openapi import routes as openapi
 from towline.serve.protocols import generate, openinference, simple, tfserving
 
 
 def model_routes(plane: DataPlane, limits: Limits) -> list[Route]:
     """To be tried in order."""
-    return [route for protocol in (tfserving, generate, openinference, simple) for route in protocol.routes(plane, limits)]
+    protocols = (tfserving, generate, openinference, simple, openapi)
+    return [route for protocol in protocols for route in protocol.routes(plane, limits)]

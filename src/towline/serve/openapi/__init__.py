@@ -1,0 +1,1 @@
+"""What is served, described for people and programs: `/openapi.json` and `/docs`."""

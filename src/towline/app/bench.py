@@ -8,28 +8,25 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import quote, urlsplit
 
 from towline import __version__
 from towline.app.bench_requests import ready_requests, words_for
 from towline.app.bench_server import serving
 from towline.app.bench_target import PROTOCOLS, V2_GRPC, Aim, Asked, aim_at, is_url
-from towline.client.connection import Connections
-from towline.core.config import is_loopback
+from towline.app.bench_watch import Moment, Watch
 from towline.core.cpu import cpu_kind
-from towline.core.errors import TowlineError, UsageError
+from towline.core.errors import UsageError
 from towline.verify.latency import STEADY_WINDOWS, Level, level_of, steadiness
 from towline.verify.latency_knee import best, knee
 from towline.verify.latency_report import Report, as_csv, as_json, as_perf_analyzer, notes_on
 from towline.verify.load_job import CONSTANT, Job, Pace, Window
 from towline.verify.load_processes import RunningLoad
-from towline.verify.server_cost import Usage, cost_between, listeners, usage
-from towline.verify.server_time import METRICS, STATISTICS, Counters, between, from_metrics, from_statistics
+from towline.verify.server_cost import cost_between
+from towline.verify.server_time import between
 
 __all__ = ["BenchOptions", "Progress", "as_json", "bench", "rendered"]
 
 CONCURRENCY = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-COUNTERS_TIMEOUT_S = 5.0
 # So many clients to a process of the generator before another one pays.
 CLIENTS_PER_PROCESS = 16
 
@@ -111,8 +108,7 @@ def _measure(
     """Levels in the order of the loads, whether Ctrl-C ended it, and when it began."""
     levels: list[Level] = []
     began_s = time.time()
-    roots = listeners(_ports(aim)) if is_loopback(aim.endpoint.host) else frozenset()
-    watch = _Watch(aim, options.asked, roots)
+    watch = Watch(aim, options.asked)
     interrupted = False
     try:
         for number in range(len(options.loads)):
@@ -128,22 +124,16 @@ def _measure(
     return levels, interrupted, began_s
 
 
-def _ports(aim: Aim) -> set[int]:
-    """Of all that listens for the server: in ours, one process listens for gRPC, and the one above it for HTTP."""
-    beside = urlsplit(aim.base).port
-    return {aim.endpoint.port, *([beside] if beside else [])}
-
-
 def _level(
-    watch: _Watch, requests: tuple[bytes, ...], options: BenchOptions, number: int, show: Callable[[Progress], None]
+    watch: Watch, requests: tuple[bytes, ...], options: BenchOptions, number: int, show: Callable[[Progress], None]
 ) -> tuple[Level | None, bool]:
     """One load until it is steady, or may take no longer; and whether Ctrl-C ended it, in which case its windows still count."""
     load, interrupted = options.loads[number], False
     windows: list[Window] = []
-    watched: list[_Moment] = []
+    watched: list[Moment] = []
     try:
         with RunningLoad(_job(watch.aim, requests, options, load), processes=processes_for(options, load)) as running:
-            _sleep_through_warmup(options.warmup_s)
+            time.sleep(options.warmup_s)
             watched.append(watch.look())
             for window in running.windows():
                 windows.append(window)
@@ -160,11 +150,7 @@ def _level(
     return level, interrupted
 
 
-def _sleep_through_warmup(warmup_s: float) -> None:
-    time.sleep(warmup_s)
-
-
-def _level_of(load: float, windows: list[Window], watched: list[_Moment], options: BenchOptions) -> Level:
+def _level_of(load: float, windows: list[Window], watched: list[Moment], options: BenchOptions) -> Level:
     """The last windows, with what the server's counters and processes did between the moments around them."""
     last = windows[-STEADY_WINDOWS:]
     ended = len(windows) if len(watched) > len(windows) else len(watched) - 1
@@ -199,56 +185,6 @@ def processes_for(options: BenchOptions, load: float) -> int:
     clients = options.connections if options.rates else int(load)
     cores = len(os.sched_getaffinity(0))
     return max(1, min(cores // 2, clients // CLIENTS_PER_PROCESS, 8))
-
-
-@dataclass(frozen=True)
-class _Moment:
-    """What the server's counters and processes told at a moment of the monotonic clock."""
-
-    at_s: float
-    counters: Counters | None
-    usage: Usage | None
-
-
-class _Watch:
-    """Looks at the server from beside the load. `roots` are its processes on this machine, without those they started."""
-
-    def __init__(self, aim: Aim, asked: Asked, roots: frozenset[int]) -> None:
-        self.aim = aim
-        self._asked = asked
-        self._roots = roots
-        # Asked in this order, until one of them answers: that one is asked from then on.
-        self._sources = [STATISTICS, METRICS] if aim.base and aim.model else []
-
-    def look(self) -> _Moment:
-        counters = self._counters()
-        used = usage(self._roots)
-        return _Moment(used.at_s if used else time.monotonic(), counters, used)
-
-    def _counters(self) -> Counters | None:
-        for source in self._sources:
-            found = self._ask(source)
-            if found is not None:
-                self._sources = [source]
-                return found
-        return None
-
-    def _ask(self, source: str) -> Counters | None:
-        aim = self.aim
-        path = "/metrics" if source == METRICS else f"/v2/models/{quote(aim.model, safe='')}/stats"
-        connections = Connections(aim.base, timeout_s=COUNTERS_TIMEOUT_S, key=self._asked.key)
-        try:
-            answer = connections.exchange("GET", path, b"", {}, tries=1)
-        except TowlineError:
-            # A server too busy to tell is still measured; the report says what is missing.
-            return None
-        finally:
-            connections.close()
-        if answer.status != 200:
-            return None
-        if source == METRICS:
-            return from_metrics(answer.body.decode("utf-8", "replace"), aim.model, aim.version)
-        return from_statistics(answer.body, aim.model, aim.version)
 
 
 def _report(target: str, aim: Aim, options: BenchOptions, levels: list[Level], interrupted: bool, began_s: float) -> Report:

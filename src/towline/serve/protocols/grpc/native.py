@@ -76,6 +76,10 @@ class NativeGrpcServer:
         if self._open:
             self._is_idle.clear()
             await asyncio.wait([asyncio.ensure_future(self._is_idle.wait())], timeout=grace_s)
+        left, self._open = self._open, {}
+        for cancel in left.values():
+            if cancel is not None:
+                cancel()
         await behind
         # It cannot say when an answer is out, and closing cuts off those that are on their way.
         await asyncio.sleep(min(_WRITE_S, grace_s))

@@ -8,15 +8,17 @@ from typing import Any
 
 import example_models
 import grpc
+import numpy as np
 import pytest
 from calling import Asker, Refused
 from plane import Api, HonestPlane
 
-from towline.core.errors import InvalidRequest, Overloaded
+from towline.core.errors import EngineError, InvalidRequest, Overloaded
+from towline.core.inference import Response
 from towline.serve.codecs.check import Limits
 from towline.serve.protocols.grpc.messages import MESSAGES
 from towline.serve.protocols.grpc.tfserving import methods
-from towline.serve.protocols.tfserving_examples import INT64, ExampleCodec, Feature, Task
+from towline.serve.protocols.tfserving_examples import INT64, ExampleCodec, Feature, Task, classes_of
 
 SERVICE = "tensorflow.serving.PredictionService"
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
@@ -196,3 +198,34 @@ def test_one_refusal_is_the_answer_to_all_tasks(asker: Asker, plane: HonestPlane
 
     assert caught.value.status is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert len(plane.requests) == 1
+
+
+def test_a_refusal_of_one_task_gives_up_the_others(plane: HonestPlane) -> None:
+    given_up: list[str] = []
+
+    def infer(served: Any, request: Any, done: Any, *, protocol: str) -> Any:
+        (output,) = request.outputs
+        if output == "product":
+            done(Overloaded("The queue is full."))
+        return lambda: given_up.append(output)
+
+    plane.infer = infer  # type: ignore[method-assign]
+    with pytest.raises(Refused, match="RESOURCE_EXHAUSTED"):
+        multi(Asker(methods(plane, LIMITS)), [task("sum", REGRESS), task("product", REGRESS)], example(x=[3.0, 4.0]))
+
+    assert given_up == ["sum"]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "words"),
+    [
+        ({"y": np.zeros((1, 2), "f4")}, r"Output 'y' came as \[1, 2\], expected \[2, classes\]"),
+        ({"y": np.zeros((2,), "f4")}, r"Output 'y' came as \[2\]"),
+        ({"y": np.zeros((2, 2), "f4"), "classes": np.full((2, 1), b"a", object)}, r"Output 'classes' came as \[2, 1\], expected \[2, 2\]"),
+    ],
+)
+def test_outputs_that_do_not_fit_their_examples_are_never_paired(outputs: dict[str, Any], words: str) -> None:
+    read = Task(CLASSIFY, "y", "classes" if "classes" in outputs else "")
+
+    with pytest.raises(EngineError, match=words):
+        classes_of(Response(outputs, "m", 1), read, (), rows=2)

@@ -197,5 +197,5 @@ class _Talk:
 
     def give_up(self) -> None:
         for turn in self._turns:
-            if turn.cancel is not None and not turn.is_done:
+            if turn.cancel is not None:
                 turn.cancel()

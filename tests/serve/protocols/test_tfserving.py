@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import json
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -14,6 +17,7 @@ from plane import Api, HonestPlane, version
 
 from towline.core.errors import DeadlineExceeded, EngineError, Kind, Overloaded, TowlineError
 from towline.core.manifest import Signature, TensorSpec
+from towline.serve.codecs import json as json_codec
 from towline.serve.codecs.check import Limits
 from towline.serve.protocols import tfserving_body
 from towline.testing import tiny_models
@@ -282,3 +286,37 @@ def test_what_the_data_plane_refuses_has_tf_servings_code(
 
     assert (answer.status, dict(answer.headers).get(b"retry-after")) == (status, retry_after)
     assert json.loads(answer.body)["error"] == refusal.message
+
+
+@pytest.mark.parametrize(
+    ("ending", "most"),
+    [(b"[1,2]]", 1), (b"[1,2,3]]", 1), (b'["x",2]]', 2), (b"[x]]", 1), (b"[1,2]", 1), (b'{"x":[1,2]}]', 2)],
+    ids=["right", "ragged", "wrong type", "no JSON", "cut off", "a row by name"],
+)
+def test_a_large_body_is_read_whole_by_one_decoder_at_most(ending: bytes, most: int) -> None:
+    """What is wrong is at its end: each decoder that gets there has held up every other client for as long as it took.
+
+    The one for rows by name stops at the first row.
+    """
+    served = version("id", tiny_models.identity())
+    codec = tfserving_body.PredictCodec(served, Limits(max_batch=1 << 20), "")
+    codec._floats = None
+    passes = []
+
+    def counted(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+        assert decode is not None
+
+        def count(body: bytes) -> Any:
+            passes.append(decode)
+            return decode(body)
+
+        return count
+
+    codec._plain, codec._named = counted(codec._plain), counted(codec._named)
+    body = b'{"instances":[' + b"[1.0,2.0]," * 150_000 + ending + b"}"
+    assert len(body) > json_codec.LARGE_BYTES
+    with contextlib.suppress(TowlineError):
+        codec.decode(body)
+
+    assert sum(decode is passes[0] for decode in passes) == 1
+    assert len(passes) <= most

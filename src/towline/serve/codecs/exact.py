@@ -19,6 +19,8 @@ from towline.core.refs import clip
 MAX_TOKENS = 1_000_000
 # Where a bare word stands is looked for only in bodies this short: strings full of escapes are slow to skip.
 _SEARCHED_CHARS = 1 << 20
+# Of whole numbers in bodies longer than this.
+_LONG_BYTES, _MAX_DIGITS = 1 << 18, 400
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|(-?Infinity|NaN)', re.DOTALL)
 _AT = re.compile(r" - at `\$\.?(?:key in )?([^`]*)`$")
@@ -43,7 +45,10 @@ def parse(raw: bytes, *, allow_non_finite: bool = False, stop_when_done: bool = 
             kind=Kind.TOO_LARGE,
             hint="Check a smaller request first, or send binary tensors to /v2.",
         )
-    decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=Token if allow_non_finite else _refuse_constant)
+    # Given only where it may count: asking for each number costs as much as reading it.
+    parse_int = _short_int if len(raw) > _LONG_BYTES else None
+    constant = Token if allow_non_finite else _refuse_constant
+    decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_int=parse_int, parse_constant=constant)
     try:
         start = len(text) - len(text.lstrip(" \t\r\n"))
         value, end = decoder.raw_decode(text, start)
@@ -104,6 +109,13 @@ def explain(error: msgspec.DecodeError) -> InvalidRequest:
     field = at[1] if at else ""
     code = "OUT_OF_RANGE" if "out of range" in message or re.search("[<>]=? ", message) else "INVALID_ARGUMENT"
     return InvalidRequest(f"{clip(message, 160)}{f' at {clip(field)}' if field else ''}.", code=code, field=clip(field))
+
+
+def _short_int(digits: str) -> int:
+    """int() takes time by the square of the digits, and reads some thousand before it refuses; no type here holds more than 309."""
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError("too many digits")
+    return int(digits)
 
 
 class _Constant(Exception):

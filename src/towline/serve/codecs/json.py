@@ -22,6 +22,8 @@ NOT_PLAIN = (ValueError, TypeError, OverflowError, RecursionError)
 # What one body may make of objects: a list costs about half a microsecond, a number 32 bytes. Small bodies are not counted.
 MAX_LISTS, MAX_NUMBERS = 1_000_000, 8_000_000
 COUNTED_BYTES = 64 << 10
+# From here on a second look at a body would be felt by other clients.
+LARGE_BYTES = 1 << 20
 # Rows larger than this are written one by one: cutting them out of a text of all would cost more than it saves.
 _MAX_ROW_BYTES = 4096
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY

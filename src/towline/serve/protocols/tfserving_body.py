@@ -73,6 +73,9 @@ class PredictCodec:
         if self._tail is not None and self._plain is not None and body.count(b'"') == 2:
             if self._floats is not None and len(body) >= numbers.MIN_BYTES and (found := self._floats.read(body)) is not None:
                 return self._request([found], True, deadline), True
+            if len(body) > json.LARGE_BYTES:
+                # It is read below, and once.
+                return self._decode_any(body, deadline)
             try:
                 array = np.array(self._plain(body).instances, self._dtype)
             except json.NOT_PLAIN:
@@ -88,8 +91,11 @@ class PredictCodec:
                 continue
             try:
                 parsed = decode(body)
-            except json.NOT_PLAIN:
+            except msgspec.ValidationError:
                 continue
+            except json.NOT_PLAIN:
+                # No JSON, for whomever: a large body must not hold up the others once more.
+                break
             is_row = parsed.instances is not UNSET
             name = parsed.signature_name
             if is_row == (parsed.inputs is not UNSET):

@@ -129,9 +129,9 @@ def _behind(found: Sequence[Standing]) -> Iterator[str]:
 
 
 def readme_block(run: Run, folder: str) -> str:
-    """The table, the plots that lie in `folder`, and when and where it was measured; the same in every language."""
+    """The table, the plots and the page that lie in `folder`, and when and where it was measured; the same in every language."""
     pictures = [f"![{name}]({folder}/{name})" for name in README_PLOTS]
-    return "\n\n".join([readme_table(run), *pictures, dateline(run.machine)])
+    return "\n\n".join([readme_table(run), *pictures, f"{dateline(run.machine)} · [peers.md]({folder}/peers.md)"])
 
 
 def readme_table(run: Run) -> str:

@@ -141,7 +141,7 @@ def test_the_readmes_show_ratios_only_and_when_and_where(made):
         "| Ray Serve | - | - | - | - | - | - | - | - |",
     ]
     assert "bare server" not in block
-    assert block.endswith("2026-01-02 · a processor, 2 × CPU · Towline 0.1.0")
+    assert block.endswith("2026-01-02 · a processor, 2 × CPU · Towline 0.1.0 · [peers.md](bench/results/peers/peers.md)")
 
 
 def test_plots_are_well_formed_and_name_everyone_who_was_measured(made, usual):

@@ -18,6 +18,8 @@ from towline.core.manifest import Manifest
 
 _TIMED_RUNS = 5
 _TIMED_BUDGET_S = 0.5
+_CURVE_BUDGET_S = 0.1
+MAX_POINTS = 8
 _SLOW_US = 50_000
 _MAX_GOLDEN_BYTES = 256 << 20
 
@@ -35,6 +37,8 @@ class WarmReport:
     reason: str = ""
     one_row_us: float = -1.0
     eight_rows_us: float = -1.0
+    # Rows and microseconds of runs with ever more rows, as far as that was timed; empty for what never merges.
+    curve: tuple[tuple[int, float], ...] = ()
 
     def as_message(self) -> dict[str, Any]:
         return asdict(self)
@@ -46,12 +50,23 @@ class WarmReport:
             str(message.get("reason", ""))[:512],
             _microseconds(message.get("one_row_us")),
             _microseconds(message.get("eight_rows_us")),
+            _curve(message.get("curve")),
         )
 
 
 def _microseconds(told: Any) -> float:
     """What a worker tells is not trusted: anything but a number is as good as not measured."""
     return float(told) if isinstance(told, int | float) and told == told else -1.0
+
+
+def _curve(told: Any) -> tuple[tuple[int, float], ...]:
+    """Nor is this: pairs of numbers above zero, a few of them."""
+    pairs = told[:MAX_POINTS] if isinstance(told, list) else []
+    if not all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(one, int | float) and one > 0 for one in pair) for pair in pairs
+    ):
+        return ()
+    return tuple((int(rows), float(us)) for rows, us in pairs if rows >= 1)
 
 
 def warm(run: Run, folder: Path, manifest: Manifest) -> WarmReport:
@@ -78,7 +93,22 @@ def warm(run: Run, folder: Path, manifest: Manifest) -> WarmReport:
     one_us = _time_us(run, _rows(first, 1))
     # Of a slow model two rows tell as much, and the load does not wait for eight.
     rows = 8 if one_us < _SLOW_US else 2
-    return WarmReport(True, "", one_us, _time_us(run, _rows(first, rows)) * 8 / rows)
+    eight_us = _time_us(run, _rows(first, rows)) * 8 / rows
+    return WarmReport(True, "", one_us, eight_us, _timed_curve(run, first, one_us, eight_us, measured.max_batch))
+
+
+def _timed_curve(run: Run, first: dict[str, np.ndarray], one_us: float, eight_us: float, max_rows: int) -> tuple[tuple[int, float], ...]:
+    """Runs of 8, 32, 128, … rows, while more of them are expected to fit the budget."""
+    curve = [(8, eight_us)]
+    left_us = _CURVE_BUDGET_S * 1e6
+    rows = 32
+    # Expected at worst: each row costs as much as the first.
+    while rows <= max_rows and len(curve) < MAX_POINTS and _TIMED_RUNS * rows * one_us < left_us:
+        us = _time_us(run, _rows(first, rows))
+        curve.append((rows, us))
+        left_us -= _TIMED_RUNS * us
+        rows *= 4
+    return tuple(curve)
 
 
 def _rows(inputs: dict[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:

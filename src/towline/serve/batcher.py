@@ -9,6 +9,7 @@ from typing import Protocol
 
 from towline.core.errors import DeadlineExceeded, TowlineError
 from towline.serve.jobs import Batch, Job
+from towline.serve.ranking import level, rank_s
 
 
 class Lane(Protocol):
@@ -31,25 +32,50 @@ class Batcher:
         self.lane: Lane | None = None
         self.waiting_bytes = 0
         self.queue: deque[Job] = deque()
-        self._max_rows = max_rows
+        self.max_rows = max_rows
         self._max_bytes = max_bytes
         self._clock = clock
         self._loop = loop
         self._scheduled = False
+        # Whether some job of the queue has a priority: only then is its order more than the order of arrival.
+        self._is_ranked = False
 
     def limit(self, *, max_rows: int) -> None:
-        self._max_rows = max_rows
+        self.max_rows = max_rows
 
     def __len__(self) -> int:
         return len(self.queue)
 
     def put(self, job: Job) -> None:
-        self.queue.append(job)
+        if job.request.priority or self._is_ranked:
+            self._insert(job)
+        else:
+            self.queue.append(job)
         self.waiting_bytes += job.nbytes
         if not self._scheduled and self.lane is not None and self.lane.idle:
             # Not at once: more requests may arrive in this turn of the loop, and they share the run.
             self._scheduled = True
             self._loop.call_soon(self.flush)
+
+    def _insert(self, job: Job) -> None:
+        """Behind all that go before it, which are nearly always all there are."""
+        queue = self.queue
+        self._is_ranked = bool(queue) or job.request.priority != 0
+        mine = _rank_s(job)
+        place = len(queue)
+        while place and _rank_s(queue[place - 1]) > mine:
+            place -= 1
+        queue.insert(place, job)
+
+    def last_below(self, priority: int) -> Job | None:
+        """The job that waits last of those with a lower priority than this one, taken out of the queue: it gives way."""
+        for place in range(len(self.queue) - 1, -1, -1):
+            job = self.queue[place]
+            if job.done is not None and level(job.request.priority) > level(priority):
+                del self.queue[place]
+                self.waiting_bytes -= job.nbytes
+                return job
+        return None
 
     def put_back(self, jobs: list[Job]) -> None:
         """Jobs that must run again go first, in their old order."""
@@ -107,7 +133,7 @@ class Batcher:
             if jobs and (
                 job.group is None
                 or job.group != jobs[0].group
-                or rows + job.request.rows > self._max_rows
+                or rows + job.request.rows > self.max_rows
                 or size + job.nbytes > self._max_bytes
             ):
                 break
@@ -117,6 +143,10 @@ class Batcher:
             rows += job.request.rows
             size += job.nbytes
         return Batch(jobs, rows, now) if jobs else None
+
+
+def _rank_s(job: Job) -> float:
+    return rank_s(job.admitted_s, job.request.priority)
 
 
 def late(job: Job) -> DeadlineExceeded:

@@ -92,7 +92,13 @@ class Front:
         around = Surroundings(
             loop, time.monotonic, lanes, parts.meters, self.hub.kill, self.hub.exit_of, available_memory_bytes, self._tell, force
         )
-        limits = SlotLimits(settings.max_waiting_requests, settings.max_waiting_bytes, settings.request_timeout_s, settings.max_batch)
+        limits = SlotLimits(
+            settings.max_waiting_requests,
+            settings.max_waiting_bytes,
+            settings.request_timeout_s,
+            settings.max_batch,
+            settings.latency_slo_ms,
+        )
         self.plane = ServingPlane(around, limits, keep_s=settings.keep_versions_s, on_state=self._report_soon)
         self._ring = parts.ring
         self._doorman = Doorman(parts.ring) if parts.ring is not None else None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,8 @@ from towline.serve.workers.process import Finish, PassOn, Worker
 TINY_RUN_US = 1000
 # Eight rows at once must be this much cheaper than eight runs, or merging only makes the first ones wait for the last.
 MERGING_GAIN = 1.25
+# A batch of four times the rows must be this much cheaper by the row.
+GAIN_BY_THE_ROW = 1.1
 
 
 def merging_pays(report: WarmReport) -> bool:
@@ -32,6 +35,17 @@ def merging_pays(report: WarmReport) -> bool:
     return 8 * report.one_row_us / report.eight_rows_us >= MERGING_GAIN
 
 
+def rows_that_pay(curve: Sequence[tuple[int, float]]) -> int:
+    """Of runs timed with ever more rows, (rows, microseconds), the last that was cheaper by the row than the one before; 0 when all were.
+
+    Pure. Between two sizes that were timed, the larger is told: it costs no more by the row.
+    """
+    for (rows, us), (more_rows, more_us) in pairwise(curve):
+        if us / rows < GAIN_BY_THE_ROW * more_us / more_rows:
+            return rows
+    return 0
+
+
 class Lane(Protocol):
     """What a slot needs of the place its batches run in."""
 
@@ -39,6 +53,8 @@ class Lane(Protocol):
     is_dead: bool
     threads: int
     merges: bool
+    # Rows beyond which a larger batch gains nothing; 0: none is known.
+    max_rows: int
     memory_bytes: int
     on_batch: Finish
     on_part: PassOn
@@ -105,6 +121,7 @@ class ProcessLanes:
         report = WarmReport.from_message(answer)
         if not report.is_ready:
             raise VersionError(report.reason, code="GOLDEN_MISMATCH", hint="Test this version on this machine before it serves here.")
+        worker.max_rows = rows_that_pay(report.curve)
         worker.merges = merging_pays(report)
         await worker.start(self._threads(manifest, report))
         return worker
@@ -140,7 +157,7 @@ class InlineLanes:
         on_state("warming")
         if not report.is_ready:
             raise VersionError(report.reason, code="GOLDEN_MISMATCH", hint="Test this version on this machine before it serves here.")
-        return InlineLane(run, manifest, self._loop, merges=merging_pays(report))
+        return InlineLane(run, manifest, self._loop, merges=merging_pays(report), max_rows=rows_that_pay(report.curve))
 
     def end(self, lane: Lane) -> None:
         lane.is_dead = True
@@ -150,11 +167,12 @@ class InlineLanes:
 
 
 class InlineLane:
-    def __init__(self, run: Run, manifest: Manifest, loop: asyncio.AbstractEventLoop, *, merges: bool) -> None:
+    def __init__(self, run: Run, manifest: Manifest, loop: asyncio.AbstractEventLoop, *, merges: bool, max_rows: int = 0) -> None:
         self.pid = 0
         self.is_dead = False
         self.threads = 1
         self.merges = merges
+        self.max_rows = max_rows
         self.memory_bytes = 0
         self.on_batch: Finish = lambda batch, result, spent_us: None
         self.on_part: PassOn = lambda batch, outputs, more: None

@@ -16,9 +16,11 @@ from towline.serve.batcher import Batcher, late
 from towline.serve.contract import Done, OnPart
 from towline.serve.jobs import Batch, Job, expected_outputs
 from towline.serve.lanes import Lane
+from towline.serve.objective import LatencyObjective
 from towline.serve.quarantine import Quarantine
 from towline.serve.recovery import Fate
 from towline.serve.router import WantedVersion
+from towline.serve.splitting import Split
 from towline.serve.statistics import BatchCounts
 from towline.serve.surroundings import Meter, SlotLimits, Surroundings
 from towline.serve.trials import Trial
@@ -68,6 +70,7 @@ class Slot:
         self._accounts: dict[str, _Account] = {}
         self._batches = around.meters.batches(self.name, self.number)
         self.counts = BatchCounts()
+        self._objective: LatencyObjective | None = None
         self._failures = 0
         self._is_idle = asyncio.Event()
         self._is_idle.set()
@@ -102,7 +105,16 @@ class Slot:
         """From now on. What waits already was admitted under the old ones."""
         if limits != self._limits:
             self._limits = limits
-            self._batcher.limit(max_rows=limits.max_batch)
+            self._aim()
+
+    def _aim(self) -> None:
+        """How many rows may share a run: as many as pay, at most as many as may, and fewer while an objective is missed."""
+        most = self._limits.max_batch
+        if self._lane is not None and self._lane.max_rows:
+            most = min(most, self._lane.max_rows)
+        slo_ms = self._limits.latency_slo_ms
+        self._objective = LatencyObjective(slo_ms / 1000, most_rows=most) if slo_ms else None
+        self._batcher.limit(max_rows=most)
 
     def signature(self, name: str = "") -> Signature:
         if not name:
@@ -153,6 +165,11 @@ class Slot:
                 return job.abandon
         if request.deadline is not None:
             job.timer = self._around.loop.call_at(deadline - now + self._around.loop.time(), self._expire, job)
+        if request.rows > batcher.max_rows and job.group is not None:
+            split = Split(job, batcher.max_rows)
+            for part in split.jobs:
+                batcher.put(part)
+            return split.abandon
         batcher.put(job)
         return job.abandon
 
@@ -165,12 +182,16 @@ class Slot:
         batcher, limits = self._batcher, self._limits
         if self.state == "failed":
             return Unavailable(f"Model '{self.name}' is not ready: its engine keeps failing.", code="MODEL_FAILED", retry_after_s=1.0)
-        if len(batcher) >= limits.max_waiting_requests or batcher.waiting_bytes + job.nbytes > limits.max_waiting_bytes:
-            return Overloaded(f"Model '{self.name}' has {len(batcher)} requests waiting already.", retry_after_s=1.0)
         if job.deadline <= now:
             return late(job)
         if self._quarantine.holds(job.request.inputs):
             return _crashed(self.name)
+        while len(batcher) >= limits.max_waiting_requests or batcher.waiting_bytes + job.nbytes > limits.max_waiting_bytes:
+            gives_way = batcher.last_below(job.request.priority)
+            full = Overloaded(f"Model '{self.name}' has {len(batcher)} requests waiting already.", retry_after_s=1.0)
+            if gives_way is None:
+                return full
+            gives_way.answer(full)
         return None
 
     def _account(self, protocol: str) -> _Account:
@@ -191,6 +212,8 @@ class Slot:
 
     def _on_batch(self, batch: Batch, result: dict[str, Any] | TowlineError, spent_us: int) -> None:
         self._batches.observe(batch.rows, batch.sent_s - batch.jobs[0].admitted_s, spent_us / 1e6)
+        if self._objective is not None and self._objective.observe(self._around.clock() - batch.jobs[0].admitted_s, batch.rows):
+            self._batcher.limit(max_rows=self._objective.max_rows)
         try:
             if isinstance(result, dict):
                 self.counts.add(batch, spent_us)
@@ -293,6 +316,7 @@ class Slot:
         lane.on_part = self._on_part
         lane.on_death = self._on_death
         self._lane = self._batcher.lane = lane
+        self._aim()
         self._failures = 0
         self.is_bereaved = False
         self._become("ready")

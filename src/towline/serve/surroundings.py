@@ -49,6 +49,8 @@ class SlotLimits:
     max_waiting_bytes: int
     timeout_s: float
     max_batch: int
+    # What 95 of 100 requests shall take at most, waiting included; 0 for no objective.
+    latency_slo_ms: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 from bad_inputs import ROWS, Row
-from raw import Answer, Client, is_well, keeps_at_most, predict
 
+from raw import Answer, Client, is_well, keeps_at_most, predict
 from towline.testing.server import RunningServer
 
 # What no error may give away: paths, tracebacks, class names.

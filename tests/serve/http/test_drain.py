@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 from bad_inputs import MODELS
-from raw import GOOD_ANSWER, GOOD_BODY, LIVEZ, LIVEZ_ANSWER, Client, predict, request
 from wire import Wires
 
+from raw import GOOD_ANSWER, GOOD_BODY, LIVEZ, LIVEZ_ANSWER, Client, predict, request
 from towline.testing import tiny_models
 from towline.testing.server import RunningServer
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from raw import GOOD_ANSWER, GOOD_BODY, LIVEZ, LIVEZ_ANSWER, Client, ask, chunked, predict, request
 
+from raw import GOOD_ANSWER, GOOD_BODY, LIVEZ, LIVEZ_ANSWER, Client, ask, chunked, predict, request
 from towline.testing.server import RunningServer
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from bad_inputs import MODELS
 from prometheus_client.parser import text_string_to_metric_families
-from raw import GOOD_ANSWER, GOOD_BODY, Client, ask, is_well, keeps_at_most, predict, request
 
+from raw import GOOD_ANSWER, GOOD_BODY, Client, ask, is_well, keeps_at_most, predict, request
 from towline.testing import tiny_models
 from towline.testing.server import RunningServer
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 from bad_inputs import MAX_REQUEST_BYTES
-from raw import GOOD_ANSWER, GOOD_BODY, LIVEZ, Client, all_answers, ask, chunked, is_well, keeps_at_most, predict, request
 from wire import Wires
 
+from raw import GOOD_ANSWER, GOOD_BODY, LIVEZ, Client, all_answers, ask, chunked, is_well, keeps_at_most, predict, request
 from towline.core.config import Settings
 from towline.testing.server import RunningServer
 

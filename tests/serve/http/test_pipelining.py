@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw import GOOD_ANSWER, LIVEZ, LIVEZ_ANSWER, Client, predict, request
 from wire import Wires
 
+from raw import GOOD_ANSWER, LIVEZ, LIVEZ_ANSWER, Client, predict, request
 from towline.testing.server import RunningServer
 
 SLOW = request("POST", "/v1/models/slow:predict", b'{"instances": [[1, 2, 3, 4, 5, 6, 7, 8]]}')

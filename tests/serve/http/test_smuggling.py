@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-from raw import LIVEZ, all_answers, is_well
 
+from raw import LIVEZ, all_answers, is_well
 from towline.testing.server import RunningServer
 
 SECOND = b"GET /second HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from raw import GOOD_ANSWER, LIVEZ, Client, ask, is_well, predict, request
 from wire import Wires
 
+from raw import GOOD_ANSWER, LIVEZ, Client, ask, is_well, predict, request
 from towline.testing.server import RunningServer
 
 BODY = b"x" * 100_000

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from test_slot_deaths import MANIFEST, Scene, play
+from slot_scene import MANIFEST, Scene, play
 
 from towline.core.errors import Kind, TowlineError
 from towline.core.inference import Request, Response

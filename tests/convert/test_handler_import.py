@@ -114,7 +114,9 @@ def test_a_sample_file_is_the_body_and_another_one_another_version(folder: Path)
     assert b"ba\x00" in (first.version.path / first.version.manifest.golden[0].response).read_bytes()
 
 
-def test_what_is_included_lies_beside_the_file_and_can_be_imported_and_read(folder: Path) -> None:
+def test_what_is_included_lies_beside_the_file_and_can_be_imported_and_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Python would leave compiled files beside what it imports, and the version would no longer be what was sealed.
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     parts = folder / "parts"
     (parts / "__pycache__").mkdir(parents=True)
     (parts / "__pycache__" / "left.pyc").write_bytes(b"x")

@@ -45,10 +45,33 @@ class Later:
         self.here = 0
 
     async def predict(self, request):
+        if request.get("exit") == "task":
+            self.leaving = asyncio.create_task(self.leave())
+            await asyncio.sleep(0.05)
+        elif request.get("exit"):
+            await self.leave()
         self.here += 1
         while self.here < request["of"]:
             await asyncio.sleep(0.01)
         return {"pid": os.getpid(), "sum": np.float32(sum(request.get("values", [])))}
+
+    async def leave(self):
+        sys.exit(3)
+
+
+class Keeper:
+    """Remembers the first request it was ever sent, and how many there were."""
+
+    inputs = {"x": "float32[N]"}
+    outputs = {"first": "float32[N]", "seen": "int64[N]"}
+    stateful = True
+    seen = 0
+
+    def predict(self, x):
+        self.seen += 1
+        if self.seen == 1:
+            self.first = x
+        return self.first, [self.seen]
 
 
 class Patient:

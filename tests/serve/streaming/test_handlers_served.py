@@ -19,7 +19,7 @@ from towline.testing.processes import resident_bytes
 from towline.testing.server import RunningServer
 
 HERE = Path(__file__).parent
-NAMES = ("Echo", "Later", "Patient", "Sum", "Words", "Steps", "Endless", "Bad", "Wrong")
+NAMES = ("Echo", "Later", "Keeper", "Patient", "Sum", "Words", "Steps", "Endless", "Bad", "Wrong")
 EVENTS = {"Accept": "text/event-stream"}
 
 
@@ -69,6 +69,20 @@ def test_async_requests_run_at_once_in_one_process(server: RunningServer) -> Non
     assert {status for status, _ in answers} == {200}
     assert {answer["sum"] for _, answer in answers} == {3.5}
     assert len({answer["pid"] for _, answer in answers}) == 1
+
+
+def test_what_a_handler_keeps_is_its_own_and_no_trial_is_in_it(server: RunningServer) -> None:
+    answers = [ask(server, "Keeper", {"input": [value]})[1]["output"] for value in (5, 6, 7)]
+
+    assert answers == [{"first": [5.0], "seen": [count]} for count in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("how", ["here", "task"])
+def test_an_async_method_that_leaves_does_not_take_the_event_loop_along(server: RunningServer, how: str) -> None:
+    status, _ = ask(server, "Later", {"of": 0, "exit": how})
+
+    assert status == (500 if how == "here" else 200)
+    assert ask(server, "Later", {"of": 0})[0] == 200
 
 
 def test_a_handler_with_a_signature_answers_every_protocol(server: RunningServer) -> None:
@@ -301,7 +315,9 @@ def test_ten_megabytes_of_output_are_a_few_lines_of_the_log_and_none_of_it_is_a_
 
     assert (status, answer["did"]) == (200, "print")
     assert ask(server, "Bad", {"do": "thread"})[0] == 200
+    assert ask(server, "Bad", {"do": "nothing"})[1]["pid"] == answer["pid"]
     server.wait_until(lambda: "ZeroDivisionError" in server.log()[before:])
+    assert ask(server, "Bad", {"do": "nothing"})[1]["pid"] == answer["pid"]
     log = server.log()[before:]
     assert len(log) < (300 << 10) + (32 << 10) * (2 + time.monotonic() - began)
     assert "\\x1b[31m" in log

@@ -20,7 +20,13 @@ class Source:
         self._parts = parts
         self._fault = fault
 
+        # Held, so that it is closed by who is to close it and not by being forgotten.
+        self.generator = self._make()
+
     def parts(self) -> Iterator[Any]:
+        return self.generator
+
+    def _make(self) -> Iterator[Any]:
         try:
             for number in range(self._parts):
                 self.made += 1

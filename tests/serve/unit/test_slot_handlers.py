@@ -144,9 +144,11 @@ def test_who_streams_shares_no_batch_and_what_does_not_stream_answers_whole() ->
         await scene.settle()
 
     async def whole(scene: Scene) -> None:
-        Parts(scene)
+        for _ in range(2):
+            Parts(scene)
         await scene.settle()
+        assert scene.places.given[0].ran == [2]
         scene.places.given[0].finish()
 
     assert play(streaming, is_slow=True, manifest=handler(streams=True)).places.given[0].ran == [1]
-    assert play(whole, is_slow=True).answers == ["end 1"]
+    assert play(whole, is_slow=True).answers == ["end 1", "end 1"]

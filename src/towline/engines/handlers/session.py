@@ -169,14 +169,11 @@ class Loop:
         if is_stopped:
             future.cancel()
         try:
-            value, left = future.result()
+            return future.result()
         except concurrent.futures.CancelledError:
             raise _terminated() from None
         finally:
             self._waited_for.pop(slot, None)  # type: ignore[arg-type]
-        if left is not None:
-            raise left
-        return value
 
     def cancel(self, slot: int) -> None:
         future = self._waited_for.get(slot)
@@ -192,7 +189,7 @@ class Loop:
 
 
 def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
-    """Also when a task that nobody waits for calls sys.exit(): asyncio lets that end the loop."""
+    """Also when a task calls sys.exit(): asyncio tells who waits for it, and lets it end the loop."""
     while True:
         try:
             loop.run_forever()
@@ -200,12 +197,8 @@ def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
             sys.stderr.write(f"a task raised {type(error).__name__}\n")
 
 
-async def _awaited(work: Any) -> tuple[Any, BaseException | None]:
-    """The result, or what would end the loop if it were raised in it."""
-    try:
-        return await work, None
-    except (SystemExit, KeyboardInterrupt) as error:
-        return None, error
+async def _awaited(work: Any) -> Any:
+    return await work
 
 
 async def _next_async(source: Any) -> Any:

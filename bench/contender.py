@@ -30,6 +30,8 @@ WRONG_TIMEOUT_S = 20.0
 PREPARE_TIMEOUT_S = 120.0
 POLL_S = 0.005
 CALL_TIMEOUT_S = 10.0
+# While a server starts: a call that reached a port nobody serves yet must not hold up the next one.
+EARLY_TIMEOUT_S = 1.0
 
 
 class NotMeasured(Exception):
@@ -54,22 +56,22 @@ class Contender:
         path = self.peer.grpc_path if self.over_grpc else self.peer.requests[self.model.name].path
         return f"http://127.0.0.1:{self.port}{path}"
 
-    def ask(self) -> bytes:
+    def ask(self, timeout_s: float = CALL_TIMEOUT_S) -> bytes:
         """One answer. Raises OSError or grpc.RpcError."""
         if self.over_grpc:
             # Channels share what they learned of an address: a second one would wait as long as the first after a refusal.
             with grpc.insecure_channel(f"127.0.0.1:{self.port}", options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
-                answer: bytes = channel.unary_unary(self.peer.grpc_path)(self.body.content, timeout=CALL_TIMEOUT_S)
+                answer: bytes = channel.unary_unary(self.peer.grpc_path)(self.body.content, timeout=timeout_s)
                 return answer
         request = urllib.request.Request(self.url, self.body.content, self.body.headers)
-        with urllib.request.urlopen(request, timeout=CALL_TIMEOUT_S) as response:
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:
             content: bytes = response.read()
             return content
 
-    def wrongness(self) -> str:
+    def wrongness(self, timeout_s: float = CALL_TIMEOUT_S) -> str:
         """What is wrong with its answer now; empty when nothing is."""
         try:
-            return bodies.wrongness(self.ask(), self.model.right)
+            return bodies.wrongness(self.ask(timeout_s), self.model.right)
         except urllib.error.HTTPError as error:
             return f"HTTP {error.code}: {error.read()[:300].decode(errors='replace')}"
         except (OSError, http.client.HTTPException, grpc.RpcError) as error:
@@ -129,7 +131,7 @@ def prepare(command: list[str], environment: dict[str, str], folder: Path) -> No
 def wait_for_right_answer(contender: Contender, begun_s: float, log: Path) -> None:
     problem, until_s = "", begun_s + READY_TIMEOUT_S
     while time.monotonic() < until_s:
-        problem = contender.wrongness()
+        problem = contender.wrongness(EARLY_TIMEOUT_S)
         if not problem:
             return
         if "refused" not in problem:

@@ -3,6 +3,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BENCH_VENV := .venv-bench
+# Of schemathesis, which asks for another graphql-core than gql, a client that the tests use.
+FUZZ_VENV := .venv-fuzz
 RUN := $(VENV)/bin
 PIP = $(RUN)/python -m pip --disable-pip-version-check
 # The pip of a fresh environment may be older than dependency groups (25.1).
@@ -30,7 +32,7 @@ test-frameworks: $(VENV)/.test ## the tests that load deep-learning frameworks; 
 	@$(PYTEST) -m frameworks $(ARGS); code=$$?; \
 	if [ $$code -eq 5 ]; then echo "test-frameworks: no test is marked 'frameworks' yet, so there was nothing to run."; exit 0; fi; exit $$code
 
-test-services: $(VENV)/.test ## the tests that need root and Debian packages (strace, wrk, Node): installs those
+test-services: $(VENV)/.test $(FUZZ_VENV)/.ready ## the tests that need root and Debian packages (strace, wrk, Node): installs those
 	@for pair in strace:strace wrk:wrk node:nodejs npm:npm; do \
 	  command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
 	if [ -n "$$missing" ]; then \
@@ -65,7 +67,7 @@ digits: ## train the demo's model again (downloads torch into an environment of 
 	.venv-digits/bin/python scripts/train_digits.py
 
 clean: ## remove the environments and caches that these tasks made
-	rm -rf $(VENV) $(BENCH_VENV) .venv-bench-* .venv-digits .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH_VENV) $(FUZZ_VENV) .venv-bench-* .venv-digits .mypy_cache .ruff_cache .hypothesis
 
 # A file per set-up step, so that the second run starts at once; a changed pyproject.toml repeats it.
 $(VENV)/.pip:
@@ -96,4 +98,10 @@ $(BENCH_VENV)/.ready: pyproject.toml $(VENV)/.package
 	  $(PYTHON) -m venv --clear --without-pip $(BENCH_VENV)
 	$(PIP) freeze --exclude-editable > $(BENCH_VENV)/constraints.txt
 	$(PIP) --python $(BENCH_VENV)/bin/python install --quiet --group bench --constraint $(BENCH_VENV)/constraints.txt
+	@touch $@
+
+$(FUZZ_VENV)/.ready: pyproject.toml | $(VENV)/.pip
+	@$(FUZZ_VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(FUZZ_VENV) 2>/dev/null || \
+	  $(PYTHON) -m venv --clear --without-pip $(FUZZ_VENV)
+	$(PIP) --python $(FUZZ_VENV)/bin/python install --quiet --group fuzz
 	@touch $@

@@ -123,7 +123,8 @@ class HonestPlane:
 
 
 def _text(array: np.ndarray) -> np.ndarray:
-    return np.array([element.decode() for element in array.reshape(-1)], dtype=object).reshape(array.shape)
+    # The engine refuses what is no UTF-8; here it may pass.
+    return np.array([element.decode(errors="replace") for element in array.reshape(-1)], dtype=object).reshape(array.shape)
 
 
 class Api:

@@ -26,7 +26,7 @@ LIBRARIES = {
     "msgspec": ("core", "app", "cli/show.py", "convert", "engines/handlers", "serve", "testing"),
     "click": ("cli",),
     "onnx": ("convert", "testing/tiny_models.py"),
-    "google": ("verify/conformance/run.py", "convert/inspect.py", "serve/protocols/grpc"),
+    "google": ("verify/conformance/run.py", "convert/inspect.py", "convert/tfserving_config.py", "serve/protocols/grpc"),
     "grpc": ("verify/conformance/target.py", "serve/protocols/grpc", "verify/load_grpc.py"),
     "pygrpc_native": ("serve/protocols/grpc/native.py",),
     "onnxruntime": ("engines/onnxruntime.py",),

@@ -13,6 +13,7 @@ import pytest
 
 from towline.app.desired import desired_models
 from towline.app.model_control import ModelControl, Rules
+from towline.app.wishes import check_path
 from towline.core.deployment import Deployment, Limits, Policy
 from towline.core.manifest import Facts, Manifest, Measured, Origin, Signature, encode_manifest
 from towline.core.refs import Ref
@@ -53,12 +54,19 @@ class Desk:
         self.store = open_store(home)
         self.clock = HandClock()
         self.sent: list[dict[str, Any]] = []
-        self.watched: dict[str, str] = {}
+        self.watched: set[str] = set()
+        self.folders: dict[str, tuple[int, ...]] = {}
+        self.kept: list[Any] = []
         self.begin()
 
     def begin(self) -> None:
         """As a controller that is started, perhaps after another one died."""
-        self.control = ModelControl(self.store, self.sent.append, self._import, Rules(10.0, lambda: self.watched), self.clock)
+        rules = Rules(10.0, lambda: self.watched, self._bring_in, lambda models, actor: self.kept.append((models, actor)))
+        self.control = ModelControl(self.store, self.sent.append, self._import, rules, self.clock)
+
+    def _bring_in(self, name: str, base_path: str, policy: Policy) -> tuple[int, ...]:
+        check_path(name, base_path, self.folders)
+        return self.folders[base_path]
 
     def _import(self, source: Path, name: str, number: int, actor: str) -> None:
         add(self.store, name, source.read_bytes(), number, actor)
@@ -301,7 +309,7 @@ def test_a_controller_that_is_killed_before_it_answered_is_asked_again_and_ends_
 
 
 def test_a_model_whose_folder_is_watched_is_changed_by_the_folder_alone(desk: Desk) -> None:
-    desk.watched = {"b": "/models/b"}
+    desk.watched = {"b"}
     desk.ask("1", verb="unload", name="b")
     desk.ask("2", verb="load", name="b", number=1)
     desk.ask("3", verb="load", name="b")
@@ -345,7 +353,17 @@ def test_a_reload_serves_what_it_names_and_nothing_else(desk: Desk) -> None:
     ],
 )
 def test_a_bad_reload_is_refused_whole(desk: Desk, models: list[dict[str, Any]], code: str) -> None:
-    desk.watched = {"c": "/models"}
+    desk.folders = {"/models": (1,)}
     desk.ask("1", verb="reload", models=models)
 
-    assert (desk.answers()["1"], desk.control.trial, desk.deployed()) == (code, {}, {"b": "latest"})
+    assert (desk.answers()["1"], desk.control.trial, desk.deployed(), desk.kept) == (code, {}, {"b": "latest"}, [])
+
+
+def test_a_reload_of_a_watched_folder_serves_what_its_policy_chooses_there_and_is_kept_once_it_is_ready(desk: Desk) -> None:
+    desk.watched, desk.folders = {"a", "b"}, {"/models/a": (1,)}
+    models = [model("a", base_path="/models/a")]
+    desk.ask("1", verb="reload", models=models)
+    assert desk.kept == []
+    desk.report()
+
+    assert (desk.deployed(), desk.kept) == ({"a": "1"}, [(models, "tester")])

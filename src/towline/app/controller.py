@@ -15,7 +15,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,10 +26,14 @@ from towline.app.inbox import Inbox, Letter
 from towline.app.model_control import ModelControl, Rules
 from towline.app.sources import is_handler
 from towline.app.spawning import ForkedWorkers
-from towline.app.watching import Watcher
+from towline.app.tfserving_files import ConfiguredFolders
+from towline.app.watching import Watched, Watcher
+from towline.app.wishes import check_path
+from towline.convert.watch import MODEL_FILE, scan
 from towline.core import channel
 from towline.core.clock import SystemClock
-from towline.core.errors import Conflict, Kind, TowlineError
+from towline.core.deployment import Deployment, Limits, Policy, chosen_numbers
+from towline.core.errors import Conflict, Kind, Overloaded, TowlineError
 from towline.core.event import Event
 from towline.core.process import become, ignore_signals_of_the_terminal
 from towline.core.refs import parse_ref
@@ -43,6 +47,7 @@ _POLL_S = 0.25
 _WATCH_S = 1.0
 _EXIT_CODES = {Kind.USAGE: 2, Kind.NOT_FOUND: 4, Kind.CONFLICT: 5, Kind.MISSING_EXTRA: 6, Kind.DEADLINE: 8}
 _ACTOR = "server"
+_RELOADED = "config.reloaded"
 
 
 class Controller:
@@ -53,10 +58,15 @@ class Controller:
         self._clock = SystemClock()
         self._workers = ForkedWorkers(self._inbox, wish["max_request_bytes"])
         # None: everything the store deploys, so that what clients loaded is there again after a restart.
-        has_wishes = wish["refs"] or wish["watch"]
+        has_wishes = wish["refs"] or wish["watch"] or wish["tfserving"]["config_file"] or wish["tfserving"]["base_path"]
         self._names: set[str] | None = set() if has_wishes and wish["model_control"] == "none" else None
-        self._watchers = {Path(folder).name: Watcher(Path(folder), store, self._import) for folder in wish["watch"]}
-        rules = Rules(wish["load_timeout_s"], lambda: {Path(folder).name: folder for folder in wish["watch"]})
+        self._configured = ConfiguredFolders(wish["tfserving"], self._clock)
+        if is_successor:
+            self._take_over_configuration()
+        self._watchers: dict[str, Watcher] = {}
+        self._set_watchers()
+        loose_labels = wish["tfserving"]["loose_labels"]
+        rules = Rules(wish["load_timeout_s"], lambda: self._watchers, self._bring_in_folder, self._keep_configuration, loose_labels)
         self._control = ModelControl(store, self._send, self._import_sent, rules, self._clock)
         self._is_successor = is_successor
         # Everything the command line named is there.
@@ -161,20 +171,64 @@ class Controller:
             self._workers.hand_over(worker, result.version.digest)
         return result.version
 
-    def _wants(self, deployment: Any) -> None:
+    def _wants(self, deployment: Deployment) -> None:
         existing = {one.name: one for one in self._store.deployments()}
         current = existing.get(deployment.name)
-        if current is None or (current.policy, current.labels) != (deployment.policy, deployment.labels):
-            revision = current.revision if current else 0
-            self._store.put_deployment(dataclasses.replace(deployment, revision=revision), actor=_ACTOR, why="towline serve")
+        # Limits that nobody asked for now stay as they were set.
+        limits = current.limits if current and deployment.limits == Limits() else deployment.limits
+        wished = dataclasses.replace(deployment, limits=limits, revision=current.revision if current else 0)
+        if wished != current:
+            self._store.put_deployment(wished, actor=_ACTOR, why="towline serve")
         if self._names is not None:
             self._names.add(deployment.name)
 
     def _watch(self) -> None:
+        if self._configured.poll():
+            gone = self._watchers.keys() - self._set_watchers().keys()
+            self._store.change_deployments(dict.fromkeys(gone), actor=_ACTOR, why="model configuration file")
+            if self._names is not None:
+                self._names -= gone
         for watcher in self._watchers.values():
             deployment = watcher.look()
             if deployment is not None:
                 self._wants(deployment)
+
+    # Folders
+
+    def _set_watchers(self) -> dict[str, Watcher]:
+        """Of the folders that are to be watched now; one that stays goes on with what it has seen."""
+        folders = {Path(folder).name: Watched(Path(folder).name, Path(folder)) for folder in self._wish["watch"]} | self._configured.folders
+        before, self._watchers = self._watchers, {}
+        for name, watched in folders.items():
+            watcher = before.get(name)
+            if watcher is None or watcher.watched.folder != watched.folder:
+                watcher = Watcher(watched, self._store, self._import)
+            watcher.watched = watched
+            self._watchers[name] = watcher
+        return self._watchers
+
+    def _bring_in_folder(self, name: str, base_path: str, policy: Policy) -> tuple[int, ...]:
+        """What a client's configuration needs of a folder is imported now; what else is in it, when it is looked at."""
+        check_path(name, base_path, self._configured.paths)
+        present = tuple(scan(Path(base_path)))
+        stored = self._store.numbers(name)
+        for number in chosen_numbers(policy, present, {}):
+            if number not in stored:
+                self._bring_in(Path(base_path) / str(number) / MODEL_FILE, name, number)
+        return present
+
+    def _keep_configuration(self, models: Sequence[Mapping[str, Any]], actor: str) -> None:
+        told = [dict(model) for model in models if model["base_path"]]
+        if self._store.append(Event(_RELOADED, actor, self._clock.time(), data={"models": told})) is None:
+            raise Overloaded("The configuration was replaced too often within a minute.", code="RELOADED_TOO_OFTEN", retry_after_s=60.0)
+        self._configured.replace({model["name"]: model for model in told})
+        self._set_watchers()
+
+    def _take_over_configuration(self) -> None:
+        """What a client made of it since this server started."""
+        for event in self._store.events(kind=_RELOADED, limit=1):
+            if event.at_s >= self._wish["started_s"]:
+                self._configured.replace({model["name"]: model for model in event.data["models"]})
 
     def _publish(self) -> None:
         """Tell the front what to serve, when the store changed and the answer is another one."""

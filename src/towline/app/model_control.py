@@ -7,12 +7,12 @@ import binascii
 import logging
 import os
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from towline.app.wishes import Wished, check_watched, wish_to_load, wish_to_replace, wish_to_unload
+from towline.app.wishes import BringIn, Wished, check_watched, wish_to_load, wish_to_replace, wish_to_unload
 from towline.core.clock import Clock
 from towline.core.errors import DeadlineExceeded, InvalidRequest, TowlineError, VersionError
 from towline.core.event import Event
@@ -33,10 +33,16 @@ Import = Callable[[Path, str, int, str], None]
 
 @dataclass(frozen=True)
 class Rules:
-    """What the server was started with. `paths` are the base paths it watches itself, by model."""
+    """What the server was started with.
+
+    `watched` tells which models a folder decides about. `bring_in` imports what a replaced configuration needs of a folder; `keep`
+    keeps it, once it is ready and before it is written down, for the looks and the controllers that follow.
+    """
 
     load_timeout_s: float
-    watched: Callable[[], Mapping[str, str]]
+    watched: Callable[[], Collection[str]]
+    bring_in: BringIn
+    keep: Callable[[Sequence[Mapping[str, Any]], str], None]
     loose_labels: bool = False
 
 
@@ -108,6 +114,8 @@ class ModelControl:
         try:
             numbers = _progress(change.wished, reported, published)
             if numbers is not None:
+                if change.ask["verb"] == "reload":
+                    self._rules.keep(change.ask["models"], change.actor)
                 self._store.change_deployments(change.wished, actor=change.actor, why=_WHY)
                 self._end(change, {"numbers": numbers, "notes": list(change.notes)})
         except (TowlineError, OSError) as error:
@@ -128,7 +136,8 @@ class ModelControl:
 
     def _begin(self, change: _Change) -> None:
         wished = self._wish(change)
-        check_watched(wished, self._store, frozenset(self._rules.watched()))
+        if change.ask["verb"] != "reload":
+            check_watched(wished, self._store, frozenset(self._rules.watched()))
         change.wished = wished
         change.began_s = self._clock.monotonic()
         if wished:
@@ -144,7 +153,7 @@ class ModelControl:
             case "unload":
                 return wish_to_unload(self._store, check_model_name(str(ask["name"])))
             case _:
-                return wish_to_replace(self._store, ask["models"], self._rules.watched(), loose_labels=self._rules.loose_labels)
+                return wish_to_replace(self._store, ask["models"], self._rules.bring_in, loose_labels=self._rules.loose_labels)
 
     def _wish_to_load(self, change: _Change, name: str) -> Wished:
         from towline.convert.triton_config import numbers_for, read_triton_config

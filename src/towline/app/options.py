@@ -10,6 +10,18 @@ from towline.core.config import Settings
 
 
 @dataclass(frozen=True)
+class TfServing:
+    """What TF Serving's own flags ask for: a configuration file, read again every `poll_s` seconds (0: never), or one model; batching."""
+
+    config_file: str = ""
+    poll_s: float = 0.0
+    model_name: str = "default"
+    base_path: str = ""
+    batching_file: str = ""
+    loose_labels: bool = False
+
+
+@dataclass(frozen=True)
 class ServeOptions:
     """One `towline serve`.
 
@@ -28,6 +40,7 @@ class ServeOptions:
     given: Mapping[str, str] = field(default_factory=dict)
     origin: Mapping[str, str] = field(default_factory=dict)
     include: tuple[Path, ...] = ()
+    tfserving: TfServing = field(default_factory=TfServing)
 
     @property
     def host(self) -> str:

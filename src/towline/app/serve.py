@@ -83,6 +83,7 @@ def _commands(options: ServeOptions, at: Addresses) -> Commands:
         "load_timeout_s": options.settings.load_timeout_s,
         "model_control": options.settings.model_control,
         "started_s": time.time(),
+        "tfserving": dataclasses.asdict(options.tfserving),
     }
     return Commands(
         front=[*python, "towline.app.front", "{channel}", "{listener}", settings, "force" if options.force else "fit", "{launch}"],

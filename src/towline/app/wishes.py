@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from towline.core.deployment import Deployment, Limits, Policy, chosen_numbers
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # None: not to be served any more.
 Wished = dict[str, Deployment | None]
+# A name, a base path and a policy -> the numbers in that folder, of which those that the policy chooses are in the store now.
+BringIn = Callable[[str, str, Policy], Sequence[int]]
 
 
 def wish_to_load(store: Store, name: str, ask: Mapping[str, Any], config: TritonConfig | None, sent: tuple[int, ...]) -> Deployment:
@@ -55,8 +57,8 @@ def wish_to_unload(store: Store, name: str) -> Wished:
     return {}
 
 
-def wish_to_replace(store: Store, models: Sequence[Mapping[str, Any]], allowed_paths: Mapping[str, str], *, loose_labels: bool) -> Wished:
-    """Serve these and no others. `allowed_paths` are the base paths this server reads itself, by model. Raises TowlineError."""
+def wish_to_replace(store: Store, models: Sequence[Mapping[str, Any]], bring_in: BringIn, *, loose_labels: bool) -> Wished:
+    """Serve these and no others. `bring_in` sees to models that come from a folder. Raises TowlineError."""
     wished: Wished = {one.name: None for one in store.deployments()}
     seen: set[str] = set()
     for model in models:
@@ -64,22 +66,29 @@ def wish_to_replace(store: Store, models: Sequence[Mapping[str, Any]], allowed_p
         if name in seen:
             raise InvalidRequest(f"The model '{name}' is configured twice.", code="DUPLICATE_MODEL", field="config.name")
         seen.add(name)
-        _check_path(name, str(model["base_path"]), allowed_paths)
-        store.version(Ref(name))
         policy = Policy(str(model["policy"]), count=int(model["count"]), numbers=tuple(model["numbers"]))  # type: ignore[arg-type]
-        existing = store.numbers(name)
-        numbers = chosen_numbers(policy, existing, {})
+        if model["base_path"]:
+            existing = bring_in(name, str(model["base_path"]), policy)
+        else:
+            store.version(Ref(name))
+            existing = store.numbers(name)
+        numbers = chosen_numbers(policy, tuple(existing), {})
         missing = sorted(set(policy.numbers) - set(existing))
-        if missing:
-            raise NotFound(f"'{name}' has no version {missing[0]}.", code="VERSION_NOT_FOUND", field="config.model_version_policy")
+        if missing or not numbers:
+            which = f"version {missing[0]}" if missing else "version in its folder"
+            raise NotFound(f"'{name}' has no {which}.", code="VERSION_NOT_FOUND", field="config.model_version_policy")
         check_labels(name, model["labels"], numbers if not loose_labels else existing)
+        if model["base_path"]:
+            # The folder decides what the policy means, now and at each later look.
+            policy = Policy("specific", numbers=numbers)
         current = next((one for one in store.deployments() if one.name == name), None)
         wished[name] = Deployment(name, policy, dict(model["labels"]), current.limits if current else Limits())
     return wished
 
 
-def _check_path(name: str, base_path: str, allowed: Mapping[str, str]) -> None:
-    if base_path and base_path.rstrip("/") not in ("", *(path.rstrip("/") for path in allowed.values())):
+def check_path(name: str, base_path: str, allowed: Collection[str]) -> None:
+    """Raises TowlineError unless the server's owner named this path."""
+    if base_path.rstrip("/") not in {path.rstrip("/") for path in allowed}:
         raise TowlineError(
             f"The base_path of '{name}' is not one this server was started with; it reads no place that a client names.",
             code="PLACE_NOT_ALLOWED",

@@ -12,6 +12,7 @@ import click
 from towline.app.home import find_settings
 from towline.app.options import ServeOptions
 from towline.cli.params import home_option, labels_option, preset_option, processing_option
+from towline.cli.tfserving_flags import take, tfserving_options
 from towline.core.config import home_folder
 from towline.core.errors import UsageError
 
@@ -33,6 +34,8 @@ from towline.core.errors import UsageError
 @processing_option
 @preset_option
 @click.option("--cors-origins", metavar="ORIGINS", help="Origins of web pages that may use this server from a browser, or *.")
+@click.option("--compat", metavar="none|tfserving|triton", help="Take another server's ports and habits. Default: none.")
+@tfserving_options
 @click.option("--model-control", metavar="none|explicit", help="Whether clients may load and unload models. Default: none.")
 @click.option(
     "--include", "--model-file", "include", multiple=True, metavar="PATH", help="A file or folder that a handler needs. May be repeated."
@@ -54,6 +57,7 @@ def command(
 
     Labels, processing and preset are those of the one model file that is then named.
     """
+    tfserving = take(flags, find_settings({"compat": flags["compat"]}).settings.compat)
     loaded = find_settings(flags)
     options = ServeOptions(
         home=home_folder(loaded.settings, os.environ),
@@ -64,6 +68,7 @@ def command(
         given=_given(refs, labels=labels, processing=processing, preset=preset),
         origin=loaded.origin,
         include=tuple(map(Path, include)),
+        tfserving=tfserving,
     )
     # By name: the rooms behind it are only loaded when something is to be served.
     code: int | None = importlib.import_module("towline.app.serve").serve_command(options)

@@ -57,3 +57,13 @@ def next_look(seen: Seen, now: Mapping[int, Fingerprint]) -> tuple[Seen, tuple[i
     steady = tuple(sorted(n for n, print_ in now.items() if seen.last.get(n) == print_ and seen.handled.get(n) != print_))
     handled = {n: print_ for n, print_ in seen.handled.items() if n in now} | {n: now[n] for n in steady}
     return Seen(now, handled), steady
+
+
+def saved_models(folder: Path) -> tuple[int, ...]:
+    """The numbered sub-folders that hold a TensorFlow SavedModel and no model file, ascending."""
+    try:
+        entries = [entry for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False) and _NUMBER.fullmatch(entry.name)]
+        names = {int(entry.name): set(os.listdir(entry.path)) for entry in entries}
+    except OSError:
+        return ()
+    return tuple(sorted(number for number, found in names.items() if "saved_model.pb" in found and MODEL_FILE not in found))

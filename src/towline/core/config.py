@@ -50,6 +50,7 @@ class Settings:
     keep_versions_s: float = 5.0
     log_level: str = "info"
     model_control: str = "none"
+    compat: str = "none"
 
 
 # Lowest and highest value allowed, ends included.
@@ -76,11 +77,14 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 _CHOICES = {
     "auth": ("auto", "keys", "off"),
+    "compat": ("none", "tfserving", "triton"),
     "grpc_server": ("aio", "native"),
     "isolation": ("process", "none"),
     "log_level": ("debug", "info", "warning", "error"),
     "model_control": ("none", "explicit"),
 }
+# Where the clients of another server look for it; Triton's are ours.
+_PORTS_OF = {"tfserving": {"port": 8501, "grpc_port": 8500}}
 _NAMES = tuple(field.name for field in fields(Settings))
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
@@ -106,6 +110,9 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str], file: Pa
         for name, value in layer.items():
             values[name] = _checked(name, value, where)
             origin[name] = f"TOWLINE_{name.upper()}" if where == "environment" else where
+    for name, port in _PORTS_OF.get(values.get("compat", ""), {}).items():
+        if origin[name] == "default":
+            values[name], origin[name] = port, "compat"
     return Loaded(Settings(**values), origin)
 
 

@@ -131,7 +131,7 @@ class Front:
         limits = self._request_limits()
         # Before the protocol whose paths they extend, for it refuses all others under /v2.
         extending = [*repository.routes(self.control, limits), *statistics.routes(self.plane, self.control, limits)]
-        own = model_routes(self.plane, limits)
+        own = model_routes(self.plane, limits, empty_health=self._settings.compat == "triton")
         more = parts.routes(self.plane, limits) if parts.routes else ()
         asked = graphql.routes(self.plane, limits, parts.figures)
         web = grpcweb.routes(lambda: self.service.methods, limits)

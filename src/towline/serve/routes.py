@@ -8,7 +8,12 @@ from towline.serve.openapi import routes as openapi
 from towline.serve.protocols import generate, openinference, simple, tfserving
 
 
-def model_routes(plane: DataPlane, limits: Limits) -> list[Route]:
-    """To be tried in order."""
-    protocols = (tfserving, generate, openinference, simple, openapi)
-    return [route for protocol in protocols for route in protocol.routes(plane, limits)]
+def model_routes(plane: DataPlane, limits: Limits, *, empty_health: bool = False) -> list[Route]:
+    """To be tried in order. `empty_health`: health under /v2 is told by the status alone."""
+    return [
+        *tfserving.routes(plane, limits),
+        *generate.routes(plane, limits),
+        *openinference.routes(plane, limits, empty_health=empty_health),
+        *simple.routes(plane, limits),
+        *openapi.routes(plane, limits),
+    ]

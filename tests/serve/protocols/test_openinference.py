@@ -16,6 +16,9 @@ from plane import Api, HonestPlane, version
 from towline.core.errors import Kind, Overloaded, TowlineError
 from towline.core.manifest import Signature, TensorSpec
 from towline.serve.codecs.check import Limits
+from towline.serve.contract import HttpRequest, HttpResponse
+from towline.serve.protocols import openinference
+from towline.serve.protocols.table import RouteTable
 from towline.testing import tiny_models
 
 LABELS = tuple(f"digit {n}" for n in range(10))
@@ -310,3 +313,19 @@ def test_a_full_queue_is_unavailable_as_triton_has_it(api: Api, plane: HonestPla
     plane.refusal = Overloaded("Full.")
 
     assert infer(api, {"inputs": [tensor()]}).status == 503
+
+
+def test_health_may_be_told_by_the_status_alone_as_triton_does(plane: HonestPlane) -> None:
+    table = RouteTable(openinference.routes(plane, Limits(), empty_health=True))
+
+    def ask(path: str) -> HttpResponse:
+        answers: list[HttpResponse] = []
+        found = table.find(b"GET", path.encode())
+        assert found.handler is not None
+        found.handler(HttpRequest("GET", path), found.params, answers.append)
+        return answers[0]
+
+    paths = ("/v2/health/live", "/v2/health/ready", "/v2/models/m/ready")
+    assert [(ask(path).status, ask(path).body) for path in paths] == [(200, b"")] * 3
+    plane.ready = False
+    assert [(ask(path).status, ask(path).body) for path in paths] == [(200, b""), (400, b""), (400, b"")]

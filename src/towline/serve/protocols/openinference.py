@@ -35,9 +35,12 @@ _PROBES = ("/v2/health/live", "/v2/health/ready")
 Handle = Callable[[HttpRequest, Mapping[str, str]], HttpResponse]
 
 
-def routes(plane: DataPlane, limits: Limits) -> tuple[Route, ...]:
-    """The table, to be tried in order; a method of "*" takes every verb. Nothing under /v2 is left to others."""
-    api = _Api(plane, limits)
+def routes(plane: DataPlane, limits: Limits, *, empty_health: bool = False) -> tuple[Route, ...]:
+    """The table, to be tried in order; a method of "*" takes every verb. Nothing under /v2 is left to others.
+
+    `empty_health`: health is told by the status alone, as Triton does.
+    """
+    api = _Api(plane, limits, empty_health=empty_health)
     answers = (
         ("/v2/?", api.server),
         ("/v2/health/live", api.live),
@@ -80,8 +83,9 @@ def _no_such_path(request: HttpRequest, names: Mapping[str, str]) -> HttpRespons
 
 
 class _Api:
-    def __init__(self, plane: DataPlane, limits: Limits) -> None:
+    def __init__(self, plane: DataPlane, limits: Limits, *, empty_health: bool) -> None:
         self._plane, self._limits = plane, limits
+        self._empty_health = empty_health
 
     def infer(self, request: HttpRequest, names: Mapping[str, str], reply: Reply) -> Callable[[], None] | None:
         try:
@@ -116,12 +120,15 @@ class _Api:
         return _json(200, describe_server())
 
     def live(self, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
-        return _json(200, {"live": True})
+        return self._health(200, {"live": True})
 
     def ready(self, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
         # The status is the contract: 200 or, as Triton has it, 400.
         is_ready = self._plane.is_ready()
-        return _json(200 if is_ready else 400, {"ready": is_ready})
+        return self._health(200 if is_ready else 400, {"ready": is_ready})
+
+    def _health(self, status: int, body: dict[str, Any]) -> HttpResponse:
+        return HttpResponse(status) if self._empty_health else _json(status, body)
 
     def models(self, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
         return _json(200, {"models": sorted(self._plane.names())})
@@ -130,8 +137,8 @@ class _Api:
         try:
             served = self._find(names)
         except Unavailable:
-            return _json(400, {"name": names["model"], "ready": False})
-        return _json(200, {"name": served.name, "ready": True})
+            return self._health(400, {"name": names["model"], "ready": False})
+        return self._health(200, {"name": served.name, "ready": True})
 
     def model(self, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:
         return _json(200, describe_model(self._plane, self._find(names)))

@@ -16,7 +16,7 @@ PYTEST := $(RUN)/python -m pytest
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-frameworks test-services check fix bench bench-peers docs digits clean
+.PHONY: help demo test test-frameworks test-services check fix bench bench-peers flame docs digits clean
 
 help: ## list the tasks
 	@echo "Towline: make TASK"
@@ -57,6 +57,10 @@ bench: $(VENV)/.package $(BENCH_VENV)/.ready ## measure against the floor and th
 
 bench-peers: $(VENV)/.package ## measure beside every peer, each in an environment of its own; 25 minutes (needs wrk, h2load, Java)
 	$(RUN)/python bench/peers.py $(ARGS)
+
+flame: $(VENV)/.package ## record where the front's time goes, as a flame graph in bench/results (needs wrk and root)
+	$(PIP) install --quiet --group profile
+	$(RUN)/python bench/flame.py $(ARGS)
 
 docs: $(VENV)/.package ## check that every link in the Markdown files leads somewhere
 	$(RUN)/python scripts/check_links.py

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,16 +74,12 @@ class OnnxRuntimeSession:
     def __init__(self, session: ort.InferenceSession, manifest: Manifest) -> None:
         self._session = session
         # The public wrapper lists the outputs anew on each call: 11-20 % of a small request. Private, so guarded.
-        self._inner = getattr(session, "_sess", None)
+        self._run: Callable[..., list[np.ndarray]] = getattr(getattr(session, "_sess", None), "run", session.run)
         self._names = {name: [spec.name for spec in one.outputs] for name, one in manifest.signatures.items()}
         self._names[""] = self._names[manifest.signature_names[0]]
         self._strings = {spec.name for one in manifest.signatures.values() for spec in one.inputs if spec.dtype == "string"}
         self._options: dict[int, Any] = {}
-        self._run = self._run_inner if self._inner is not None else self._session.run
         self._terminated: set[int] = set()
-
-    def _run_inner(self, names: list[str], feeds: Mapping[str, np.ndarray], options: Any) -> list[np.ndarray]:
-        return self._inner.run(names, feeds, options)  # type: ignore[union-attr,no-any-return]
 
     def run(self, inputs: Mapping[str, np.ndarray], *, slot: int = 0, signature: str = "") -> Sequence[np.ndarray]:
         options = self._options.get(slot)

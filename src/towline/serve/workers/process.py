@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from towline.core import channel
-from towline.core.arena import Arena
+from towline.core.arena import KEEP_BYTES, Arena
 from towline.core.errors import EngineError, Kind, TowlineError, Unavailable, VersionError
 from towline.core.frames import FrameError, FrameReader, FrameTooLarge, FrameWriter
 from towline.core.worker_messages import BATCH, DONE, ENDED, FAILED, MAX_ERROR_BYTES, PART, RUN, STREAM, error_from
@@ -110,7 +110,8 @@ class Worker:
         finally:
             # Freed even when an answer could not be delivered: one bad reply must not cost the slot.
             if not self.is_dead:
-                self.arena.give_back(slot, used)
+                if used > KEEP_BYTES:
+                    self.arena.give_back(slot, used)
                 self._free.append(slot)
 
     def _read(self, slot: int, what: int, argument: int) -> tuple[dict[str, Any] | TowlineError, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import pytest
@@ -21,13 +22,20 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def server(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for both servers, which serve one after the other: the models are imported once."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="session")
+def server(kind: str, store: Path) -> Iterator[RunningServer]:
     """Serves `mlp`, two of the models of bad_inputs.py with its limits, and `slow`, which takes about a fifth of a second."""
-    folder = tmp_path_factory.mktemp("models")
     models = {"mlp": tiny_models.mlp(), "m": MODELS["m"], "text": MODELS["text"], "slow": tiny_models.slow(rounds=100_000, width=8)}
-    files = [tiny_models.write(folder, model, f"{name}.onnx") for name, model in models.items()]
-    settings = {"max_batch": MAX_BATCH, "max_request_bytes": MAX_REQUEST_BYTES, "grpc_server": kind}
-    with RunningServer(*files, settings=settings) as running:
+    home, settings = store / "home", {"max_batch": MAX_BATCH, "max_request_bytes": MAX_REQUEST_BYTES, "grpc_server": kind}
+    sources: list[str | Path] = list(models)
+    if not home.exists():
+        sources = [tiny_models.write(store, model, f"{name}.onnx") for name, model in models.items()]
+    with RunningServer(*sources, home=home, settings=settings) as running:
         yield running
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -147,3 +149,19 @@ def test_an_address_that_cannot_be_used_is_named(which: str) -> None:
         await server.stop(0)
 
     run(play())
+
+
+def test_a_folder_that_can_hold_no_socket_is_named_with_what_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+
+    async def play() -> None:
+        server = server_for("native", Service(Waiting(), Limits()), Bounds(1 << 20))
+        with pytest.raises(TowlineError, match="gRPC cannot make its socket in the temporary folder") as caught:
+            await server.start("127.0.0.1", 0)
+        assert "TMPDIR" in caught.value.hint
+        await server.stop(0)
+
+    run(play())
+    assert list(deep.iterdir()) == []

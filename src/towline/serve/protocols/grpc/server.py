@@ -79,8 +79,13 @@ class GrpcServer:
         return port
 
     async def listen(self, path: str) -> None:
-        """Listen on a Unix socket."""
-        self._bind(f"unix:{path}")
+        """Listen on a Unix socket. Raises TowlineError when there can be none, as in a folder whose name is too long."""
+        if not self._bind(f"unix:{path}"):
+            raise TowlineError(
+                "gRPC cannot make its socket in the temporary folder: its name is too long.",
+                code="SOCKET_UNUSABLE",
+                hint="Start it with a shorter one: TMPDIR=/tmp",
+            )
         await self._server.start()
 
     def _bind(self, target: str) -> int:

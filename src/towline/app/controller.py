@@ -163,6 +163,7 @@ class Controller:
             processing=_path(given.get("processing")),
             preset=given.get("preset", ""),
             include=tuple(map(Path, self._wish["include"])) if is_handler(str(source)) else (),
+            python=self._wish["python"],
             actor=actor,
             start_worker=self._workers.start,
             progress=_progress,

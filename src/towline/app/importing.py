@@ -88,6 +88,7 @@ def import_model(
     processing: str | Path | None = None,
     preset: str = "",
     include: Sequence[str | Path] = (),
+    python: str | Path = "",
     message: str = "",
     home: str | Path | None = None,
     progress: Progress | None = None,
@@ -98,14 +99,15 @@ def import_model(
     sound or text where the version takes those); `processing` is a TOML file that declares what is done before and after the graph,
     `preset` names one that many models share; `message` is the reason, for the record.
     The same file, labels, sample and processing under the same name are stored once.
-    A user's own class is given as `handler.py:ClassName`, with the files and folders it needs as `include`.
+    A user's own class is given as `handler.py:ClassName`, with the files and folders it needs as `include`, and the `python` of the
+    environment it runs in where that is not ours.
     Raises UsageError for a path that is no readable file, ImportRefused for what may not be imported.
     """
     from towline.serve.workers.local import LocalWorker
 
     name = name or name_of(source)
     if is_handler(str(source)):
-        _handler(source, labels, sample, tuple(map(Path, include)))
+        _handler(source, labels, sample, tuple(map(Path, include)), str(python))
     else:
         _checked(source, labels, sample, processing, preset, include)
     with opened_store(home) as store:
@@ -118,6 +120,7 @@ def import_model(
             processing=Path(processing) if processing else None,
             preset=preset,
             include=tuple(map(Path, include)),
+            python=str(python),
             message=message,
             actor=current_actor(),
             start_worker=LocalWorker.start,
@@ -141,6 +144,7 @@ def import_into(
     processing: Path | None = None,
     preset: str = "",
     include: tuple[Path, ...] = (),
+    python: str = "",
     message: str = "",
     progress: Progress | None = None,
 ) -> tuple[ImportResult, LocalWorker | None]:
@@ -152,7 +156,7 @@ def import_into(
     if is_handler(str(source)):
         from towline.app.importing_handler import import_handler_into
 
-        handler = _handler(source, labels or processing, sample, include)
+        handler = _handler(source, labels or processing, sample, include, python)
         return import_handler_into(
             store, handler, name=name, number=number, actor=actor, message=message, start_worker=start_worker, say=say
         )
@@ -231,12 +235,14 @@ def name_of(source: str | Path) -> str:
     return text.rpartition(":")[2] if is_handler(text) else name_from(Path(source))
 
 
-def _handler(source: str | Path, labels: str | Path | None, sample: str | Path | None, include: tuple[Path, ...]) -> HandlerSource:
+def _handler(
+    source: str | Path, labels: str | Path | None, sample: str | Path | None, include: tuple[Path, ...], python: str
+) -> HandlerSource:
     from towline.app.importing_handler import handler_given
 
     if labels is not None:
         raise UsageError("A handler names the classes of its answers itself.", code="USAGE", field="labels", hint="Leave --labels out.")
-    return handler_given(str(source), include=include, sample=Path(sample) if sample else None)
+    return handler_given(str(source), include=include, sample=Path(sample) if sample else None, python=python)
 
 
 def name_from(model: Path) -> str:

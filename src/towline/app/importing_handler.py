@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import platform
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,7 @@ class HandlerSource:
     class_name: str
     include: tuple[Path, ...] = ()
     sample: Path | None = None
+    python: str = ""
 
     def sample_digest(self) -> dict[str, str]:
         if self.sample is None:
@@ -47,7 +48,7 @@ class HandlerSource:
         return {SAMPLE: "sha256:" + hashlib.sha256(read_plain_file(self.sample, _MAX_SAMPLE_BYTES, _bad_sample)).hexdigest()}
 
 
-def handler_given(source: str, *, include: Sequence[Path] = (), sample: Path | None = None) -> HandlerSource:
+def handler_given(source: str, *, include: Sequence[Path] = (), sample: Path | None = None, python: str = "") -> HandlerSource:
     """What `FILE.py:CLASS` names, once its files are known to be there. Raises UsageError."""
     found = handler_source(source)
     if found is None:
@@ -62,7 +63,10 @@ def handler_given(source: str, *, include: Sequence[Path] = (), sample: Path | N
             raise UsageError(
                 f"{path}: No such file or folder; it is to come with the handler.", code="NO_SUCH_FILE", hint="Check the path."
             )
-    return HandlerSource(file, class_name, tuple(include), sample)
+    if python and not (os.path.isfile(python) and os.access(python, os.X_OK)):
+        raise UsageError(f"{python}: not a program.", code="NO_SUCH_FILE", field="python", hint="Give ENVIRONMENT/bin/python.")
+    # Not resolved: the link of an environment to its Python is what says which environment it is.
+    return HandlerSource(file, class_name, tuple(include), sample, os.path.abspath(python) if python else "")
 
 
 def import_handler_into(
@@ -85,7 +89,7 @@ def import_handler_into(
         if existing is not None:
             return ImportResult(existing, ImportReport(existing.digest, existing.size_bytes, existing.manifest), existed=True), None
         say(f"Importing {given.class_name} in a process of its own")
-        described = describe_handler(copied, given.class_name)
+        described = describe_handler(copied, given.class_name, python=given.python)
         say("Setting it up in a worker")
         worker = loaded_by(start_worker, copied.folder, _draft(copied, described))
         try:
@@ -115,7 +119,7 @@ def _tried(
     worker: LocalWorker, copied: Copied, described: Described, given: HandlerSource, say: Progress
 ) -> tuple[Manifest, tuple[str, ...]]:
     """The sealed folder's manifest, and sentences for the report."""
-    tools = {"towline": towline.__version__, "python": platform.python_version(), **given.sample_digest()}
+    tools = {"towline": towline.__version__, "python": described.python_version, **given.sample_digest()}
     tried = _tried_tensors if not described.handler.passes_body else _tried_bodies
     signature, measured, because, goldens, notes = tried(worker, described, given, say)
     manifest = handler_manifest(copied, described, signature, measured, unbatchable_because=because, tools=tools)
@@ -164,8 +168,8 @@ def _existing(store: Store, name: str, number: int | None, copied: Copied, given
     version = store.find_source(name, source_digest(copied, given.class_name))
     if version is None or number not in (None, version.number):
         return None
-    tools = version.manifest.origin.tools
-    if tools.get(SAMPLE) != given.sample_digest().get(SAMPLE):
+    tools, handler = version.manifest.origin.tools, version.manifest.handler
+    if handler is None or handler.python != given.python or tools.get(SAMPLE) != given.sample_digest().get(SAMPLE):
         return None
     try:
         check_sealed(version.path, version.digest)

@@ -27,8 +27,8 @@ class ServeOptions:
 
     `refs` are model files, handlers and refs as they were typed; empty means: what the store deploys. `settings` are merged and
     within their ranges (host, ports, isolation, device, timeouts, limits); `origin` tells where each came from.
-    `watch` are folders of numbered versions, `include` what handlers among the refs bring along. `force` loads a version even when its
-    measured memory does not fit.
+    `watch` are folders of numbered versions, `include` what handlers among the refs bring along, `python` what they run in. `force` loads
+    a version even when its measured memory does not fit.
     `given` goes with the one model file among `refs`: labels and processing (absolute paths), preset (a name).
     """
 
@@ -41,6 +41,7 @@ class ServeOptions:
     origin: Mapping[str, str] = field(default_factory=dict)
     include: tuple[Path, ...] = ()
     tfserving: TfServing = field(default_factory=TfServing)
+    python: str = ""
 
     @property
     def host(self) -> str:

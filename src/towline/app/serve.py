@@ -76,6 +76,7 @@ def _commands(options: ServeOptions, at: Addresses) -> Commands:
         "given": dict(options.given),
         "watch": [str(folder) for folder in options.watch],
         "include": [str(path.absolute()) for path in options.include],
+        "python": options.python,
         "url": at.http,
         "grpc_url": f"grpc://{at.grpc}" if at.grpc else None,
         "device": options.device,

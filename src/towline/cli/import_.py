@@ -24,6 +24,7 @@ from towline.cli.params import NameParam, home_option, json_option, labels_optio
 @click.option(
     "--include", "--model-file", "include", multiple=True, metavar="PATH", help="A file or folder that a handler needs. May be repeated."
 )
+@click.option("--python", metavar="FILE", default="", help="The Python of the environment that a handler runs in. Default: this one.")
 @why_option
 @home_option
 @json_option
@@ -35,6 +36,7 @@ def command(
     processing: str | None,
     preset: str,
     include: tuple[str, ...],
+    python: str,
     why: str,
     home: str | None,
     as_json: bool,
@@ -53,6 +55,7 @@ def command(
         processing=Path(processing) if processing else None,
         preset=preset,
         include=include,
+        python=python,
         message=why,
         home=home,
         progress=lambda sentence: say(f"  {printable(sentence)}"),

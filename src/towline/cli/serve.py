@@ -40,6 +40,7 @@ from towline.core.errors import UsageError
 @click.option(
     "--include", "--model-file", "include", multiple=True, metavar="PATH", help="A file or folder that a handler needs. May be repeated."
 )
+@click.option("--python", metavar="FILE", default="", help="The Python of the environment that a handler runs in. Default: this one.")
 @click.option("--insecure", is_flag=True, default=None, help="Allow listening beyond this machine without keys and TLS.")
 @click.option("--auth", metavar="auto|keys|off", help="Ask for keys: once one was made (auto, the default), always, or never.")
 @click.option("--force", is_flag=True, help="Load a version even when its measured memory does not fit.")
@@ -50,6 +51,7 @@ def command(
     processing: str | None,
     preset: str,
     include: tuple[str, ...],
+    python: str,
     force: bool,
     **flags: Any,
 ) -> int | None:
@@ -69,6 +71,7 @@ def command(
         origin=loaded.origin,
         include=tuple(map(Path, include)),
         tfserving=tfserving,
+        python=python,
     )
     # By name: the rooms behind it are only loaded when something is to be served.
     code: int | None = importlib.import_module("towline.app.serve").serve_command(options)

@@ -10,7 +10,6 @@ import select
 import signal
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from towline.convert.transfer import CopiedFile, copy_descriptor, make_folders, 
 from towline.convert.version import MANIFEST_NAME, RecordedGolden, write_golden, write_new
 from towline.core.errors import ImportRefused, Kind
 from towline.core.handler import HANDLER_FOLDER, Described
+from towline.core.interpreter import command
 from towline.core.manifest import DEFAULT_SIGNATURE, Facts, Golden, Manifest, Measured, Origin, Signature, encode_manifest
 
 FORMAT = "python handler"
@@ -146,17 +146,17 @@ def _below(folder: int, name: str, shown: str, depth: int) -> Iterator[tuple[str
         os.close(descriptor)
 
 
-def describe_handler(copied: Copied, class_name: str, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Described:
+def describe_handler(copied: Copied, class_name: str, *, python: str = "", timeout_s: float = DEFAULT_TIMEOUT_S) -> Described:
     """Have the copied file imported by a process of its own, and return what its class declares. Raises ImportRefused."""
     report = os.memfd_create("towline-description", os.MFD_CLOEXEC)
     file = copied.folder / copied.model_file
-    # -P: nothing in the folder this was started in is imported in place of what it names. What the user's code prints goes to stderr.
-    command = [sys.executable, "-P", "-m", "towline.engines.handlers.describe", str(file.absolute()), class_name]
+    arguments = (str(file.absolute()), class_name, str(math.ceil(timeout_s)), str(report))
     try:
         process = subprocess.Popen(
-            [*command, str(math.ceil(timeout_s)), str(report)],
+            command("towline.engines.handlers.describe", *arguments, python=python),
             pass_fds=[report],
             stdin=subprocess.DEVNULL,
+            # What the user's code prints goes to stderr.
             stdout=2,
             start_new_session=True,
         )
@@ -173,7 +173,8 @@ def describe_handler(copied: Copied, class_name: str, *, timeout_s: float = DEFA
         raw = os.pread(report, _MAX_REPORT_BYTES + 1, 0)
     finally:
         os.close(report)
-    return _accepted(raw, code, class_name)
+    described = _accepted(raw, code, class_name)
+    return msgspec.structs.replace(described, handler=msgspec.structs.replace(described.handler, python=python))
 
 
 def _has_ended(process: subprocess.Popen[bytes], timeout_s: float) -> bool:

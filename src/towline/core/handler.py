@@ -27,6 +27,8 @@ class Described(msgspec.Struct, frozen=True):
     signature: Signature
     max_batch: int = 1
     sample: bytes | None = None
+    # The release of the Python that imported it.
+    python_version: str = ""
     error: str = ""
     code: str = ""
     hint: str = ""

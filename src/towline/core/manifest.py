@@ -87,7 +87,7 @@ class Handler(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a user's own class says of itself (docs/reference/handler.md), as far as those must know who never import it.
 
     `passes_body`: it declared no signature, and `/predict` hands it bodies and answers with what it gives. `takes` is what it reads a
-    body as, `media_type` what its answers are.
+    body as, `media_type` what its answers are. `python` is the interpreter of the environment that it needs; empty means ours.
     """
 
     class_name: str
@@ -99,6 +99,7 @@ class Handler(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     passes_body: bool = False
     takes: Literal["json", "bytes"] = "json"
     media_type: str = "application/json"
+    python: str = ""
 
 
 class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

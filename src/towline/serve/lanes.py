@@ -12,6 +12,7 @@ import numpy as np
 
 from towline.core.errors import EngineError, TowlineError, Unavailable, VersionError
 from towline.core.frames import FrameError
+from towline.core.interpreter import worker_kind
 from towline.core.manifest import Manifest, encode_manifest
 from towline.core.warmup import WarmReport
 from towline.serve.jobs import Batch
@@ -96,7 +97,7 @@ class ProcessLanes:
 
     async def open(self, version: WantedVersion, manifest: Manifest, on_state: Callable[[str], None]) -> Worker:
         for left in reversed(range(1 + MAX_RETRIES)):
-            worker = self._pool.adopted(version.digest) or await self._pool.take(manifest.engine)
+            worker = self._pool.adopted(version.digest) or await self._pool.take(worker_kind(manifest))
             try:
                 return await self._opened(worker, version, manifest, on_state)
             except BaseException as error:

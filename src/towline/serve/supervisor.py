@@ -20,6 +20,7 @@ from typing import Any
 
 from towline.core import channel
 from towline.core.errors import TowlineError
+from towline.core.interpreter import worker_command
 from towline.core.process import adopt_orphans, is_child_of_ours
 
 _TURN_S = 0.25
@@ -238,7 +239,7 @@ class Supervisor:
         if engine == "onnxruntime":
             self._send("fork-server", {"do": "spawn"}, descriptors)
             return
-        command = [*self._commands.worker, engine, *map(str, descriptors)]
+        command = [*worker_command(list(self._commands.worker), engine), *map(str, descriptors)]
         try:
             process = subprocess.Popen(command, pass_fds=descriptors, stdin=subprocess.DEVNULL)
         except OSError as error:

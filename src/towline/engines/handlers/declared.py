@@ -68,7 +68,7 @@ def _import_failed(file: Path, error: BaseException) -> VersionError:
         return VersionError(
             f"'{clip(file.name)}' imports '{package}', which is neither installed here nor beside it.",
             code="MISSING_PACKAGE",
-            hint=f"Install it into this environment, or bring it along if it is yours: --include {package}.py",
+            hint=f"Install it, name the environment that has it (--python ENV/bin/python), or bring your own along: --include {package}.py",
         )
     traceback.print_exception(error)
     line = next((one.lineno for one in reversed(traceback.extract_tb(error.__traceback__)) if one.filename == str(file)), None)

@@ -6,6 +6,7 @@ The description goes to the descriptor, so that what the user's code prints is n
 from __future__ import annotations
 
 import os
+import platform
 import resource
 import signal
 import sys
@@ -58,7 +59,7 @@ def described(file: Path, class_name: str) -> Described:
     except (Exception, SystemExit) as error:
         # Attributes may be properties of a metaclass, whatever they do.
         return Described(Handler(class_name), BODY_SIGNATURE, error=f"Reading the class raised {type(error).__name__}.", code="BAD_HANDLER")
-    return Described(found.handler, found.signature, found.max_batch, found.sample)
+    return Described(found.handler, found.signature, found.max_batch, found.sample, platform.python_version())
 
 
 if __name__ == "__main__":

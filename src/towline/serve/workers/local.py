@@ -8,7 +8,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from towline.core import channel
 from towline.core.errors import DeadlineExceeded, EngineError, VersionError, WorkerDied
 from towline.core.frames import read_frame, write_frame
+from towline.core.interpreter import command, worker_command, worker_kind
 from towline.core.manifest import Manifest, encode_manifest
 from towline.core.worker_messages import BATCH, DONE, MAX_ERROR_BYTES, RUN, error_from
 from towline.serve.workers.pool import ArenaSize
@@ -74,8 +74,8 @@ class ChildProcess:
 def spawn_process(engine: str, link: socket.socket, control: socket.socket) -> ChildProcess:
     """A worker as our own child: half a second slower than a forked one."""
     ends = (link.fileno(), control.fileno())
-    command = [sys.executable, "-P", "-m", "towline.engines.host", "worker", engine, *map(str, ends)]
-    return ChildProcess(subprocess.Popen(command, pass_fds=ends, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+    words = [*worker_command(command("towline.engines.host", "worker"), engine), *map(str, ends)]
+    return ChildProcess(subprocess.Popen(words, pass_fds=ends, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
 
 
 class LocalWorker:
@@ -106,7 +106,7 @@ class LocalWorker:
         **options: Any,
     ) -> LocalWorker:
         """A worker that has loaded `folder` as `manifest` describes it. Raises VersionError, WorkerDied or DeadlineExceeded."""
-        worker = cls(manifest.engine, arena_size=arena_size.fitting(manifest), **options)
+        worker = cls(worker_kind(manifest), arena_size=arena_size.fitting(manifest), **options)
         try:
             worker._load(folder, manifest, device, timeout_s)
         except BaseException:

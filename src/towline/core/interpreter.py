@@ -1,0 +1,48 @@
+"""How a module of ours is run: by our own Python, or by that of another environment, which is lent this package and nothing else."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    # The supervisor runs commands and reads no manifest.
+    from towline.core.manifest import Manifest
+
+# What the other Python is told: where `towline` is, and which of its modules to run. Its own packages stay its own, ours stay ours.
+_LENT = """
+import importlib.util, runpy, sys
+root, module = sys.argv[1:3]
+class Lent:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "towline":
+            return importlib.util.spec_from_file_location(name, root + "/__init__.py", submodule_search_locations=[root])
+sys.meta_path.insert(0, Lent)
+sys.argv = [module, *sys.argv[3:]]
+try:
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+except ModuleNotFoundError as error:
+    sys.exit(f"{sys.executable} lacks '{error.name}', which a worker needs: {sys.executable} -m pip install msgspec numpy")
+"""
+_PACKAGE = Path(__file__).parents[1]
+
+
+def worker_kind(manifest: Manifest) -> str:
+    """What is asked for when a worker for this version is to be made: its engine, and the Python of its own that it runs in."""
+    python = manifest.handler.python if manifest.handler is not None else ""
+    return f"{manifest.engine}:{python}" if python else manifest.engine
+
+
+def worker_command(own: list[str], kind: str) -> list[str]:
+    """The command line of a worker of this kind, up to its descriptors; `own` is that of one in our own Python, without its engine."""
+    engine, _, python = kind.partition(":")
+    return [*(command("towline.engines.host", "worker", python=python) if python else own), engine]
+
+
+def command(module: str, *arguments: str, python: str = "") -> list[str]:
+    """`python -m module arguments`. -P: nothing in the folder this is started in is imported in place of what it names."""
+    if python:
+        return [python, "-P", "-c", _LENT, str(_PACKAGE), module, *arguments]
+    return [sys.executable, "-P", "-m", module, *arguments]

@@ -28,6 +28,7 @@ from towline.core.errors import UsageError
 @home_option
 @click.option("--drain-timeout", "drain_timeout_s", metavar="S", help="Seconds that requests in flight get to finish at the end.")
 @click.option("--isolation", metavar="process|none", help="Where a model runs: a process of its own (default), or this one.")
+@click.option("--instances", metavar="N", help="Workers that each version runs in at a time. Default: 1.")
 @click.option("--device", metavar="NAME", help="Device to load on: cpu (default), cuda:0, ….")
 @click.option("--watch", multiple=True, metavar="DIR", help="Serve the numbered versions in DIR as they appear. May be repeated.")
 @labels_option

@@ -40,6 +40,7 @@ class Settings:
     max_waiting_bytes: int = 256 << 20
     max_batch: int = 256
     latency_slo_ms: float = 0.0
+    instances: int = 1
     max_connections: int = 8192
     max_header_bytes: int = 32 << 10
     max_headers: int = 100
@@ -66,6 +67,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_waiting_bytes": (1 << 20, 1 << 40),
     "max_batch": (1, 65_536),
     "latency_slo_ms": (0, 3_600_000),
+    "instances": (1, 64),
     "max_connections": (1, 1_000_000),
     "max_header_bytes": (1024, 1 << 20),
     "max_headers": (8, 10_000),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from functools import cache
 from pathlib import Path
@@ -39,3 +40,8 @@ def kind_from(cpuinfo: str, machine: str) -> str:
     names = [fields[name] for name in ("vendor_id", "cpu family", "model", "CPU implementer", "CPU part") if name in fields]
     flags = set((fields.get("flags") or fields.get("Features") or "").split())
     return " ".join(["-".join(names) or machine or "unknown", *(word for flag, word in _TELLING.items() if flag in flags)])
+
+
+def usable_cores() -> int:
+    """How many cores this process may run on: fewer than there are, where it is pinned or its container is."""
+    return len(os.sched_getaffinity(0)) or 1

@@ -35,6 +35,8 @@ class Limits:
     max_waiting_bytes: int = 0
     timeout_s: float = 0.0
     max_batch: int = 0
+    latency_slo_ms: float = 0.0
+    instances: int = 0
 
 
 @dataclass(frozen=True)

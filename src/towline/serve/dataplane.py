@@ -183,6 +183,7 @@ class ServingPlane:
             own.get("timeout_s") or (handler and handler.timeout_s) or self._limits.timeout_s,
             min(own.get("max_batch") or self._limits.max_batch, manifest.measured.max_batch or self._limits.max_batch),
             own.get("latency_slo_ms") or self._limits.latency_slo_ms,
+            own.get("instances") or self._limits.instances,
         )
 
     def _keep_opening(self, slot: Slot) -> None:

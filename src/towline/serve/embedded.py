@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from towline.core.config import Settings
+from towline.core.cpu import usable_cores
 from towline.core.errors import TowlineError, Unavailable, VersionError
 from towline.core.inference import Request, Response
 from towline.serve.access import Doorman, Ring
@@ -71,6 +72,7 @@ class Embedded:
             settings.request_timeout_s,
             settings.max_batch,
             settings.latency_slo_ms,
+            settings.instances,
         )
         self.plane = ServingPlane(around, bounds, keep_s=0.0, on_state=self._on_state)
         limits = Limits(settings.max_request_bytes, settings.max_batch, max_image_pixels=settings.max_image_pixels)
@@ -84,7 +86,7 @@ class Embedded:
 
     def _process_lanes(self) -> ProcessLanes:
         settings = self._settings
-        return ProcessLanes(self._pool, device=settings.device, load_timeout_s=settings.load_timeout_s, cores=os.cpu_count() or 1)
+        return ProcessLanes(self._pool, device=settings.device, load_timeout_s=settings.load_timeout_s, cores=usable_cores())
 
     async def start(self, models: list[WantedModel]) -> None:
         """Returns once all of them answer. Raises VersionError with the reason why one does not, Unavailable when that takes too long."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import uvicorn
 
 from towline.core.config import NO_PORT, Settings
+from towline.core.cpu import usable_cores
 from towline.core.errors import TowlineError
 from towline.serve.access import Doorman, Ring
 from towline.serve.codecs.check import Limits
@@ -98,6 +99,7 @@ class Front:
             settings.request_timeout_s,
             settings.max_batch,
             settings.latency_slo_ms,
+            settings.instances,
         )
         self.plane = ServingPlane(around, limits, keep_s=settings.keep_versions_s, on_state=self._report_soon)
         self._ring = parts.ring
@@ -121,7 +123,7 @@ class Front:
 
     def _process_lanes(self) -> ProcessLanes:
         settings = self._settings
-        return ProcessLanes(self.pool, device=settings.device, load_timeout_s=settings.load_timeout_s, cores=os.cpu_count() or 1)
+        return ProcessLanes(self.pool, device=settings.device, load_timeout_s=settings.load_timeout_s, cores=usable_cores())
 
     def _request_limits(self) -> Limits:
         settings = self._settings
@@ -147,7 +149,7 @@ class Front:
         return Service(self.plane, self._request_limits(), self._doorman.check_call if self._doorman else None, self.control)
 
     def _processes(self) -> list[Process]:
-        workers = [Process(slot.pid, "worker", slot.name, str(slot.number)) for slot in self.plane.slots() if slot.pid]
+        workers = [Process(pid, "worker", slot.name, str(slot.number)) for slot in self.plane.slots() for pid in slot.pids]
         return [Process(os.getppid(), "supervisor"), Process(os.getpid(), "front"), *workers]
 
     def _uvicorn_config(self) -> uvicorn.Config:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from towline.core.errors import EngineError, InvalidRequest, Kind, Overloaded, TowlineError, Unavailable
-from towline.core.inference import Request, Response
+from towline.core.inference import Request
 from towline.core.manifest import Manifest, Signature
 from towline.core.refs import clip
 from towline.serve import recovery
+from towline.serve.accounts import ProtocolAccount
+from towline.serve.admission import bytes_with_strings, crashed, group_of, has_free_dims
 from towline.serve.batcher import Batcher, late
 from towline.serve.contract import Done, OnPart
+from towline.serve.crew import Crew
 from towline.serve.jobs import Batch, Job, expected_outputs
 from towline.serve.lanes import Lane
 from towline.serve.objective import LatencyObjective
@@ -54,20 +57,20 @@ class Slot:
         self._limits = limits
         # It was ready once, lost its worker, and could not get another yet.
         self.is_bereaved = False
-        self._lane: Lane | None = None
+        self._crew = Crew()
         self._batcher = Batcher(max_rows=limits.max_batch, max_bytes=around.lanes.batch_bytes(), clock=around.clock, loop=around.loop)
         self._signature = manifest.signature
         self._expected = expected_outputs(manifest)
         # None: requests of this version never share a batch.
         self._only_group = 1 if manifest.batchable else None
-        self._groups_vary = manifest.batchable and any(_has_free_dims(spec.shape) for spec in self._signature.inputs)
+        self._groups_vary = manifest.batchable and any(has_free_dims(spec.shape) for spec in self._signature.inputs)
         self._has_strings = any(spec.dtype == "string" for one in manifest.signatures.values() for spec in one.inputs)
         # Code of a user's may do more than answer: only he can say that doing it twice does no harm.
         self._may_repeat = manifest.handler is None or manifest.handler.idempotent
         self._streams = manifest.handler is not None and manifest.handler.streams
         self._places = {name: place for place, name in enumerate(manifest.signature_names)}
         self._quarantine = Quarantine(around.clock)
-        self._accounts: dict[str, _Account] = {}
+        self._accounts: dict[str, ProtocolAccount] = {}
         self._batches = around.meters.batches(self.name, self.number)
         self.counts = BatchCounts()
         self._objective: LatencyObjective | None = None
@@ -78,7 +81,7 @@ class Slot:
         self._draining: asyncio.Task[None] | None = None
         # Batches that run on although nobody waits for them, and since when.
         self._unwanted: dict[Batch, float] = {}
-        self._is_pinging = False
+        self._pinged: set[Lane] = set()
         # One trial at a time: a flood of inputs that crash must not become a flood of workers.
         self._trials = asyncio.Lock()
 
@@ -87,7 +90,11 @@ class Slot:
 
     @property
     def pid(self) -> int:
-        return self._lane.pid if self._lane is not None and not self._lane.is_dead else 0
+        return next(iter(self._crew.pids), 0)
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        return self._crew.pids
 
     @property
     def meters(self) -> list[Meter]:
@@ -110,8 +117,8 @@ class Slot:
     def _aim(self) -> None:
         """How many rows may share a run: as many as pay, at most as many as may, and fewer while an objective is missed."""
         most = self._limits.max_batch
-        if self._lane is not None and self._lane.max_rows:
-            most = min(most, self._lane.max_rows)
+        if self._crew.max_rows:
+            most = min(most, self._crew.max_rows)
         slo_ms = self._limits.latency_slo_ms
         self._objective = LatencyObjective(slo_ms / 1000, most_rows=most) if slo_ms else None
         self._batcher.limit(max_rows=most)
@@ -139,11 +146,11 @@ class Slot:
         for array in request.inputs.values():
             nbytes += array.nbytes
         if self._has_strings:
-            nbytes = _bytes_with_strings(request)
+            nbytes = bytes_with_strings(request)
         limit_s = now + self._limits.timeout_s
         deadline = limit_s if request.deadline is None else min(request.deadline, limit_s)
         account = self._accounts.get(protocol) or self._account(protocol)
-        job = Job(request, done, nbytes, now, deadline, self._group(request) if self._groups_vary else self._only_group, account)
+        job = Job(request, done, nbytes, now, deadline, group_of(request) if self._groups_vary else self._only_group, account)
         if request.signature and (place := self._places[request.signature]):
             # Only of the default signature was it proven that rows may share a batch.
             job.signature, job.group = place, None
@@ -173,11 +180,6 @@ class Slot:
         batcher.put(job)
         return job.abandon
 
-    @staticmethod
-    def _group(request: Request) -> Any:
-        """Requests of equal group may share a batch: all their dims but the first are equal."""
-        return tuple(array.shape[1:] for array in request.inputs.values())
-
     def _refusal(self, job: Job, now: float) -> TowlineError | None:
         batcher, limits = self._batcher, self._limits
         if self.state == "failed":
@@ -185,7 +187,7 @@ class Slot:
         if job.deadline <= now:
             return late(job)
         if self._quarantine.holds(job.request.inputs):
-            return _crashed(self.name)
+            return crashed(self.name)
         while len(batcher) >= limits.max_waiting_requests or batcher.waiting_bytes + job.nbytes > limits.max_waiting_bytes:
             gives_way = batcher.last_below(job.request.priority)
             full = Overloaded(f"Model '{self.name}' has {len(batcher)} requests waiting already.", retry_after_s=1.0)
@@ -194,10 +196,10 @@ class Slot:
             gives_way.answer(full)
         return None
 
-    def _account(self, protocol: str) -> _Account:
+    def _account(self, protocol: str) -> ProtocolAccount:
         """Made once per protocol, so that a request costs no closure."""
         meter: Meter = self._around.meters.of(self.name, self.number, "", protocol)
-        account = self._accounts[protocol] = _Account(meter, self._around.clock, self._give_back)
+        account = self._accounts[protocol] = ProtocolAccount(meter, self._around.clock, self._give_back)
         return account
 
     def _give_back(self, leases: int) -> None:
@@ -257,9 +259,13 @@ class Slot:
     def tick(self) -> None:
         """Several times a second: deadlines of what waits and runs, and of runs that do not stop."""
         self._batcher.drop_late()
-        lane, now = self._lane, self._around.clock()
-        if lane is None or lane.is_dead:
-            return
+        for lane in self._crew:
+            if not lane.is_dead:
+                self._watch(lane, self._around.clock())
+        running = {batch for lane in self._crew for batch in lane.running}
+        self._unwanted = {batch: since for batch, since in self._unwanted.items() if batch in running}
+
+    def _watch(self, lane: Lane, now: float) -> None:
         for batch in lane.running:
             for job in batch.jobs:
                 if job.deadline <= now:
@@ -267,18 +273,19 @@ class Slot:
         unwanted = {batch: self._unwanted.get(batch, now) for batch in lane.running if not batch.is_wanted}
         if unwanted.keys() - self._unwanted.keys():
             lane.terminate_runs()
-        self._unwanted = unwanted
+        self._unwanted |= unwanted
         if any(recovery.has_overrun(now_s=now, deadline_s=batch.deadline, unwanted_since_s=since) for batch, since in unwanted.items()):
             log.warning("a run of %s:%s does not stop at its deadline; its worker is replaced", self.name, self.number)
             self._around.kill(lane.pid)
 
     def ping(self) -> None:
         """Every second: a worker that is stopped or stuck outside a run is replaced."""
-        if self._lane is not None and self.state == "ready" and not self._is_pinging and self._lane.pid:
-            self._start(self._ping(self._lane))
+        for lane in self._crew:
+            if self.state == "ready" and lane not in self._pinged and lane.pid:
+                self._start(self._ping(lane))
 
     async def _ping(self, lane: Lane) -> None:
-        self._is_pinging = True
+        self._pinged.add(lane)
         try:
             await lane.ask({"do": "ping"}, timeout_s=_PING_LIMIT_S)
         except TowlineError:
@@ -286,7 +293,7 @@ class Slot:
                 log.warning("worker of %s:%s does not answer and is replaced", self.name, self.number)
                 self._around.kill(lane.pid)
         finally:
-            self._is_pinging = False
+            self._pinged.discard(lane)
 
     # Life
 
@@ -300,13 +307,26 @@ class Slot:
             self._fail(f"It needs {needed >> 20} MiB as measured at import, {free} MiB are free. Free memory, or serve with --force.")
             return
         self._become("loading")
-        await self._open_lane()
+        if await self._open_lane():
+            for _ in range(self._limits.instances - 1):
+                self._start(self._add_lane(needed))
+
+    async def _add_lane(self, needed_bytes: int) -> None:
+        """One more worker beside those that answer already; without room for it the slot goes on with fewer."""
+        available = self._around.available_memory_bytes()
+        if self._around.force or recovery.fits(needed_bytes=needed_bytes, available_bytes=available):
+            await self._open_lane()
+        else:
+            log.warning("%s:%s runs in fewer workers than it may: there is no memory for one more", self.name, self.number)
 
     async def _open_lane(self) -> bool:
         """Whether there is a lane to run on now."""
         try:
-            lane = await self._around.lanes.open(self._version, self.manifest, self._become)
+            lane = await self._around.lanes.open(self._version, self.manifest, self._become_while_opening)
         except TowlineError as error:
+            if self._crew:
+                log.warning("a further worker of %s:%s is not ready: %s", self.name, self.number, error)
+                return True
             self._fail(error.message)
             return False
         if self.state == "closed":
@@ -315,11 +335,13 @@ class Slot:
         lane.on_batch = self._on_batch
         lane.on_part = self._on_part
         lane.on_death = self._on_death
-        self._lane = self._batcher.lane = lane
+        self._crew.join(lane)
+        self._batcher.lane = self._crew.lane
         self._aim()
         self._failures = 0
         self.is_bereaved = False
-        self._become("ready")
+        if self.state != "ready":
+            self._become("ready")
         if lane.is_dead:
             # Between its last answer and now, when nobody listened.
             self._on_death(lane)
@@ -342,7 +364,7 @@ class Slot:
 
     def revive(self) -> bool:
         """Wanted again while it is kept: it answers at once. False when it cannot, and must be loaded anew."""
-        if self.state != "draining" or self._lane is None or self._lane.is_dead:
+        if self.state != "draining" or not any(not lane.is_dead for lane in self._crew):
             return False
         if self._draining is not None:
             self._draining.cancel()
@@ -363,10 +385,15 @@ class Slot:
         self._become("closed")
         self._batcher.lane = None
         self._batcher.fail_all(Unavailable("The server is stopping.", code="STOPPING"))
-        if self._lane is not None:
-            self._lane.on_death = lambda lane: None
-            self._around.lanes.end(self._lane)
+        for lane in self._crew:
+            lane.on_death = lambda lane: None
+            self._around.lanes.end(lane)
         self._around.meters.forget(self.name, self.number)
+
+    def _become_while_opening(self, state: str) -> None:
+        """A slot that answers goes on answering while another worker is loaded."""
+        if not self._crew:
+            self._become(state)
 
     def _become(self, state: str, error: str = "") -> None:
         is_leaving = self._draining is not None and state not in ("draining", "closed")
@@ -380,8 +407,8 @@ class Slot:
     # Death of a worker
 
     def _on_death(self, lane: Lane) -> None:
-        self._batcher.lane = None
-        self._unwanted = {}
+        self._crew.leave(lane)
+        self._batcher.lane = self._crew.lane
         # One that only hung up, or answered nonsense, would go on running.
         self._around.kill(lane.pid)
         if self.state != "closed":
@@ -391,7 +418,7 @@ class Slot:
         """Replace the worker, and decide about what it was running once it is known how it died."""
         batches = lane.running
         self._around.meters.worker_restarted(self.name, self.number)
-        self.is_bereaved = True
+        self.is_bereaved = not self._crew
         reopening = asyncio.ensure_future(self._open_lane())
         end = await self._around.exit_of(lane.pid)
         self._around.tell("worker.died", self, {"pid": lane.pid, "signal": end.signal_number, "status": end.status})
@@ -423,7 +450,7 @@ class Slot:
             digest = self._quarantine.add(job.request.inputs)
             self._around.meters.quarantined(self.name, self.number)
             self._around.tell("request.quarantined", self, {"signal": end.signal_number, "inputs": digest})
-            job.answer(_crashed(self.name))
+            job.answer(crashed(self.name))
         elif fate is Fate.OUT_OF_MEMORY:
             job.answer(EngineError("The model ran out of memory on this input.", code="OUT_OF_MEMORY", kind=Kind.OUT_OF_MEMORY))
         elif fate is Fate.GIVE_UP:
@@ -454,43 +481,3 @@ class Slot:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-class _Account:
-    """Counts what was answered over one protocol, and returns the leases."""
-
-    def __init__(self, meter: Meter, clock: Callable[[], float], give_back: Callable[[int], None]) -> None:
-        self.meter = meter
-        self._clock = clock
-        self._give_back = give_back
-
-    def one(self, job: Job, result: Response | TowlineError) -> None:
-        self._give_back(1)
-        self.meter.inflight -= 1
-        self.meter.observe("OK" if isinstance(result, Response) else result.code, self._clock() - job.admitted_s)
-
-    def many(self, jobs: Sequence[Job]) -> None:
-        self._give_back(len(jobs))
-        self.meter.inflight -= len(jobs)
-        now = self._clock()
-        self.meter.observe_all("OK", [now - job.admitted_s for job in jobs])
-
-
-def _has_free_dims(shape: tuple[int | str, ...] | None) -> bool:
-    """Requests may differ in more than their number of rows."""
-    return shape is None or any(isinstance(dim, str) for dim in shape[1:])
-
-
-def _bytes_with_strings(request: Request) -> int:
-    """What a request takes in a frame: numpy counts a string as the pointer to it."""
-    return sum(
-        sum(map(len, array.reshape(-1))) + 4 * array.size if array.dtype == object else array.nbytes for array in request.inputs.values()
-    )
-
-
-def _crashed(name: str) -> EngineError:
-    return EngineError(
-        f"This input makes the engine of model '{name}' crash; it is not run again for a while.",
-        code="ENGINE_CRASHED",
-        hint="Send another input. The model's owner finds the digest of this one in 'towline events'.",
-    )

@@ -51,6 +51,8 @@ class SlotLimits:
     max_batch: int
     # What 95 of 100 requests shall take at most, waiting included; 0 for no objective.
     latency_slo_ms: float = 0.0
+    # Workers that one version runs in at a time.
+    instances: int = 1
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from uncounted import Uncounted
 
 from towline.core.errors import Kind, TowlineError
 from towline.core.inference import Request
+from towline.serve.admission import bytes_with_strings
 from towline.serve.jobs import Batch, Job
-from towline.serve.slots import _bytes_with_strings
 from towline.serve.workers.hub import Exit
 
 
@@ -192,7 +192,7 @@ def test_a_slot_that_is_wanted_again_stays_and_one_without_a_worker_does_not() -
 def test_strings_are_counted_by_their_bytes_and_not_by_their_pointers() -> None:
     texts = np.array([b"x" * 1000, b"y"], dtype=object)
 
-    assert _bytes_with_strings(Request({"s": texts, "n": np.zeros(3, np.int64)})) == 1001 + 2 * 4 + 24
+    assert bytes_with_strings(Request({"s": texts, "n": np.zeros(3, np.int64)})) == 1001 + 2 * 4 + 24
 
 
 def test_requests_beyond_the_queue_are_refused_and_those_in_it_are_not() -> None:

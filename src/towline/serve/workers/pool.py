@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from towline.core import channel
 from towline.core.arena import Arena
+from towline.core.cpu import usable_cores
 from towline.core.errors import TowlineError, Unavailable
 from towline.core.handler import MAX_CONCURRENT
 from towline.core.manifest import Manifest
@@ -163,4 +164,4 @@ def default_arena_size(max_request_bytes: int) -> ArenaSize:
     """A JSON body may grow fourfold when decoded. Sparse memory: only what is written is paid for."""
     page = os.sysconf("SC_PAGE_SIZE")
     slot_bytes = -(-(4 * max_request_bytes + (1 << 20)) // page) * page
-    return ArenaSize(slots=min(max(os.cpu_count() or 1, 2), 16), slot_bytes=slot_bytes)
+    return ArenaSize(slots=min(max(usable_cores(), 2), 16), slot_bytes=slot_bytes)

@@ -28,11 +28,11 @@ demo: $(VENV)/.package ## serve a small model, send it 200 digits, kill its work
 test: $(VENV)/.test ## the tests that need nothing but this checkout; under 10 minutes
 	$(PYTEST) -m "not services and not frameworks" $(ARGS)
 
-test-frameworks: $(VENV)/.test ## the tests that load deep-learning frameworks; hours are allowed
+test-frameworks: $(VENV)/.test .venv-client-tfserving/.ready ## the tests that load deep-learning frameworks; hours are allowed
 	@$(PYTEST) -m frameworks $(ARGS); code=$$?; \
 	if [ $$code -eq 5 ]; then echo "test-frameworks: no test is marked 'frameworks' yet, so there was nothing to run."; exit 0; fi; exit $$code
 
-test-services: $(VENV)/.test $(FUZZ_VENV)/.ready ## the tests that need root and Debian packages (strace, wrk, Node): installs those
+test-services: $(VENV)/.test $(FUZZ_VENV)/.ready .venv-client-kserve/.ready ## the tests that need root and Debian packages (strace, wrk, Node): installs those
 	@for pair in strace:strace wrk:wrk node:nodejs npm:npm; do \
 	  command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
 	if [ -n "$$missing" ]; then \
@@ -71,7 +71,7 @@ digits: ## train the demo's model again (downloads torch into an environment of 
 	.venv-digits/bin/python scripts/train_digits.py
 
 clean: ## remove the environments and caches that these tasks made
-	rm -rf $(VENV) $(BENCH_VENV) $(FUZZ_VENV) .venv-bench-* .venv-digits .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH_VENV) $(FUZZ_VENV) .venv-bench-* .venv-client-* .venv-digits .mypy_cache .ruff_cache .hypothesis
 
 # A file per set-up step, so that the second run starts at once; a changed pyproject.toml repeats it.
 $(VENV)/.pip:
@@ -108,4 +108,12 @@ $(FUZZ_VENV)/.ready: pyproject.toml | $(VENV)/.pip
 	@$(FUZZ_VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(FUZZ_VENV) 2>/dev/null || \
 	  $(PYTHON) -m venv --clear --without-pip $(FUZZ_VENV)
 	$(PIP) --python $(FUZZ_VENV)/bin/python install --quiet --group fuzz
+	@touch $@
+
+# Clients that tests run in processes of their own, too large for the tests' environment or at odds with it.
+.venv-client-%/.ready: pyproject.toml | $(VENV)/.pip
+	@$(@D)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(@D) 2>/dev/null || \
+	  $(PYTHON) -m venv --clear --without-pip $(@D)
+	$(PIP) --python $(@D)/bin/python install --quiet --group client-$*
+	$(if $(filter tfserving,$*),$(PIP) --python $(@D)/bin/python install --quiet --no-deps --group client-tfserving-stubs)
 	@touch $@

@@ -171,6 +171,21 @@ def test_an_error_after_a_part_reaches_whoever_waits() -> None:
     assert scene.results[0].code == "HANDLER_FAILED"
 
 
+def test_a_protocol_that_fails_over_a_part_ends_the_stream_with_an_error() -> None:
+    def fail(part: Response, more: Callable[[], None]) -> None:
+        raise ArithmeticError
+
+    async def scenario(scene: Scene) -> None:
+        faults: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context["exception"]))
+        scene.job.on_part = fail
+        await scene.say(PART, 0.5)
+        assert scene.replies() == ["stop"]
+        assert [type(fault) for fault in faults] == [ArithmeticError]
+
+    assert [result.code for result in play(scenario).results] == ["INTERNAL"]
+
+
 @pytest.mark.parametrize("what", [PART, ENDED])
 def test_parts_of_a_run_that_was_asked_for_whole_are_the_end_of_that_worker(what: int) -> None:
     async def scenario(scene: Scene) -> None:

@@ -140,12 +140,18 @@ class Worker:
         self._parts += 1
         turn = self._turns[slot] = self._parts
         part, _ = self._read(slot, DONE, 0)
-        if isinstance(part, TowlineError):
-            batch.fail(part)
-        else:
-            self.on_part(batch, part, partial(self._answer_part, slot, turn))
-        if not batch.is_wanted:
-            self._answer_part(slot, turn)
+        try:
+            if isinstance(part, TowlineError):
+                batch.fail(part)
+            else:
+                self.on_part(batch, part, partial(self._answer_part, slot, turn))
+        except Exception:
+            # A protocol failed over it: nobody would ever ask for the next part.
+            batch.fail(TowlineError("The server failed to pass on a part of the answer; its log says why."))
+            raise
+        finally:
+            if not batch.is_wanted:
+                self._answer_part(slot, turn)
 
     def _answer_part(self, slot: int, turn: int) -> None:
         """Ask for the next part of a stream, or end it when nobody wants more. Once for each part."""

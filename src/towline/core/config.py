@@ -38,6 +38,7 @@ class Settings:
     max_image_pixels: int = 64_000_000
     max_waiting_requests: int = 1024
     max_waiting_bytes: int = 256 << 20
+    max_waiting_s: float = 8.0
     max_batch: int = 256
     latency_slo_ms: float = 0.0
     instances: int = 1
@@ -65,6 +66,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_image_pixels": (1, 1 << 31),
     "max_waiting_requests": (1, 1_000_000),
     "max_waiting_bytes": (1 << 20, 1 << 40),
+    "max_waiting_s": (0.01, 86_400),
     "max_batch": (1, 65_536),
     "latency_slo_ms": (0, 3_600_000),
     "instances": (1, 64),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from towline.core.errors import DeadlineExceeded, TowlineError
+from towline.serve.backlog import Backlog
 from towline.serve.jobs import Batch, Job
 from towline.serve.ranking import level, rank_s
 
@@ -16,6 +17,7 @@ class Lane(Protocol):
     """Where batches run: a worker, or the engine in this process."""
 
     merges: bool
+    threads: int
 
     @property
     def idle(self) -> int:
@@ -33,6 +35,7 @@ class Batcher:
         self.waiting_bytes = 0
         self.queue: deque[Job] = deque()
         self.max_rows = max_rows
+        self.backlog = Backlog()
         self._max_bytes = max_bytes
         self._clock = clock
         self._loop = loop
@@ -67,6 +70,15 @@ class Batcher:
             place -= 1
         queue.insert(place, job)
 
+    def wait_s(self, job: Job) -> float:
+        """How long the answer to a job that is not in the queue yet would take: 0 when nobody waits, or nobody had to lately."""
+        queue = self.queue
+        if not queue or not self.backlog.per_job_s:
+            return 0.0
+        mine = _rank_s(job)
+        before = sum(1 for other in queue if _rank_s(other) <= mine) if job.request.priority or self._is_ranked else len(queue)
+        return self.backlog.wait_s(before)
+
     def last_below(self, priority: int) -> Job | None:
         """The job that waits last of those with a lower priority than this one, taken out of the queue: it gives way."""
         for place in range(len(self.queue) - 1, -1, -1):
@@ -86,11 +98,17 @@ class Batcher:
     def flush(self) -> None:
         """Send what waits to whoever is idle; called when something arrives and when a batch ends."""
         self._scheduled = False
-        lane = self.lane
+        lane, ran, last = self.lane, 0, 1
         while self.queue and lane is not None and (idle := lane.idle):
             batch = self._take(-(-len(self.queue) // idle) if lane.merges else 1)
             if batch is not None:
+                last = len(batch.jobs)
+                ran += last
                 lane.run(batch)
+        if self.queue and lane is not None:
+            self.backlog.stays(self._clock(), ran, lane.threads * last)
+        elif self.backlog.is_known:
+            self.backlog.is_gone()
 
     def flush_after_reading(self) -> None:
         """When a batch has ended: the loop looks once for what has arrived, then all that waits goes.
@@ -122,10 +140,11 @@ class Batcher:
         jobs: list[Job] = []
         rows = size = 0
         now = self._clock()
-        queue = self.queue
+        queue, hopeless_s = self.queue, self.backlog.run_s
         while queue and len(jobs) < limit:
             job = queue[0]
-            if job.done is None or job.deadline <= now:
+            # Among others, one that could not be answered in time any more would only take their time; the last of all is tried.
+            if job.done is None or job.deadline <= (now + hopeless_s if len(queue) > 1 else now):
                 queue.popleft()
                 self.waiting_bytes -= job.nbytes
                 job.answer(late(job))

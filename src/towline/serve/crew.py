@@ -49,6 +49,7 @@ class SharedLane:
     def __init__(self, lanes: tuple[Lane, ...]) -> None:
         self._lanes = lanes
         self.merges = all(lane.merges for lane in lanes)
+        self.threads = sum(lane.threads for lane in lanes)
 
     @property
     def idle(self) -> int:

@@ -184,6 +184,7 @@ class ServingPlane:
             min(own.get("max_batch") or self._limits.max_batch, manifest.measured.max_batch or self._limits.max_batch),
             own.get("latency_slo_ms") or self._limits.latency_slo_ms,
             own.get("instances") or self._limits.instances,
+            self._limits.max_waiting_s,
         )
 
     def _keep_opening(self, slot: Slot) -> None:

@@ -163,6 +163,7 @@ class Slot:
             len(batcher.queue) >= limits.max_waiting_requests
             or batcher.waiting_bytes + nbytes > limits.max_waiting_bytes
             or deadline <= now
+            or batcher.backlog.per_job_s
             or self._quarantine.until
             or self.state == "failed"
         ):
@@ -186,6 +187,10 @@ class Slot:
             return Unavailable(f"Model '{self.name}' is not ready: its engine keeps failing.", code="MODEL_FAILED", retry_after_s=1.0)
         if job.deadline <= now:
             return late(job)
+        wait_s = batcher.wait_s(job)
+        if wait_s > min(job.deadline - now, limits.max_waiting_s):
+            said = f"Model '{self.name}' has {len(batcher)} requests waiting: another would wait {wait_s:.1f} s, longer than it may."
+            return Overloaded(said, retry_after_s=wait_s)
         if self._quarantine.holds(job.request.inputs):
             return crashed(self.name)
         while len(batcher) >= limits.max_waiting_requests or batcher.waiting_bytes + job.nbytes > limits.max_waiting_bytes:

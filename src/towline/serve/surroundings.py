@@ -53,6 +53,7 @@ class SlotLimits:
     latency_slo_ms: float = 0.0
     # Workers that one version runs in at a time.
     instances: int = 1
+    max_waiting_s: float = 8.0
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class Lane:
     """Takes batches until it is full."""
 
     def __init__(self, room: int = 1, *, merges: bool = True) -> None:
-        self.room = room
+        self.room = self.threads = room
         self.merges = merges
         self.batches: list[Batch] = []
 

@@ -27,7 +27,7 @@ LIBRARIES = {
     "click": ("cli",),
     "onnx": ("convert", "testing/tiny_models.py"),
     "google": ("verify/conformance/run.py", "convert/inspect.py", "convert/tfserving_config.py", "serve/protocols/grpc"),
-    "grpc": ("verify/conformance/target.py", "serve/protocols/grpc", "verify/load_grpc.py"),
+    "grpc": ("verify/conformance/target.py", "serve/protocols/grpc", "verify/load/grpc.py"),
     "pygrpc_native": ("serve/protocols/grpc/native.py",),
     "onnxruntime": ("engines/onnxruntime.py",),
     "orjson": ("serve",),

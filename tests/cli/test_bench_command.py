@@ -191,7 +191,7 @@ def _wait_for_load(pid: int) -> list[int]:
     pause = threading.Event()
     for _ in range(600):
         children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-        if any(_ran_for_s(child) > 0.1 for child in children if b"load_worker" in Path(f"/proc/{child}/cmdline").read_bytes()):
+        if any(_ran_for_s(child) > 0.1 for child in children if b"load.worker" in Path(f"/proc/{child}/cmdline").read_bytes()):
             return children
         pause.wait(0.05)
     raise AssertionError("no load was seen within 30 s")

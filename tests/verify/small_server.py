@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from towline.verify.load_job import HTTP, Endpoint, Job, Pace
+from towline.verify.load.job import HTTP, Endpoint, Job, Pace
 
 BODY = b'{"ok": true}'
 

@@ -8,8 +8,8 @@ from array import array
 import numpy as np
 import pytest
 
-from towline.verify.latency import BUSY_LIMIT, Level, level_of, percentiles, steadiness, with_unfinished
-from towline.verify.load_job import Window
+from towline.verify.latency.levels import BUSY_LIMIT, Level, level_of, percentiles, steadiness, with_unfinished
+from towline.verify.load.job import Window
 
 MS = 1_000_000
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from towline.verify.latency import Level
-from towline.verify.latency_knee import ALL_SLO, BEHIND, KEPT_UP, RISING, SLO, THROUGHPUT, TOO_FEW, Knee, best, knee
+from towline.verify.latency.knee import ALL_SLO, BEHIND, KEPT_UP, RISING, SLO, THROUGHPUT, TOO_FEW, Knee, best, knee
+from towline.verify.latency.levels import Level
 
 NAN = float("nan")
 

@@ -12,13 +12,13 @@ from xml.etree import ElementTree
 import pytest
 from test_latency_knee import level
 
-from towline.verify.latency import Level
-from towline.verify.latency_charts import linear, logarithmic
-from towline.verify.latency_knee import Knee
-from towline.verify.latency_page import page
-from towline.verify.latency_report import Report, as_csv, as_json, as_perf_analyzer, notes_on
-from towline.verify.server_cost import Cost
-from towline.verify.server_time import ServerTime
+from towline.verify.latency.charts import linear, logarithmic
+from towline.verify.latency.knee import Knee
+from towline.verify.latency.levels import Level
+from towline.verify.latency.page import page
+from towline.verify.latency.report import Report, as_csv, as_json, as_perf_analyzer, notes_on
+from towline.verify.latency.server_cost import Cost
+from towline.verify.latency.server_time import ServerTime
 
 # As perf_analyzer 2.x writes it with -f for a model without a response cache.
 PERF_ANALYZER = (

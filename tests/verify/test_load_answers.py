@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from towline.verify.load_answers import Answers, NotHttp
+from towline.verify.load.answers import Answers, NotHttp
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 LOWER = b"HTTP/1.1 404 Not Found\r\ncontent-type: text/plain\r\ncontent-length:2\r\n\r\nno"

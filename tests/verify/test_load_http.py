@@ -12,8 +12,8 @@ import pytest
 from small_server import Behaviour, job, serving
 
 from towline.core.errors import Unreachable
-from towline.verify.load_job import Job, Pace, Window, joined
-from towline.verify.load_processes import RunningLoad
+from towline.verify.load.job import Job, Pace, Window, joined
+from towline.verify.load.processes import RunningLoad
 
 
 def windows_of(a_job: Job, count: int = 1, *, processes: int = 1) -> list[Window]:

@@ -8,8 +8,8 @@ from itertools import islice
 
 import pytest
 
-from towline.verify.load_arrivals import times
-from towline.verify.load_job import GRPC, Endpoint, Job, Pace, Window, encode_job, encode_window, joined, read_job, read_window, shares
+from towline.verify.load.arrivals import times
+from towline.verify.load.job import GRPC, Endpoint, Job, Pace, Window, encode_job, encode_window, joined, read_job, read_window, shares
 
 
 def test_constant_arrivals_are_evenly_spread_and_do_not_drift() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from towline.core.manifest import Signature, TensorSpec
-from towline.verify.load_requests import http_request, leads_with_batch, signature_of, simple, tf_serving, v2_binary, v2_json
+from towline.verify.load.requests import http_request, leads_with_batch, signature_of, simple, tf_serving, v2_binary, v2_json
 
 X = np.array([[0.1, 2.0], [3.0, -4.5]], np.float32)
 IDS = np.array([7, 8], np.int64)

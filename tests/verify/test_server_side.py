@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from towline.monitor.metrics import ServingMetrics
-from towline.verify.server_cost import Usage, cost_between, listeners, usage, with_descendants
-from towline.verify.server_time import METRICS, STATISTICS, ServerTime, between, from_metrics, from_statistics
+from towline.verify.latency.server_cost import Usage, cost_between, listeners, usage, with_descendants
+from towline.verify.latency.server_time import METRICS, STATISTICS, ServerTime, between, from_metrics, from_statistics
 
 
 def triton(count: int, *, name: str = "m", version: str = "1", executions: int | None = None) -> bytes:

@@ -16,13 +16,13 @@ from towline.app.bench_target import PROTOCOLS, V2_GRPC, Aim, Asked, aim_at, is_
 from towline.app.bench_watch import Moment, Watch
 from towline.core.cpu import cpu_kind
 from towline.core.errors import UsageError
-from towline.verify.latency import STEADY_WINDOWS, Level, level_of, steadiness
-from towline.verify.latency_knee import best, knee
-from towline.verify.latency_report import Report, as_csv, as_json, as_perf_analyzer, notes_on
-from towline.verify.load_job import CONSTANT, Job, Pace, Window
-from towline.verify.load_processes import RunningLoad
-from towline.verify.server_cost import cost_between
-from towline.verify.server_time import between
+from towline.verify.latency.knee import best, knee
+from towline.verify.latency.levels import STEADY_WINDOWS, Level, level_of, steadiness
+from towline.verify.latency.report import Report, as_csv, as_json, as_perf_analyzer, notes_on
+from towline.verify.latency.server_cost import cost_between
+from towline.verify.latency.server_time import between
+from towline.verify.load.job import CONSTANT, Job, Pace, Window
+from towline.verify.load.processes import RunningLoad
 
 __all__ = ["BenchOptions", "Progress", "as_json", "bench", "rendered"]
 
@@ -85,7 +85,7 @@ def bench(target: str, options: BenchOptions, show: Callable[[Progress], None] =
 def rendered(report: Report, form: str) -> str:
     """A report as `csv`, `perf-analyzer` or `html`."""
     if form == "html":
-        from towline.verify.latency_page import page
+        from towline.verify.latency.page import page
 
         return page(report)
     return {"csv": as_csv, "perf-analyzer": as_perf_analyzer}[form](report)

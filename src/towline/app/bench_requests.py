@@ -17,7 +17,7 @@ from towline.core import dtypes
 from towline.core.errors import InvalidRequest, Kind, TowlineError, UsageError
 from towline.core.manifest import Signature
 from towline.verify.inputs import make, recipes, row_bytes
-from towline.verify.load_requests import (
+from towline.verify.load.requests import (
     BINARY_TYPE,
     HEADER_LENGTH,
     JSON_TYPE,
@@ -118,7 +118,7 @@ def _try(aim: Aim, asked: Asked, request: _Request) -> None:
     """One request before the load: what the server refuses is told in its own words."""
     body, headers = request
     if aim.protocol == V2_GRPC:
-        from towline.verify.load_grpc import ask
+        from towline.verify.load.grpc import ask
 
         ask(aim.endpoint, INFER, body, timeout_s=asked.timeout_s)
         return

@@ -15,8 +15,8 @@ from towline.core import dtypes
 from towline.core.config import is_loopback
 from towline.core.errors import InvalidRequest, TowlineError, UsageError
 from towline.core.manifest import Signature
-from towline.verify.load_job import GRPC, HTTP, Endpoint
-from towline.verify.load_requests import signature_of
+from towline.verify.load.job import GRPC, HTTP, Endpoint
+from towline.verify.load.requests import signature_of
 
 V2, V2_GRPC, TF_SERVING, PREDICT = "v2", "v2-grpc", "tfserving", "predict"
 PROTOCOLS = (V2, V2_GRPC, TF_SERVING, PREDICT)
@@ -225,7 +225,7 @@ def _tf_tensor(name: str, told: dict[str, Any]) -> tuple[str, str, tuple[int, ..
 
 def _from_grpc(aim: Aim, asked: Asked) -> Signature:
     from towline.serve.protocols.grpc.messages import MESSAGES
-    from towline.verify.load_grpc import ask
+    from towline.verify.load.grpc import ask
 
     question = MESSAGES["inference.ModelMetadataRequest"](name=aim.model, version=str(aim.version or ""))
     raw = ask(aim.endpoint, METADATA, question.SerializeToString(), timeout_s=asked.timeout_s)

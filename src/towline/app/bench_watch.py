@@ -10,8 +10,8 @@ from towline.app.bench_target import Aim, Asked
 from towline.client.connection import Connections
 from towline.core.config import is_loopback
 from towline.core.errors import TowlineError
-from towline.verify.server_cost import Usage, listeners, usage
-from towline.verify.server_time import METRICS, STATISTICS, Counters, from_metrics, from_statistics
+from towline.verify.latency.server_cost import Usage, listeners, usage
+from towline.verify.latency.server_time import METRICS, STATISTICS, Counters, from_metrics, from_statistics
 
 COUNTERS_TIMEOUT_S = 5.0
 

@@ -16,7 +16,7 @@ from towline.core.errors import UsageError
 
 if TYPE_CHECKING:
     from towline.app.bench import Progress
-    from towline.verify.latency_report import Report
+    from towline.verify.latency.report import Report
 
 MAX_LEVELS = 64
 MAX_CLIENTS = 10_000

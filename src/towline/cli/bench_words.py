@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from towline.cli.output import printable, size_words, table
 
 if TYPE_CHECKING:
-    from towline.verify.latency import Level
-    from towline.verify.latency_report import Report
+    from towline.verify.latency.levels import Level
+    from towline.verify.latency.report import Report
 
 _UNKNOWN = "-"
 

@@ -6,7 +6,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterable
 
-from towline.verify.load_job import NANOSECONDS, Window
+from towline.verify.load.job import NANOSECONDS, Window
 
 MAX_KINDS = 64
 OTHER = "other"

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from towline.verify.latency import PERCENTILES, STEADY_WINDOWS, Level
-from towline.verify.latency_knee import Knee
+from towline.verify.latency.knee import Knee
+from towline.verify.latency.levels import PERCENTILES, STEADY_WINDOWS, Level
 
 
 @dataclass(frozen=True)

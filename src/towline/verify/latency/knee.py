@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from towline.verify.latency import Level
+from towline.verify.latency.levels import Level
 
 # A load that gives this share of the best throughput gives all of it.
 ENOUGH = 0.95

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from towline.core.errors import TowlineError, Unreachable
-from towline.verify.load_job import Job, Window, encode_job, joined, read_window, shares
+from towline.verify.load.job import Job, Window, encode_job, joined, read_window, shares
 
 # What a pipe may hold without a right to more: a window is then written at one go, and the load does not wait for a reader.
 _PIPE_BYTES = 1 << 20
@@ -107,7 +107,7 @@ class RunningLoad:
     def _start(self, job: Job, number: int) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             # -P: a numpy.py in the folder this was started in is not ours to run.
-            [sys.executable, "-P", "-m", "towline.verify.load_worker", str(os.getpid()), str(number), str(len(self._paces))],
+            [sys.executable, "-P", "-m", "towline.verify.load.worker", str(os.getpid()), str(number), str(len(self._paces))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

@@ -13,9 +13,9 @@ from typing import Any
 import grpc
 
 from towline.core.errors import DeadlineExceeded, InvalidRequest, Kind, NotFound, TowlineError, Unreachable
-from towline.verify.load_job import Endpoint, Job
-from towline.verify.load_link import LinkFailed
-from towline.verify.load_meter import Meter
+from towline.verify.load.job import Endpoint, Job
+from towline.verify.load.link import LinkFailed
+from towline.verify.load.meter import Meter
 
 OPEN_TIMEOUT_S = 10.0
 # Servers allow about a hundred calls at once on a connection.

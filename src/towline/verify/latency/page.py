@@ -7,9 +7,9 @@ import math
 import time
 from collections.abc import Sequence
 
-from towline.verify.latency import Level
-from towline.verify.latency_charts import Axis, Line, chart, linear, logarithmic
-from towline.verify.latency_report import Report, words
+from towline.verify.latency.charts import Axis, Line, chart, linear, logarithmic
+from towline.verify.latency.levels import Level
+from towline.verify.latency.report import Report, words
 
 # More lines than these cannot be told apart.
 _MOST_LINES = 12

@@ -8,8 +8,8 @@ import socket
 import ssl
 import time
 
-from towline.verify.load_answers import Answers, NotHttp
-from towline.verify.load_job import Endpoint
+from towline.verify.load.answers import Answers, NotHttp
+from towline.verify.load.job import Endpoint
 
 READ_BYTES = 256 << 10
 _WAIT = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)

@@ -1,4 +1,4 @@
-"""Main of a load generator's process: python -m towline.verify.load_worker, driven through stdin and stdout.
+"""Main of a load generator's process: python -m towline.verify.load.worker, driven through stdin and stdout.
 
 In: a job, then `go NANOSECONDS`, the moment to begin; the end of stdin stops it. Out: `ready` or `failed`, then windows as they end.
 """
@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from towline.core.process import become, ignore_signals_of_the_terminal
-from towline.verify.load_arrivals import times
-from towline.verify.load_job import HTTP, Job, Window, encode_window, read_job
-from towline.verify.load_link import LinkFailed
-from towline.verify.load_meter import Meter
+from towline.verify.load.arrivals import times
+from towline.verify.load.job import HTTP, Job, Window, encode_window, read_job
+from towline.verify.load.link import LinkFailed
+from towline.verify.load.meter import Meter
 
 
 def main(argv: list[str]) -> None:
@@ -55,10 +55,10 @@ def main(argv: list[str]) -> None:
 
 def _load(job: Job, due: Iterator[int] | None) -> Any:
     if job.endpoint.transport == HTTP:
-        from towline.verify.load_http import HttpLoad
+        from towline.verify.load.http import HttpLoad
 
         return HttpLoad(job, due, sys.stdin.fileno())
-    from towline.verify.load_grpc import GrpcLoad
+    from towline.verify.load.grpc import GrpcLoad
 
     return GrpcLoad(job, due, sys.stdin.fileno())
 

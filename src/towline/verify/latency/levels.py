@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from towline.verify.load_job import Window, joined
-from towline.verify.server_cost import Cost
-from towline.verify.server_time import ServerTime
+from towline.verify.latency.server_cost import Cost
+from towline.verify.latency.server_time import ServerTime
+from towline.verify.load.job import Window, joined
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 # Beyond this share of a window on the processor, or waiting for one, the generator is what is measured.

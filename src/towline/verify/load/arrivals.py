@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from towline.verify.load_job import POISSON, Pace
+from towline.verify.load.job import POISSON, Pace
 
 
 def times(pace: Pace, *, share: int = 0, shares: int = 1) -> Iterator[int]:

@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import cycle
 
-from towline.verify.load_job import Job
-from towline.verify.load_link import Link, LinkFailed
-from towline.verify.load_meter import Meter
+from towline.verify.load.job import Job
+from towline.verify.load.link import Link, LinkFailed
+from towline.verify.load.meter import Meter
 
 OPEN_TIMEOUT_S = 10.0
 RETRY_NS = 20_000_000

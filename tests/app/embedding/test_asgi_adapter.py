@@ -273,3 +273,13 @@ def test_a_refusal_before_anything_is_read_is_a_whole_answer() -> None:
 
     answer = run(work)
     assert (answer.status, int(answer.headers[b"content-length"])) == (500, len(answer.body))
+
+
+def test_a_trace_context_is_repeated_and_an_id_that_is_none_is_not() -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    good = answer_of("POST", "/echo", headers={"traceparent": trace})
+    bad = answer_of("POST", "/echo", headers={"traceparent": "nonsense", "X-Request-Id": "two words"})
+
+    assert good.headers[b"traceparent"] == trace.encode()
+    assert b"traceparent" not in bad.headers
+    assert bad.headers[b"x-request-id"].startswith(b"test-")

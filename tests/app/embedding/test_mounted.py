@@ -17,6 +17,7 @@ from asgi_caller import Call, ask
 import towline
 from towline.app.mounted import MountedModels
 from towline.core.errors import TowlineError, UsageError
+from towline.secure.keys import FILE_NAME, KeyRing, change_ring
 from towline.testing import tiny_models
 from towline.testing.processes import roles_of
 
@@ -73,6 +74,7 @@ def test_the_first_request_starts_what_nobody_started(home: Path) -> None:
             await app.stop()
 
     assert run(work) == [200, 200]
+    assert not workers_here(), "it was started twice"
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_request_answered(home: Path) -> None:
@@ -173,3 +175,37 @@ def test_in_process_on_demand(home: Path) -> None:
 def test_nothing_to_serve_is_a_mistake_of_the_caller() -> None:
     with pytest.raises(UsageError, match="at least one"):
         towline.asgi_app()
+
+
+def test_stopping_answers_what_is_in_flight_and_ends_a_worker_that_hangs(home: Path) -> None:
+    async def work() -> Any:
+        app = towline.asgi_app("slow", home=home)
+        await app.start()
+        running = asyncio.ensure_future(app.predict(np.full((1, 8), 0.1)))
+        await asyncio.sleep(0)
+        await app.stop()
+        answer = await running
+        await app.start()
+        for pid in workers_here():
+            os.kill(pid, signal.SIGSTOP)
+        await app.stop()
+        return answer
+
+    assert run(work).shape == (1, 8)
+    assert not workers_here()
+
+
+def test_a_key_made_later_is_asked_for(tmp_path: Path) -> None:
+    model = tiny_models.write(tmp_path, tiny_models.identity(), "m.onnx")
+
+    async def work() -> list[int]:
+        async with towline.asgi_app(model, home=tmp_path) as app, towline.asgi_app("m", home=tmp_path, auth="off") as open_app:
+            before = await ask(app, "POST", "/v1/models/m:predict", GOOD)
+            change_ring(tmp_path / FILE_NAME, lambda ring: KeyRing())
+            after = before
+            while after.status == 200:
+                await asyncio.sleep(0.05)
+                after = await ask(app, "POST", "/v1/models/m:predict", GOOD)
+            return [before.status, after.status, (await ask(open_app, "POST", "/v1/models/m:predict", GOOD)).status]
+
+    assert run(work) == [200, 401, 200]

@@ -206,3 +206,7 @@ def test_only_get_is_taken(api: Api) -> None:
     for path in ("/docs", "/openapi.json", "/docs/docs.js"):
         answer = api.ask("POST", path, b"{}")
         assert (answer.status, dict(answer.headers)[b"allow"]) == (405, b"GET, HEAD")
+
+
+def test_the_page_is_open_and_the_description_is_not(api: Api) -> None:
+    assert [api._table.find(b"GET", path).is_open for path in (b"/docs", b"/docs/docs.js", b"/openapi.json")] == [True, True, False]

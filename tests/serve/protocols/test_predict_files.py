@@ -6,14 +6,21 @@ import base64
 import json
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 import requests
 from pictures import ReadingPlane, bmp, gif, jpeg, png, reader, table, wav, webp
 from plane import Api, version
 
-from towline.core.manifest import TensorSpec
+from towline.core import picture
+from towline.core.inference import Response
+from towline.core.manifest import Processing, TensorSpec
+from towline.serve.codecs import exact
 from towline.serve.codecs.check import Limits
 from towline.serve.contract import HttpResponse
+from towline.serve.protocols import simple_answer, simple_body
+from towline.serve.protocols.simple_answer import About
 from towline.testing import tiny_models
 
 SHORT, LONG = png(), png(100, 100, level=3) + bytes(100)
@@ -291,6 +298,7 @@ def test_inputs_of_unequal_count_are_refused(api: Api) -> None:
     answer = form(api, "two", files=[("a", (None, "[1, 2]")), ("b", (None, "[3, 4]")), ("a", (None, "[5, 6]"))])
 
     assert refused(answer)[:2] == (422, "DIM_MISMATCH")
+    assert "2 of 'a', 1 of 'b'" in json.loads(answer.body)["error"]["message"]
 
 
 def test_a_field_that_is_no_number_is_named(api: Api) -> None:
@@ -303,3 +311,60 @@ def test_two_of_the_usual_keys_at_once_are_refused(api: Api) -> None:
 
 def test_a_query_of_a_thousand_fields_is_refused(api: Api) -> None:
     assert refused(as_json(api, "numbers", {"input": [1, 2]}, "?" + "&".join(f"a{n}=1" for n in range(1000))))[0] == 400
+
+
+@pytest.mark.parametrize("value", ["", "0", "-1", "1.5", "1001", "%C2%B2"])
+def test_a_top_that_is_no_number_from_1_to_1000_is_refused(api: Api, value: str) -> None:
+    assert refused(as_json(api, "numbers", {"input": [1, 2]}, f"?top={value}")) == (400, "OUT_OF_RANGE", "top")
+
+
+def test_only_the_head_of_a_picture_is_looked_at(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    look = picture.look
+    monkeypatch.setattr(picture, "look", lambda raw: looked.append(len(raw)) or look(raw))  # type: ignore[func-returns-value]
+
+    raw(api, "image", b"\xff\xd8" + b"\xff" * 4_000_000, "image/jpeg")
+
+    assert looked == [128 << 10]
+
+
+def test_numbers_under_the_usual_keys_are_read_as_fast_as_under_input(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(*_: object, **__: object) -> None:
+        raise AssertionError("read by the exact parser")
+
+    monkeypatch.setattr(exact, "parse", slowly)
+
+    assert good(as_json(api, "numbers", {"instances": [[1, 2]]}))["predictions"] == [[1, 2]]
+
+
+def test_a_column_may_be_sent_without_the_list_around_each_value() -> None:
+    one = table(TensorSpec("age", "float32", ("N", 1)), TensorSpec("city", "string", ("N", 1)))
+    one.manifest = msgspec.structs.replace(one.manifest, processing=Processing())
+    codec = simple_body.codec_for(one, Limits())
+
+    for document in ({"age": 30, "city": "Bern"}, {"instances": [{"age": 30, "city": "Bern"}]}):
+        inputs = codec.decode(json.dumps(document).encode()).request.inputs
+        assert (inputs["age"].tolist(), inputs["city"].tolist()) == ([[30]], [[b"Bern"]])
+
+
+def test_scores_that_are_no_probabilities_are_not_called_so() -> None:
+    api = Api(ReadingPlane(version("id", tiny_models.identity(), labels=("no", "yes"))))
+
+    answer = good(api.ask("POST", "/predict", b'{"instances": [5, -3]}'))
+
+    assert (answer["label"], answer["score"]) == ("no", 5)
+    assert "probability" not in answer
+
+
+def test_a_ranking_without_labels_takes_them_from_the_version() -> None:
+    outputs = {"score": np.array([[0.9, 0.1]], np.float32), "index": np.array([[1, 7]])}
+
+    said = json.loads(simple_answer.encode(Response(outputs, "m", 1), ("no", "yes"), is_item=True, about=About("r")))
+
+    assert said["predictions"][0]["top"] == [{"label": "yes", "score": 0.9, "index": 1}, {"score": 0.1, "index": 7}]
+
+
+def test_text_keeps_the_zero_at_its_end() -> None:
+    outputs = {"y": np.array([b"a\0", b"b"], dtype=object)}
+
+    assert json.loads(simple_answer.encode(Response(outputs, "m", 1), (), is_item=False, about=About("r")))["predictions"] == ["a\0", "b"]

@@ -59,7 +59,7 @@ class PlainCodec:
 
     def _decoder(self, key: str, dropped: int) -> Callable[[bytes], Any] | None:
         kind = json.nested_type(self._specs[0], dropped) if self._is_single else json.record_type(self.signature, dropped)
-        if kind is None or self.kinds:
+        if kind is None:
             return None
         return json.decoder(msgspec.defstruct("Body", [(INPUT, kind)], gc=False, rename={INPUT: key}))
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 import towline
 from towline.app.importing import ImportResult, import_model
+from towline.cli.main import main
 from towline.core.errors import EngineError, ImportRefused, UsageError
 from towline.core.frames import decode_frame
 from towline.core.version import Version
@@ -77,6 +78,12 @@ def test_the_whole_way_from_bytes_to_labels_is_proven_like_a_graph(colours: Vers
     assert [spec.name for spec in manifest.signature.outputs] == ["label", "score", "index"]
     assert manifest.signatures["tensors"].inputs[0].name == "x"
     assert {"pillow", "onnxruntime"} <= set(manifest.origin.tools)
+
+
+def test_people_are_told_what_is_done_around_the_graph(colours: Version, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", str(colours), "--home", str(folder / "home")]) == 0
+
+    assert "image · resize · normalise · layout · the graph · softmax · top_k · labels" in capfd.readouterr().out
 
 
 def test_golden_requests_are_encoded_pictures_with_their_labels(colours: Version) -> None:

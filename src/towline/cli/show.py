@@ -45,6 +45,8 @@ def _facts(shown: Shown) -> list[tuple[str, str]]:
         facts.append(("signature", name))
         facts += [("  input", tensor_words(spec)) for spec in signature.inputs]
         facts += [("  output", tensor_words(spec)) for spec in signature.outputs]
+    if manifest.processing:
+        facts.append(("processing", manifest.processing.words()))
     facts += [
         ("parameters", f"{manifest.facts.parameters:,}"),
         ("opset", ", ".join(f"{domain or 'ai.onnx'} {number}" for domain, number in sorted(manifest.facts.opset.items())) or "-"),

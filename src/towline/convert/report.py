@@ -28,6 +28,7 @@ class ImportReport:
             *(_graph(self.size_bytes, manifest.facts) if manifest.handler is None else _handler(self.size_bytes, manifest.handler)),
             *_specs("input", manifest.signature.inputs),
             *_specs("output", manifest.signature.outputs),
+            *([("processing", manifest.processing.words())] if manifest.processing else []),
             ("batching", _batching(manifest)),
             ("answers", "the same every time" if measured.deterministic else "differ from run to run"),
             (

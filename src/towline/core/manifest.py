@@ -73,14 +73,17 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Processing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the worker does before and after the graph. `fused`: they are operators of the model file itself, and kept for the record."""
+    """What the worker does before and after the graph."""
 
     before: tuple[Step, ...] = ()
     after: tuple[Step, ...] = ()
-    fused: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.before or self.after)
+
+    def words(self) -> str:
+        """In one line, for people."""
+        return " · ".join([*(step.kind for step in self.before), "the graph", *(step.kind for step in self.after)])
 
 
 class Handler(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

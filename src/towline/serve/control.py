@@ -37,6 +37,7 @@ class _Waiting:
 
     answer: asyncio.Future[dict[str, Any]]
     heard_s: float
+    nbytes: int = 0
 
 
 class FrontControl:
@@ -45,8 +46,10 @@ class FrontControl:
     A question is asked again every second until it is answered: its receiver may have been killed with it, and knows it by its id.
     """
 
-    def __init__(self, plane: ServingPlane, send: Send, *, is_allowed: bool, timeout_s: float) -> None:
+    def __init__(self, plane: ServingPlane, send: Send, *, is_allowed: bool, timeout_s: float, max_bytes: int) -> None:
+        """`max_bytes` bounds the files of all questions that wait."""
         self._plane = plane
+        self._max_bytes = max_bytes
         self._send = send
         self._is_allowed = is_allowed
         self._timeout_s = timeout_s
@@ -133,15 +136,20 @@ class FrontControl:
             waiting.answer.set_result(dict(message["answer"]))
 
     async def _ask(self, request: dict[str, Any], actor: str, contents: Sequence[bytes] = ()) -> dict[str, Any]:
-        if len(self._waiting) >= _MAX_WAITING:
+        nbytes = sum(map(len, contents))
+        held_bytes = sum(waiting.nbytes for waiting in self._waiting.values())
+        # One alone passes: what it may hold is bounded by max_request_bytes.
+        if len(self._waiting) >= _MAX_WAITING or (nbytes and held_bytes and held_bytes + nbytes > self._max_bytes):
             raise Overloaded(f"{len(self._waiting)} changes wait already.", code="CONTROL_BUSY", retry_after_s=5.0)
-        loop = asyncio.get_running_loop()
         own = next(self._ids)
         message = {"to": "controller", "do": "control", "id": own, "actor": actor, "ask": request}
-        descriptors = (await loop.run_in_executor(None, _written, contents),) if contents else ()
-        waiting = self._waiting[own] = _Waiting(loop.create_future(), time.monotonic())
+        waiting = self._waiting[own] = _Waiting(asyncio.get_running_loop().create_future(), time.monotonic(), nbytes)
         until_s = time.monotonic() + self._timeout_s
+        descriptors: tuple[int, ...] = ()
         try:
+            if contents:
+                descriptors = (await _in_memory(contents),)
+            waiting.heard_s = time.monotonic()
             while True:
                 self._send(message, descriptors)
                 try:
@@ -163,6 +171,16 @@ def _check_hope(now_s: float, heard_s: float, until_s: float) -> None:
         )
     if now_s > until_s:
         raise DeadlineExceeded("The controller is still busy with this.", hint="POST /v2/repository/index tells what has become of it.")
+
+
+async def _in_memory(contents: Sequence[bytes]) -> int:
+    """`_written` in a thread. A client that leaves meanwhile leaves no descriptor behind."""
+    writing = asyncio.get_running_loop().run_in_executor(None, _written, contents)
+    try:
+        return await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        writing.add_done_callback(lambda done: os.close(done.result()))
+        raise
 
 
 def _written(contents: Sequence[bytes]) -> int:

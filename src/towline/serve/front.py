@@ -110,6 +110,7 @@ class Front:
             self.hub.send,
             is_allowed=settings.model_control == "explicit",
             timeout_s=_CONTROL_LOADS * settings.load_timeout_s,
+            max_bytes=settings.max_waiting_bytes,
         )
         self.gate = Gate(self._routes(parts), settings, clock=time.monotonic, boot_id=os.urandom(4).hex(), doorman=self._doorman)
         self.server = _Server(self._uvicorn_config())

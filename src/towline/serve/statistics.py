@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from operator import attrgetter
-from typing import Protocol
+from typing import Any, Protocol
 
 from towline.serve.contract import Count, VersionStatistics
 from towline.serve.jobs import Batch
@@ -16,36 +16,72 @@ MAX_SIZES = 256
 _admitted = attrgetter("admitted_s")
 
 
-class BatchCounts:
-    """Of batches that gave an answer; everything beside it is read off when somebody asks."""
+# Of one size: batches, their time in microseconds, requests, that time for each request, and the seconds these waited.
+_NOTHING = (0, 0, 0, 0, 0.0)
+_BATCHES, _SPENT_US, _REQUESTS, _COMPUTE_US, _QUEUE_S = range(5)
 
-    __slots__ = ("_sizes", "compute_us", "executions", "last_s", "queue_s", "requests", "rows")
+
+class BatchCounts:
+    """Of batches that gave an answer: as little as possible per batch, everything else when somebody asks."""
+
+    __slots__ = ("_other", "_other_rows", "_sizes", "last_s")
 
     def __init__(self) -> None:
         self.last_s = 0.0
-        self.rows = self.executions = self.requests = self.compute_us = 0
-        self.queue_s = 0.0
-        # Rows -> how many batches, and their time in microseconds.
-        self._sizes: dict[int, list[int]] = {}
+        # By the rows of a batch; those beyond MAX_SIZES are counted together.
+        self._sizes: dict[int, list[Any]] = {}
+        self._other: list[Any] = list(_NOTHING)
+        self._other_rows = 0
 
     def add(self, batch: Batch, spent_us: int) -> None:
-        jobs, rows = batch.jobs, batch.rows
+        jobs = batch.jobs
+        sent_s = self.last_s = batch.sent_s
+        size = self._sizes.get(batch.rows) or self._another(batch.rows)
+        size[0] += 1
+        size[1] += spent_us
         count = len(jobs)
-        self.last_s = batch.sent_s
-        self.rows += rows
-        self.executions += 1
-        self.requests += count
-        self.compute_us += spent_us * count
-        self.queue_s += batch.sent_s * count - sum(map(_admitted, jobs))
-        size = self._sizes.get(rows)
-        if size is not None:
-            size[0] += 1
-            size[1] += spent_us
-        elif len(self._sizes) < MAX_SIZES:
-            self._sizes[rows] = [1, spent_us]
+        if count == 1:
+            size[2] += 1
+            size[3] += spent_us
+            size[4] += sent_s - jobs[0].admitted_s
+        else:
+            size[2] += count
+            size[3] += spent_us * count
+            size[4] += sent_s * count - sum(map(_admitted, jobs))
+
+    def _another(self, rows: int) -> list[Any]:
+        if len(self._sizes) < MAX_SIZES:
+            self._sizes[rows] = list(_NOTHING)
+            return self._sizes[rows]
+        self._other_rows += rows
+        return self._other
 
     def sizes(self) -> dict[int, Count]:
-        return {rows: Count(count, spent_us * 1000) for rows, (count, spent_us) in sorted(self._sizes.items())}
+        return {rows: Count(size[_BATCHES], size[_SPENT_US] * 1000) for rows, size in sorted(self._sizes.items())}
+
+    @property
+    def rows(self) -> int:
+        return self._other_rows + sum(rows * int(size[_BATCHES]) for rows, size in self._sizes.items())
+
+    @property
+    def executions(self) -> int:
+        return int(self._total(_BATCHES))
+
+    @property
+    def requests(self) -> int:
+        return int(self._total(_REQUESTS))
+
+    @property
+    def compute_us(self) -> int:
+        """Each request counts the whole run of its batch."""
+        return int(self._total(_COMPUTE_US))
+
+    @property
+    def queue_s(self) -> float:
+        return float(self._total(_QUEUE_S))
+
+    def _total(self, place: int) -> Any:
+        return sum(size[place] for size in (*self._sizes.values(), self._other))
 
 
 class Counted(Protocol):

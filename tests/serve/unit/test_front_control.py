@@ -37,7 +37,7 @@ class Line:
         self.sent: list[dict[str, Any]] = []
         self.contents: list[bytes] = []
         self._hear = hear
-        self.control = FrontControl(Statuses(), self.send, is_allowed=True, timeout_s=timeout_s)  # type: ignore[arg-type]
+        self.control = FrontControl(Statuses(), self.send, is_allowed=True, timeout_s=timeout_s, max_bytes=10)  # type: ignore[arg-type]
 
     def send(self, message: dict[str, Any], descriptors: tuple[int, ...]) -> None:
         self.sent.append(message)
@@ -142,6 +142,42 @@ def test_questions_beyond_the_bound_are_refused_at_once_and_leave_when_their_cli
     assert run(ask()) == (16, 17)
 
 
+def test_files_beyond_the_bound_are_refused_unless_nobody_else_waits() -> None:
+    async def ask() -> Any:
+        line = Line()
+        first = asyncio.ensure_future(line.control.load("a", Asked(config="{}", files={"1/model.onnx": b"x" * 11}), actor="tester"))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await line.control.load("b", Asked(config="{}", files={"1/model.onnx": b"x"}), actor="tester")
+        # What holds no file waits with it.
+        second = asyncio.ensure_future(line.control.unload("c", actor="tester"))
+        await asyncio.sleep(0)
+        for task in (first, second):
+            task.cancel()
+        await asyncio.gather(first, second, return_exceptions=True)
+        return [message["ask"]["name"] for message in line.sent if message["ask"]["name"] == "c"]
+
+    assert run(ask()) == ["c"]
+
+
+def test_a_client_that_leaves_while_its_files_are_written_leaves_no_descriptor_behind() -> None:
+    async def ask() -> Any:
+        line = Line()
+        # What the loop opens for its threads is opened.
+        await asyncio.get_running_loop().run_in_executor(None, lambda: None)
+        before = len(os.listdir("/proc/self/fd"))
+        task = asyncio.ensure_future(line.control.load("a", Asked(config="{}", files={"1/model.onnx": bytes(8 << 20)}), actor="tester"))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        # The same threads: when this is done, so is what was before it.
+        await asyncio.get_running_loop().shutdown_default_executor()
+        await asyncio.sleep(0)
+        return len(os.listdir("/proc/self/fd")) - before, line.sent
+
+    assert run(ask()) == (0, [])
+
+
 def test_an_answer_to_what_nobody_asked_is_passed_over() -> None:
     async def hear() -> None:
         Line().control.on_message({"do": "control-answer", "id": "another front's", **LOADED})
@@ -152,7 +188,7 @@ def test_an_answer_to_what_nobody_asked_is_passed_over() -> None:
 @pytest.mark.parametrize("verb", ["load", "unload", "reload"])
 def test_nobody_is_asked_where_clients_may_not_change_anything(verb: str) -> None:
     sent: list[Any] = []
-    control = FrontControl(Statuses(), lambda *message: sent.append(message), is_allowed=False, timeout_s=1.0)  # type: ignore[arg-type]
+    control = FrontControl(Statuses(), lambda *message: sent.append(message), is_allowed=False, timeout_s=1.0, max_bytes=10)  # type: ignore[arg-type]
     asked = {
         "load": lambda: control.load("mlp", Asked(), actor="tester"),
         "unload": lambda: control.unload("mlp", actor="tester"),
@@ -175,7 +211,7 @@ def test_the_index_has_tritons_words_for_every_state_and_the_models_that_are_onl
         old=[VersionStatus(2, "END", "It broke."), VersionStatus(1, "END")],
         new=[],
     )
-    control = FrontControl(plane, lambda *message: None, is_allowed=False, timeout_s=1.0)  # type: ignore[arg-type]
+    control = FrontControl(plane, lambda *message: None, is_allowed=False, timeout_s=1.0, max_bytes=10)  # type: ignore[arg-type]
     control.know(["mlp", "idle"])
 
     assert [(one.name, one.version, one.state, one.reason) for one in control.repository_index()] == [

@@ -71,4 +71,5 @@ def test_sizes_of_batches_that_clients_choose_are_told_apart_up_to_a_bound(sizes
     for rows in range(1, sizes + 1):
         counts.add(batch(9.0, rows=rows), 1)
 
-    assert (len(counts.sizes()), counts.executions) == (MAX_SIZES, sizes)
+    assert (len(counts.sizes()), counts.executions, counts.requests) == (MAX_SIZES, sizes, sizes)
+    assert counts.rows == sum(range(1, sizes + 1))

@@ -53,6 +53,8 @@ def test_tritonclient_loads_unloads_and_looks(tmp_path: Path) -> None:
         {"name": "over-grpc", "version": "1", "state": said["index"][1]["state"], "reason": said["index"][1]["reason"]},
     ]
     assert said["unloaded"].startswith("404 ")
+    # Of a version that was loaded already.
+    assert said["limited"] == 3
     assert said["ready"] is False
     for name, model_bytes in (("first", OWN), ("again", OWN), ("sent", SENT)):
         np.testing.assert_allclose(said[name], answer_of(model_bytes), rtol=1e-5, atol=1e-7)

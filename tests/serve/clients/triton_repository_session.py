@@ -35,6 +35,8 @@ said["unloaded"] = refusal(lambda: infer("mlp"))
 said["ready"] = client.is_model_ready("mlp")
 client.load_model("mlp")
 said["again"] = infer("mlp")
+client.load_model("mlp", config='{"max_batch_size": 3}')
+said["limited"] = client.get_model_config("mlp")["max_batch_size"]
 client.load_model("sent", config='{"max_batch_size": 4}', files={"file:1/model.onnx": sent})
 said["sent"] = infer("sent")
 said["config"] = client.get_model_config("sent")

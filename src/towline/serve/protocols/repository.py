@@ -188,7 +188,7 @@ def _file_name(name: str, field: str) -> str:
     path = name.removeprefix("file:")
     if "://" in path:
         raise _no_places(field)
-    if not _FILE.fullmatch(path) or ".." in path:
+    if not _FILE.fullmatch(path):
         raise InvalidRequest(
             f"'{printable(name)}' names no file of a version.", code="BAD_FILE_NAME", field=field, hint="Name it like file:1/model.onnx."
         )

@@ -23,6 +23,10 @@ POLICIES = st.sampled_from(
 )
 
 
+def wished(put: dict[str, Policy | None]) -> dict[str, Deployment | None]:
+    return {name: None if policy is None else Deployment(name, policy) for name, policy in put.items()}
+
+
 class StoreAgainstDictionaries(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
@@ -127,6 +131,27 @@ class StoreAgainstDictionaries(RuleBasedStateMachine):
         del self.deployed[name]
         self.changes += 1
 
+    @rule(put=st.dictionaries(NAMES, POLICIES | st.none(), max_size=3))
+    def redeploy_at_once(self, put: dict[str, Policy | None]) -> None:
+        """All of it or nothing, in the order it is given; what is so already is no change."""
+        used = {model for model, versions in self.versions.items() if versions}
+        after = dict(self.deployed)
+        for name, policy in put.items():
+            if policy is None:
+                after.pop(name, None)
+            elif any(other != name and other.lower() == name.lower() for other in used | set(after)):
+                with pytest.raises(Conflict):
+                    self.store.change_deployments(wished(put), actor="tester")
+                return
+            else:
+                revision = after[name].revision if name in after else 0
+                kept = name in after and after[name] == Deployment(name, policy, revision=revision)
+                after[name] = Deployment(name, policy, revision=revision + (not kept))
+        changed = [name for name in put if self.deployed.get(name) != after.get(name)]
+        self.store.change_deployments(wished(put), actor="tester")
+        self.deployed = after
+        self.changes += len(changed)
+
     @rule()
     def reopen(self) -> None:
         self.store.close()
@@ -134,6 +159,7 @@ class StoreAgainstDictionaries(RuleBasedStateMachine):
 
     @invariant()
     def says_the_same(self) -> None:
+        assert self.store.names() == tuple(sorted(name for name, versions in self.versions.items() if versions))
         expected = [f"{name}:{number}" for name in sorted(self.versions) for number in sorted(self.versions[name], reverse=True)]
         assert [str(version) for version in self.store.versions(limit=1000)] == expected
         assert self.store.aliases() == {name: aliases for name, aliases in self.aliases.items() if aliases}

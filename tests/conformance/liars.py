@@ -16,13 +16,17 @@ EXTENSIONS = b"""{"extensions": ["binary_tensor_data", "classification", "schedu
 
 
 @contextmanager
-def http_liar(status: int, body: bytes, content_type: str = "application/json") -> Iterator[int]:
-    """Answers everything alike; yields its port."""
+def http_liar(
+    status: int, body: bytes, content_type: str = "application/json", heard: list[tuple[str, str | None]] | None = None
+) -> Iterator[int]:
+    """Answers everything alike; yields its port. `heard` gets the method, path and content type of every request."""
 
     class Liar(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def answer(self) -> None:
+            if heard is not None:
+                heard.append((f"{self.command} {self.path}", self.headers.get("content-type")))
             self.rfile.read(int(self.headers.get("content-length", 0)))
             self.send_response(status)
             self.send_header("content-type", content_type)

@@ -80,6 +80,31 @@ def test_what_a_server_does_not_offer_is_skipped_and_why_is_told(server: Running
     assert not fails(results)
 
 
+def test_a_server_without_tf_serving_streams_or_versions_is_not_blamed_for_them() -> None:
+    with http_liar(404, b"no") as port, grpc_liar(grpc.StatusCode.UNIMPLEMENTED) as address:
+        results = conformance(Asked(f"http://127.0.0.1:{port}", address, only=("tfserving-rest", "tfserving-grpc", "v2-grpc")))
+    with http_liar(200, b'{"versions": null}') as port:
+        results += conformance(Asked(f"http://127.0.0.1:{port}", only=("v2-rest",)))
+
+    skipped = {one.check.id: one.reason for one in results if one.status is Status.SKIP}
+    assert {check.id for check in chosen(("tfserving-rest", "tfserving-grpc"))} <= skipped.keys()
+    assert skipped["tfserving-rest/row"] == "the server has nothing under /v1/models"
+    assert skipped["tfserving-grpc/status"] == "the server has no tensorflow.serving.PredictionService"
+    assert skipped["v2-grpc/stream"] == "the server has no ModelStreamInfer"
+    assert skipped["v2-rest/versions-are-text"] == skipped["v2-rest/a-version-may-be-named"] == "the metadata lists no versions"
+
+
+def test_json_is_told_to_be_json_but_where_a_clause_says_otherwise() -> None:
+    heard: list[tuple[str, str | None]] = []
+    with http_liar(200, b"{}", heard=heard) as port:
+        conformance(Asked(f"http://127.0.0.1:{port}", only=("v2-rest",)))
+
+    told_types = [kind for asked, kind in heard if asked == "POST /v2/models/halves/infer"]
+    # None is what the clause "no-content-type" sends.
+    assert told_types.count(None) == 1
+    assert told_types.count("application/json") == len(told_types) - 1 > 10
+
+
 def test_a_should_alone_does_not_fail_a_server() -> None:
     kept = [check for check in chosen(()) if check.level is Level.SHOULD]
 

@@ -25,6 +25,7 @@ SUITES = (
 )
 PROTOCOLS = tuple(suite.protocol for suite in SUITES)
 _NEED_GRPC = ("v2-grpc", "tfserving-grpc")
+_ABSENT = {"tfserving-rest": tfserving_rest.absent, "tfserving-grpc": tfserving_grpc.absent}
 # What a check may stumble over when an answer has another form than the clause says.
 _OTHER_FORM = (KeyError, IndexError, TypeError, ValueError, AttributeError, struct.error, DecodeError)
 
@@ -50,15 +51,22 @@ def run(target: Target, checks: Collection[Check], show: Callable[[Result], None
 
 
 def _results(target: Target, checks: Collection[Check], show: Callable[[Result], None]) -> Iterator[Result]:
+    why_not = {protocol: _why_not(target, protocol) for protocol in {check.protocol for check in checks}}
     for check in checks:
-        result = _result(target, check)
+        reason = why_not[check.protocol]
+        result = Result(check, Status.SKIP, reason=reason) if reason else _result(target, check)
         show(result)
         yield result
 
 
+def _why_not(target: Target, protocol: str) -> str:
+    """Why none of a protocol's checks can be asked; empty when they can."""
+    if protocol in _NEED_GRPC and not target.grpc_address:
+        return "no gRPC address was given"
+    return _ABSENT[protocol](target) if protocol in _ABSENT else ""
+
+
 def _result(target: Target, check: Check) -> Result:
-    if check.protocol in _NEED_GRPC and not target.grpc_address:
-        return Result(check, Status.SKIP, reason="no gRPC address was given")
     target.sent = ""
     try:
         check.ask(target)

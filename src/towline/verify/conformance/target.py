@@ -78,8 +78,8 @@ class Target:
         return self.ask("GET", path)
 
     def post(self, path: str, document: Any, headers: Mapping[str, str] | None = None) -> Answer:
-        """A JSON body, without a Content-Type: nobody needs one here."""
-        return self.ask("POST", path, json.dumps(document).encode(), headers)
+        """A JSON body, told to be one: some servers take any other for bytes."""
+        return self.ask("POST", path, json.dumps(document).encode(), {"content-type": "application/json", **(headers or {})})
 
     def call(self, path: str, request: str, answer: str, *fields: Mapping[str, Any]) -> Called:
         """Call a gRPC method with one message for each of `fields`; a stream of requests when there are several or none."""

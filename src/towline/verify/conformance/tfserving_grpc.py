@@ -24,6 +24,12 @@ def _predict(target: Target, tensor: dict[str, Any], name: str = HALVES, **more:
     return _call(target, "PredictionService/Predict", "PredictRequest", "PredictResponse", model_spec=spec, inputs={"x": made}, **more)
 
 
+def absent(target: Target) -> str:
+    """Why a server cannot be asked; empty when it can."""
+    status = _predict(target, {"float_val": [1]}).status
+    return "the server has no tensorflow.serving.PredictionService" if status == "UNIMPLEMENTED" else ""
+
+
 def _good(called: Called) -> Any:
     expect(called.status == "OK", "OK", f"{called.status}: {called.words}")
     return called.message

@@ -16,6 +16,12 @@ _COLUMN = {"inputs": {"x": [[1, 2], [3, 5]]}}
 _ROW = {"instances": [[1, 2], [3, 5]]}
 
 
+def absent(target: Target) -> str:
+    """Why a server cannot be asked; empty when it can."""
+    answers = (target.get(MODEL), target.get(f"{MODEL}/metadata"), target.post(f"{MODEL}:predict", _ROW))
+    return "the server has nothing under /v1/models" if all(answer.status == 404 for answer in answers) else ""
+
+
 def _good(answer: Answer) -> Any:
     expect(answer.status == 200, "200", f"{answer.status} {answer.body[:200]!r}")
     return answer.json()

@@ -63,13 +63,18 @@ class _Source:
     sample: Path | None
     processing: Path | None = None
     preset: str = ""
+    fuse: bool = False
 
     @property
     def processing_digest(self) -> str | None:
         """What tells one declaration from another, before the graph it is for is known."""
         if self.processing is not None:
-            return read_declaration(self.processing).digest()
-        return f"preset {self.preset}" if self.preset else None
+            return read_declaration(self.processing).digest() + self._fused
+        return f"preset {self.preset}{self._fused}" if self.preset else None
+
+    @property
+    def _fused(self) -> str:
+        return ", fused" if self.fuse else ""
 
     @property
     def sample_digest(self) -> str | None:
@@ -87,6 +92,7 @@ def import_model(
     sample: str | Path | None = None,
     processing: str | Path | None = None,
     preset: str = "",
+    fuse: bool = False,
     include: Sequence[str | Path] = (),
     python: str | Path = "",
     message: str = "",
@@ -97,7 +103,7 @@ def import_model(
 
     `labels` names the output's classes, one per line; `sample` holds an input to try the model with (.npz, .npy, JSON, or a picture,
     sound or text where the version takes those); `processing` is a TOML file that declares what is done before and after the graph,
-    `preset` names one that many models share; `message` is the reason, for the record.
+    `preset` names one that many models share; `fuse` writes those steps into the graph; `message` is the reason, for the record.
     The same file, labels, sample and processing under the same name are stored once.
     A user's own class is given as `handler.py:ClassName`, with the files and folders it needs as `include`, and the `python` of the
     environment it runs in where that is not ours.
@@ -109,7 +115,7 @@ def import_model(
     if is_handler(str(source)):
         _handler(source, labels, sample, tuple(map(Path, include)), str(python))
     else:
-        _checked(source, labels, sample, processing, preset, include)
+        _checked(source, labels, sample, processing, preset, include, fuse=fuse)
     with opened_store(home) as store:
         result, worker = import_into(
             store,
@@ -119,6 +125,7 @@ def import_model(
             sample=Path(sample) if sample else None,
             processing=Path(processing) if processing else None,
             preset=preset,
+            fuse=fuse,
             include=tuple(map(Path, include)),
             python=str(python),
             message=message,
@@ -143,6 +150,7 @@ def import_into(
     sample: Path | None = None,
     processing: Path | None = None,
     preset: str = "",
+    fuse: bool = False,
     include: tuple[Path, ...] = (),
     python: str = "",
     message: str = "",
@@ -160,7 +168,7 @@ def import_into(
         return import_handler_into(
             store, handler, name=name, number=number, actor=actor, message=message, start_worker=start_worker, say=say
         )
-    given = _checked(source, labels, sample, processing, preset, include)
+    given = _checked(source, labels, sample, processing, preset, include, fuse=fuse)
     name = check_model_name(name) if name is not None else name_from(given.model)
     with store.stage() as staged:
         say(f"Reading {given.model.name}")
@@ -196,10 +204,18 @@ def _import_new(
     prepared = _prepared(given, inspected, labels)
     signature = prepared.outer if prepared else inspected.signature
     requests = requests_for(signature, prepared.processing if prepared else None, given.sample)
+    notes: tuple[str, ...] = ()
     if labels is not None:
         write_labels(copied.folder, labels, inspected.signature)
     if prepared is not None:
         write_files(copied.folder, prepared)
+    if given.fuse and prepared is not None:
+        from towline.app.fusing import fuse_steps
+
+        say("Writing the steps into the graph, and comparing")
+        fused = fuse_steps(copied, inspected, prepared, labels, requests, start_worker)
+        inspected, prepared, notes = fused.inspected, fused.prepared, (fused.note,)
+        signature = prepared.outer
     say("Loading it in a process of its own")
     worker = loaded_by(start_worker, copied.folder, draft_manifest(copied, inspected, prepared, has_labels=labels is not None))
     try:
@@ -214,7 +230,8 @@ def _import_new(
         )
         goldens = record_golden(worker, smoked, samples=requests.golden)
         manifest = build_version(copied, inspected, smoked, goldens, prepared=prepared, labels=labels, tools=_tools(given, prepared))
-        draft = import_report("", copied.size_bytes, manifest, inspected, smoked.notes)
+        notes = (*smoked.notes, *notes)
+        draft = import_report("", copied.size_bytes, manifest, inspected, notes)
         before = store.numbers(name)
         more = {} if number is None else {"number": number}
         facts = {key: value for key, value in draft.as_json().items() if key not in ("digest", "size_bytes")}
@@ -222,7 +239,7 @@ def _import_new(
     except BaseException:
         worker.close()
         raise
-    report = import_report(version.digest, version.size_bytes, manifest, inspected, smoked.notes)
+    report = import_report(version.digest, version.size_bytes, manifest, inspected, notes)
     if version.number in before:
         worker.close()
         return ImportResult(version, report, existed=True), None
@@ -277,16 +294,20 @@ def _checked(
     processing: str | Path | None = None,
     preset: str = "",
     include: Sequence[str | Path] = (),
+    *,
+    fuse: bool = False,
 ) -> _Source:
     """The paths, once each is known to be a plain file that can be read: before a store is made or a folder staged."""
     if include:
         raise UsageError("Only a handler brings files along.", code="USAGE", field="include", hint="What a model needs lies beside it.")
     if processing and preset:
         raise UsageError("Both a processing file and a preset were given.", hint="A preset is a whole declaration: give one of the two.")
+    if fuse and not processing and not preset:
+        raise UsageError("--fuse needs steps to fuse.", hint="Declare them: --processing FILE, or --preset imagenet.")
     if preset and preset not in PRESETS:
         raise UsageError(f"There is no preset '{clip(preset)}'.", code="NO_SUCH_PRESET", hint=f"There is: {', '.join(PRESETS)}.")
     named = [Path(path) if path else None for path in (labels, sample, processing)]
-    given = _Source(Path(source), labels=named[0], sample=named[1], processing=named[2], preset=preset)
+    given = _Source(Path(source), labels=named[0], sample=named[1], processing=named[2], preset=preset, fuse=fuse)
     check_file(given.model, "a model file")
     if given.labels is not None:
         check_file(given.labels, "a labels file")

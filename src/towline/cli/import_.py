@@ -21,6 +21,7 @@ from towline.cli.params import NameParam, home_option, json_option, labels_optio
 )
 @processing_option
 @preset_option
+@click.option("--fuse", is_flag=True, help="Write the steps of processing into the graph; refused when it then answers otherwise.")
 @click.option(
     "--include", "--model-file", "include", multiple=True, metavar="PATH", help="A file or folder that a handler needs. May be repeated."
 )
@@ -35,6 +36,7 @@ def command(
     sample: str | None,
     processing: str | None,
     preset: str,
+    fuse: bool,
     include: tuple[str, ...],
     python: str,
     why: str,
@@ -54,6 +56,7 @@ def command(
         sample=Path(sample) if sample else None,
         processing=Path(processing) if processing else None,
         preset=preset,
+        fuse=fuse,
         include=include,
         python=python,
         message=why,

@@ -28,7 +28,7 @@ _FULL_CHECK_BYTES = 64 << 20
 
 def main(arguments: list[str]) -> int:
     path, seconds = Path(arguments[0]), int(arguments[1])
-    _limit(path.stat().st_size, seconds)
+    limit(path.stat().st_size, seconds, file_bytes=MAX_REPORT_BYTES)
     report = _report(path)
     import msgspec
 
@@ -37,14 +37,15 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _limit(size_bytes: int, seconds: int) -> None:
+def limit(size_bytes: int, seconds: int, *, file_bytes: int) -> None:
+    """Hold this process to what reading a model of `size_bytes` may take, and to `file_bytes` in what it writes."""
     memory = _BASE_BYTES + _COPIES * size_bytes
     for what, soft, hard in (
         (resource.RLIMIT_AS, memory, memory),
         # One second between the two, so that the signal tells what happened.
         (resource.RLIMIT_CPU, seconds, seconds + 1),
         (resource.RLIMIT_CORE, 0, 0),
-        (resource.RLIMIT_FSIZE, MAX_REPORT_BYTES, MAX_REPORT_BYTES),
+        (resource.RLIMIT_FSIZE, file_bytes, file_bytes),
     ):
         given = resource.getrlimit(what)[1]
         most = hard if given == resource.RLIM_INFINITY else min(hard, given)

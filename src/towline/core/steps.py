@@ -250,6 +250,11 @@ def kind_of(step: Any) -> str:
     return str(step.__struct_config__.tag)
 
 
+def into_of(source: Source) -> str:
+    """The one input of the graph that a source feeds; nothing for text, which feeds several."""
+    return "" if isinstance(source, Text) else source.into
+
+
 def parse_before(step: Any) -> Before:
     """A step from its plain form, {"step": kind, …}. Raises msgspec.ValidationError."""
     parsed: Before = msgspec.convert(step, Before)

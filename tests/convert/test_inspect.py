@@ -367,7 +367,7 @@ def test_cancelling_leaves_no_process(tmp_path):
 def test_the_process_limits_itself_before_it_reads(tmp_path):
     path = tiny_models.write(tmp_path, tiny_models.mlp())
     code = (
-        "import resource, signal, sys; from towline.convert import inspect; inspect._limit(1000, 7); "
+        "import resource, signal, sys; from towline.convert import inspect; inspect.limit(1000, 7, file_bytes=1 << 20); "
         "print(*(resource.getrlimit(what) for what in (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_CORE)), "
         "signal.getitimer(signal.ITIMER_REAL)[0] > 7, 'onnx' in sys.modules)"
     )

@@ -1,6 +1,6 @@
 """Write the steps around a graph into the graph: `python -P -m towline.convert.fuse MODEL OUT SECONDS`, a process of its own.
 
-Decoding stays in the worker: docs/decisions/0007-fusing.md has the reason. What is fused are operators of ONNX itself, so that the
+Decoding stays in the worker: docs/decisions/0008-fusing.md has the reason. What is fused are operators of ONNX itself, so that the
 file needs nothing and answers alike wherever it runs: pixels in, labels out.
 """
 

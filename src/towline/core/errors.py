@@ -38,6 +38,8 @@ class TowlineError(Exception):
 
     kind = Kind.INTERNAL
     code = "INTERNAL"
+    # The version that gave it has it among its own counts.
+    is_counted = False
 
     def __init__(
         self,

@@ -76,6 +76,10 @@ class RequestMetrics:
             self.failed_s += sum(durations_s)
         self._count(code, len(durations_s))
 
+    def count(self, code: str) -> None:
+        """One refused before there was anything to measure."""
+        self._count(code, 1)
+
     def _count(self, code: str, number: int) -> None:
         try:
             self.codes[code] += number

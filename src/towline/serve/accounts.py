@@ -21,7 +21,10 @@ class ProtocolAccount:
     def one(self, job: Job, result: Response | TowlineError) -> None:
         self._give_back(1)
         self.meter.inflight -= 1
-        self.meter.observe("OK" if isinstance(result, Response) else result.code, self._clock() - job.admitted_s)
+        code = "OK"
+        if isinstance(result, TowlineError):
+            code, result.is_counted = result.code, True
+        self.meter.observe(code, self._clock() - job.admitted_s)
 
     def many(self, jobs: Sequence[Job]) -> None:
         self._give_back(len(jobs))

@@ -235,6 +235,8 @@ class HttpResponse(msgspec.Struct, gc=False):
     begin: Callable[[HttpStream], None] | None = None
     # What follows `body`, sent as it is: large tensors are not copied once more to stand behind it.
     tail: tuple[bytes, ...] = ()
+    # The code of an error that no version has counted; the transport counts it.
+    refusal: str = ""
 
     @property
     def size(self) -> int:

@@ -80,7 +80,14 @@ class Embedded:
         probes = health.routes(self.plane, lambda: lent.exposition(self.plane.slots()))
         doorman = Doorman(lent.ring) if lent.ring is not None else None
         routes = RouteTable([*probes, *model_routes(self.plane, limits)])
-        self.gate = Gate(routes, settings, clock=time.monotonic, boot_id=os.urandom(4).hex(), doorman=doorman)
+        self.gate = Gate(
+            routes,
+            settings,
+            clock=time.monotonic,
+            boot_id=os.urandom(4).hex(),
+            doorman=doorman,
+            refused=lambda code: lent.meters.of(None, protocol="http").count(code),
+        )
         self._changed = asyncio.Event()
         self._ring = lent.ring
         self._tasks: list[asyncio.Task[None]] = []

@@ -112,7 +112,14 @@ class Front:
             timeout_s=_CONTROL_LOADS * settings.load_timeout_s,
             max_bytes=settings.max_waiting_bytes,
         )
-        self.gate = Gate(self._routes(parts), settings, clock=time.monotonic, boot_id=os.urandom(4).hex(), doorman=self._doorman)
+        self.gate = Gate(
+            self._routes(parts),
+            settings,
+            clock=time.monotonic,
+            boot_id=os.urandom(4).hex(),
+            doorman=self._doorman,
+            refused=lambda code: parts.meters.of(None, protocol="http").count(code),
+        )
         self.server = _Server(self._uvicorn_config())
         self._uses_workers = parts.inline_lanes is None
         self._grpc: GrpcServer | None = None

@@ -184,6 +184,7 @@ class _Call:
         await self._send({"type": "http.response.body", "body": b""})
 
     async def _start(self, response: HttpResponse, *more: tuple[bytes, bytes]) -> None:
+        self._gate.count(response)
         headers = [(b"content-type", response.content_type), *more, (b"x-request-id", self._request.id), *response.headers]
         trace = self._request.header(b"traceparent")
         if trace is not None and self._gate.trace_line(trace):

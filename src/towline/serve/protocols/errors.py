@@ -71,7 +71,8 @@ def wrong_method(method: str, allowed: Iterable[str]) -> TowlineError:
 
 def allowing(response: HttpResponse, allowed: Iterable[str]) -> HttpResponse:
     """The response with an Allow header, which every 405 must have."""
-    return HttpResponse(response.status, response.body, response.content_type, (*response.headers, (b"allow", ", ".join(allowed).encode())))
+    allow = (b"allow", ", ".join(allowed).encode())
+    return HttpResponse(response.status, response.body, response.content_type, (*response.headers, allow), refusal=response.refusal)
 
 
 def message_of(error: TowlineError) -> str:
@@ -101,4 +102,4 @@ def _response(status: int, body: object, error: TowlineError) -> HttpResponse:
     if status == 401:
         # A 401 must say how to do better (RFC 9110, 15.5.2).
         headers = ((b"www-authenticate", b"Bearer"),)
-    return HttpResponse(status, dumps(body), headers=headers)
+    return HttpResponse(status, dumps(body), headers=headers, refusal="" if error.is_counted else error.code)

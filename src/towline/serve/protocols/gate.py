@@ -58,11 +58,13 @@ class Gate:
         boot_id: str,
         has_fallback: bool = False,
         doorman: Doorman | None = None,
+        refused: Callable[[str], None] = lambda code: None,
     ) -> None:
         self.routes = routes
         self.limits = settings
         self.has_fallback = has_fallback
         self._doorman = doorman
+        self._refused = refused
         self.cors = Cors(settings.cors_origins)
         self.is_draining = False
         self.connections: set[Connection] = set()
@@ -193,6 +195,11 @@ class Gate:
         self._count += 1
         return b"%b-%x" % (self._boot_id, self._count)
 
+    def count(self, response: HttpResponse) -> None:
+        """What was refused before it came to a version: of no model, for a name from outside is no label."""
+        if response.refusal:
+            self._refused(response.refusal)
+
     def head(self, response: HttpResponse, request_id: bytes, echo: bytes, *, keep_alive: bool) -> bytes:
         """Status line and headers, up to and with the empty line."""
         if keep_alive and not response.headers and response.status == 200 and response.content_type == _JSON:
@@ -205,6 +212,7 @@ class Gate:
         return self._head(response, framing, exchange.id, exchange.echo, keep_alive=keep_alive)
 
     def _head(self, response: HttpResponse, framing: bytes, request_id: bytes, echo: bytes, *, keep_alive: bool) -> bytes:
+        self.count(response)
         extra = b"".join([b"%b: %b\r\n" % pair for pair in response.headers])
         return b"%b%bcontent-type: %b\r\n%bx-request-id: %b\r\n%b%b%b\r\n" % (
             _STATUS_LINES.get(response.status) or b"HTTP/1.1 %d \r\n" % response.status,

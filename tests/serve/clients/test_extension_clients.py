@@ -29,8 +29,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
         yield running
 
 
-def session(script: str, address: str) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, str(HERE / script), address], capture_output=True, text=True, timeout=60, check=False)
+def session(script: str, *addresses: str) -> dict[str, Any]:
+    done = subprocess.run([sys.executable, str(HERE / script), *addresses], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -97,3 +97,14 @@ def test_a_stream_carries_deadlines_and_classes_too(over_grpc: dict[str, Any], e
 
 def test_a_client_that_waits_no_longer_than_its_own_deadline_is_told_so(over_grpc: dict[str, Any]) -> None:
     assert over_grpc["late for the client"].startswith("StatusCode.DEADLINE_EXCEEDED")
+
+
+def test_the_clients_for_asyncio_ask_many_at_once_and_stream(server: RunningServer, expected: Any) -> None:
+    said = session("triton_async_session.py", f"127.0.0.1:{server.port}", server.grpc_address)
+
+    for protocol in ("http", "grpc"):
+        assert said[protocol]["live"] is True
+        assert len(said[protocol]["at once"]) == 16
+        for answer in said[protocol]["at once"]:
+            np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-7)
+    assert said["grpc"]["streamed"] == [[str(number), None] for number in range(16)]

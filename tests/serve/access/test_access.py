@@ -28,6 +28,7 @@ PROTECTED = [
     ("GET", "/metrics", None),
     ("GET", "/nothing/is/here", None),
     ("PUT", "/v2/models/m/infer", b"{}"),
+    ("POST", "/graphql", b'{"query": "{ __schema { types { name } } }"}'),
 ]
 OPEN = ["/livez", "/readyz", "/startupz", "/v2/health/live", "/v2/health/ready"]
 

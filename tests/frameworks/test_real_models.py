@@ -61,12 +61,15 @@ def test_a_photograph_of_coffee_is_an_espresso(exported: Callable[[str], Path]) 
         got = answers(server, "model", coffee, coffee)
         body = json.dumps({"instances": [{"b64": base64.b64encode(coffee).decode()}]}).encode()
         status, plain = server.post("/v1/models/model:predict", body)
+        curled = json.loads(server.post("/predict", coffee, {"content-type": "image/png"})[1])
 
     assert got["label"][0, 0].decode() == "espresso"
     assert got["index"][1].tolist() == expected["index"]
     np.testing.assert_allclose(got["score"][0], expected["score"], atol=1e-4)
     assert status == 200
     assert json.loads(plain)["predictions"][0]["label"][0] == "espresso"
+    assert (curled["label"], curled["prediction"]) == ("espresso", 967)
+    assert curled["probability"] == pytest.approx(expected["score"][0], abs=1e-4)
 
 
 def test_the_notes_of_a_chord_are_heard(exported: Callable[[str], Path]) -> None:
@@ -80,10 +83,14 @@ def test_the_notes_of_a_chord_are_heard(exported: Callable[[str], Path]) -> None
 
     with RunningServer(folder / "model.onnx", flags=("--processing", str(folder / "processing.toml"))) as server:
         found = answers(server, "model", wav(chord, 44_100))
+        curled = server.post("/predict", wav(chord, 44_100), {"content-type": "audio/wav"})
 
     # Two outputs have that shape: where a note sounds, and where one begins. In the middle of a long chord none begins.
     sounding = max((array[0, 20:120].mean(axis=0) for array in found.values() if array.shape == (1, 172, 88)), key=np.max)
     assert sorted(sounding.argsort()[-3:].tolist()) == keys
+    assert curled[0] == 200
+    heard = {name: np.array(value) for name, value in json.loads(curled[1])["predictions"][0].items()}
+    assert all(np.allclose(heard[name], array[0], atol=1e-5) for name, array in found.items())
 
 
 def test_a_sentence_lies_where_its_own_framework_puts_it(exported: Callable[[str], Path]) -> None:
@@ -93,8 +100,10 @@ def test_a_sentence_lies_where_its_own_framework_puts_it(exported: Callable[[str
 
     with RunningServer(folder / "model.onnx", flags=("--processing", str(folder / "processing.toml"))) as server:
         got = answers(server, "model", *(sentence.encode() for sentence in expected["sentences"]))["embedding"]
+        curled = json.loads(server.post("/predict", json.dumps({"text": expected["sentences"][0]}).encode())[1])
 
     np.testing.assert_allclose(got, expected["embedding"], atol=1e-5)
+    np.testing.assert_allclose(np.array(curled["prediction"]), expected["embedding"][0], atol=1e-5)
     near, far = got[0] @ got[1], got[0] @ got[2]
     assert near > 0.5 > far
 

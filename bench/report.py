@@ -31,11 +31,12 @@ class Measured:
     image: ImageFigures | None = None
     start: StartTimes | None = None
     commands: Mapping[str, float] = field(default_factory=dict)
+    overload: Mapping[str, float] = field(default_factory=dict)
 
 
 def figures_of(measured: Measured) -> dict[str, float]:
     """The figures that goals are about, by their keys; what was not measured is absent."""
-    found = dict(measured.commands)
+    found = {**measured.commands, **measured.overload}
     for clients, servers in measured.load.items():
         ours, fastapi, flask = servers[TOWLINE], servers[FASTAPI], servers[FLASK]
         found[f"cpu_ratio_{clients}"] = ours.cpu_us / servers[BARE].cpu_us if ours.ratio is None else ours.ratio
@@ -75,6 +76,7 @@ def as_json(measured: Measured, found: Sequence[Verdict]) -> dict[str, Any]:
         "image": asdict(measured.image) if measured.image else None,
         "start": asdict(measured.start) if measured.start else None,
         "commands": dict(measured.commands),
+        "overload": dict(measured.overload),
         "figures": figures_of(measured),
         "verdicts": [{**asdict(verdict.goal), "figure": verdict.figure, "verdict": verdict.word} for verdict in found],
     }

@@ -20,13 +20,14 @@ import http_load
 import image_load
 import mobilenet
 import models
+import overload
 import report
 from contender import NotMeasured
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
 READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
-SCENARIOS = ("load", "grpc", "image", "start", "commands")
+SCENARIOS = ("load", "grpc", "image", "start", "commands", "overload")
 PACKAGES = ("towline", "onnxruntime", "numpy", "uvicorn", "uvloop")
 PEER_PACKAGES = ("fastapi", "flask", "grpcio", "gunicorn", "onnxruntime", "uvicorn")
 GRPC_CLIENTS, GRPC_ROUNDS = (1, 64), 3
@@ -78,6 +79,7 @@ def measure(folder: Path, options: argparse.Namespace) -> report.Measured:
         image=image_load.measure(mobilenet.write_cnn(folder), folder, options.rounds, options.seconds) if "image" in only else None,
         start=commands.start_to_first_answer(model, folder) if "start" in only else None,
         commands=commands.cold_commands(model) if "commands" in only else {},
+        overload=overload.measure() if "overload" in only else {},
     )
 
 

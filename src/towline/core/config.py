@@ -43,6 +43,7 @@ class Settings:
     latency_slo_ms: float = 0.0
     instances: int = 1
     max_connections: int = 8192
+    max_connections_per_peer: int = 0
     max_header_bytes: int = 32 << 10
     max_headers: int = 100
     header_timeout_s: float = 10.0
@@ -71,6 +72,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "latency_slo_ms": (0, 3_600_000),
     "instances": (1, 64),
     "max_connections": (1, 1_000_000),
+    "max_connections_per_peer": (0, 1_000_000),
     "max_header_bytes": (1024, 1 << 20),
     "max_headers": (8, 10_000),
     "header_timeout_s": (0.1, 3600),

@@ -6,6 +6,7 @@ import email.utils
 import http
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
@@ -68,6 +69,8 @@ class Gate:
         self.cors = Cors(settings.cors_origins)
         self.is_draining = False
         self.connections: set[Connection] = set()
+        # Address -> its connections, while they have a limit of their own.
+        self._peers: Counter[str] = Counter()
         # Of bodies that are still arriving, or wait for the answers before theirs, on all connections.
         self.held_bytes = 0
         self.now_s = clock()
@@ -90,6 +93,20 @@ class Gate:
         """Once a second: end the connections that stall."""
         for connection in [one for one in self.connections if one.has_stalled(self.now_s)]:
             connection.evict()
+
+    def welcome(self, peer: str) -> bool:
+        """Count a connection of an address; False when it has more than it may. One that was counted is to `leave`."""
+        limit = self.limits.max_connections_per_peer
+        if not limit:
+            return True
+        self._peers[peer] += 1
+        return self._peers[peer] <= limit
+
+    def leave(self, peer: str) -> None:
+        if self.limits.max_connections_per_peer:
+            self._peers[peer] -= 1
+            if self._peers[peer] <= 0:
+                del self._peers[peer]
 
     def check_head(self, headers: list[tuple[bytes, bytes]], target: bytes, hosts: int, version: str) -> TowlineError | None:
         """What is wrong with a request's head, beyond what the parser refuses."""

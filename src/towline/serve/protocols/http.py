@@ -53,17 +53,23 @@ class GuardedProtocol(HttpToolsProtocol):
 
     # Bytes in
 
+    @property
+    def _peer(self) -> str:
+        return self.client[0] if self.client else ""
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.gate.connections.add(self)
+        is_welcome = self.gate.welcome(self._peer)
         excess = len(self.connections) - self.gate.limits.max_connections
         if excess > _MAX_TURNED_AWAY:
             transport.abort()
-        elif excess > 0:
+        elif excess > 0 or not is_welcome:
             self.refuse(refusals.too_many_connections())
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.gate.connections.discard(self)
+        self.gate.leave(self._peer)
         for exchange in (self._current, *(waiting for waiting, _ in self.pipeline)):
             if isinstance(exchange, Exchange):
                 self.gate.release(exchange)

@@ -7,13 +7,14 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from towline.core.errors import EngineError, InvalidRequest, Kind, Overloaded, TowlineError, Unavailable
+from towline.core.errors import InvalidRequest, Kind, Overloaded, TowlineError, Unavailable
 from towline.core.inference import Request
 from towline.core.manifest import Manifest, Signature
 from towline.core.refs import clip
 from towline.serve import recovery
 from towline.serve.accounts import ProtocolAccount
 from towline.serve.admission import bytes_with_strings, crashed, group_of, has_free_dims
+from towline.serve.aftermath import Aftermath
 from towline.serve.batcher import Batcher, late
 from towline.serve.contract import Done, OnPart
 from towline.serve.crew import Crew
@@ -21,13 +22,11 @@ from towline.serve.jobs import Batch, Job, expected_outputs
 from towline.serve.lanes import Lane
 from towline.serve.objective import LatencyObjective
 from towline.serve.quarantine import Quarantine
-from towline.serve.recovery import Fate
 from towline.serve.router import WantedVersion
 from towline.serve.splitting import Split
 from towline.serve.statistics import BatchCounts
 from towline.serve.surroundings import Meter, SlotLimits, Surroundings
 from towline.serve.trials import Trial
-from towline.serve.workers.hub import Exit
 
 log = logging.getLogger("towline.serve")
 
@@ -82,8 +81,15 @@ class Slot:
         # Batches that run on although nobody waits for them, and since when.
         self._unwanted: dict[Batch, float] = {}
         self._pinged: set[Lane] = set()
-        # One trial at a time: a flood of inputs that crash must not become a flood of workers.
-        self._trials = asyncio.Lock()
+        self._aftermath = Aftermath(
+            version,
+            around,
+            self._batcher,
+            self._quarantine,
+            tell=lambda kind, details: around.tell(kind, self, details),
+            may_run_again=self._may_run_again,
+            new_trial=lambda: Trial(version, manifest, self._expected, around),
+        )
 
     def __repr__(self) -> str:
         return f"{self.name}:{self.number} ({self.state})"
@@ -416,70 +422,12 @@ class Slot:
         self._batcher.lane = self._crew.lane
         # One that only hung up, or answered nonsense, would go on running.
         self._around.kill(lane.pid)
-        if self.state != "closed":
-            self._start(self._recover(lane))
-
-    async def _recover(self, lane: Lane) -> None:
-        """Replace the worker, and decide about what it was running once it is known how it died."""
-        batches = lane.running
+        if self.state == "closed":
+            return
         self._around.meters.worker_restarted(self.name, self.number)
         self.is_bereaved = not self._crew
         reopening = asyncio.ensure_future(self._open_lane())
-        end = await self._around.exit_of(lane.pid)
-        self._around.tell("worker.died", self, {"pid": lane.pid, "signal": end.signal_number, "status": end.status})
-        was_alone = sum(len(batch.jobs) for batch in batches) == 1
-        fates = [(job, self._judge(job, end, was_alone)) for batch in batches for job in batch.jobs if job.done is not None]
-        again = [job for job, fate in fates if fate is Fate.RETRY]
-        suspects = [job for job, fate in fates if fate is Fate.SUSPECT]
-        # Before the new worker is there: what ran comes before what waited.
-        self._batcher.put_back(again)
-        if not await reopening:
-            lost = Unavailable(f"Model '{self.name}' lost its worker.", code="WORKER_DIED", retry_after_s=1.0)
-            self._batcher.fail_all(lost)
-            for job in suspects:
-                job.answer(lost)
-        elif suspects:
-            await self._run_alone(suspects)
-
-    def _judge(self, job: Job, end: Exit, was_alone: bool) -> Fate:
-        """Decide, and answer at once the jobs that are not to run again."""
-        job.tries += 1
-        fate = recovery.fate(
-            signal_number=end.signal_number,
-            was_alone=was_alone,
-            tries=job.tries,
-            may_repeat=self._may_run_again(job),
-            out_of_memory=end.out_of_memory,
-        )
-        if fate is Fate.QUARANTINE:
-            digest = self._quarantine.add(job.request.inputs)
-            self._around.meters.quarantined(self.name, self.number)
-            self._around.tell("request.quarantined", self, {"signal": end.signal_number, "inputs": digest})
-            job.answer(crashed(self.name))
-        elif fate is Fate.OUT_OF_MEMORY:
-            job.answer(EngineError("The model ran out of memory on this input.", code="OUT_OF_MEMORY", kind=Kind.OUT_OF_MEMORY))
-        elif fate is Fate.GIVE_UP:
-            job.answer(self._lost(job))
-        return fate
-
-    def _lost(self, job: Job) -> TowlineError:
-        if self._may_run_again(job):
-            return Unavailable(f"Model '{self.name}' lost its worker {job.tries} times.", code="WORKER_DIED", retry_after_s=1.0)
-        why = "its answer had begun" if job.parts else "it does not say that its requests may run twice"
-        return Unavailable(f"Model '{self.name}' lost its worker, and {why}.", code="WORKER_DIED", retry_after_s=1.0)
-
-    async def _run_alone(self, jobs: list[Job]) -> None:
-        """Run each job by itself in a worker of their own, while the slot's worker serves the others."""
-        async with self._trials:
-            trial = Trial(self._version, self.manifest, self._expected, self._around)
-            try:
-                for job in jobs:
-                    while job.done is not None:
-                        end = await trial.run(job)
-                        if end is None or self._judge(job, end, True) is not Fate.RETRY:
-                            break
-            finally:
-                trial.close()
+        self._start(self._aftermath.settle(lane.pid, lane.running, reopening))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._around.loop.create_task(work)

@@ -32,11 +32,12 @@ class Measured:
     start: StartTimes | None = None
     commands: Mapping[str, float] = field(default_factory=dict)
     overload: Mapping[str, float] = field(default_factory=dict)
+    bystander: Mapping[str, float] = field(default_factory=dict)
 
 
 def figures_of(measured: Measured) -> dict[str, float]:
     """The figures that goals are about, by their keys; what was not measured is absent."""
-    found = {**measured.commands, **measured.overload}
+    found = {**measured.commands, **measured.overload, **measured.bystander}
     for clients, servers in measured.load.items():
         ours, fastapi, flask = servers[TOWLINE], servers[FASTAPI], servers[FLASK]
         found[f"cpu_ratio_{clients}"] = ours.cpu_us / servers[BARE].cpu_us if ours.ratio is None else ours.ratio
@@ -77,6 +78,7 @@ def as_json(measured: Measured, found: Sequence[Verdict]) -> dict[str, Any]:
         "start": asdict(measured.start) if measured.start else None,
         "commands": dict(measured.commands),
         "overload": dict(measured.overload),
+        "bystander": dict(measured.bystander),
         "figures": figures_of(measured),
         "verdicts": [{**asdict(verdict.goal), "figure": verdict.figure, "verdict": verdict.word} for verdict in found],
     }

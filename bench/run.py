@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import bystander
 import commands
 import goals
 import grpc_load
@@ -27,7 +28,7 @@ from contender import NotMeasured
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results"
 READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
-SCENARIOS = ("load", "grpc", "image", "start", "commands", "overload")
+SCENARIOS = ("load", "grpc", "image", "start", "commands", "overload", "bystander")
 PACKAGES = ("towline", "onnxruntime", "numpy", "uvicorn", "uvloop")
 PEER_PACKAGES = ("fastapi", "flask", "grpcio", "gunicorn", "onnxruntime", "uvicorn")
 GRPC_CLIENTS, GRPC_ROUNDS = (1, 64), 3
@@ -80,6 +81,7 @@ def measure(folder: Path, options: argparse.Namespace) -> report.Measured:
         start=commands.start_to_first_answer(model, folder) if "start" in only else None,
         commands=commands.cold_commands(model) if "commands" in only else {},
         overload=overload.measure() if "overload" in only else {},
+        bystander=bystander.measure() if "bystander" in only else {},
     )
 
 

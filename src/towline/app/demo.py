@@ -86,8 +86,9 @@ def kill_under_load(server_pid: int, home: Path) -> None:
 
 def serve_on(process: subprocess.Popen[bytes]) -> int:
     """Keep serving until Ctrl-C, which is how the demo is meant to end."""
-    say("", "  Serving until you press Ctrl-C.")
     try:
+        # Said inside: whoever reads it may press at once.
+        say("", "  Serving until you press Ctrl-C.")
         code = process.wait()
     except KeyboardInterrupt:
         return 0

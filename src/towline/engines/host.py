@@ -31,6 +31,7 @@ from towline.core.process import become, ignore_signals_of_the_terminal, settle_
 from towline.core.version import check_sealed
 from towline.core.warmup import WarmReport, warm
 from towline.core.worker_messages import BATCH, DONE, ENDED, FAILED, MAX_ERROR_BYTES, PART, RUN, STREAM, error_message
+from towline.engines.polite import at_once, leave, politely
 from towline.engines.streaming import Turns, give_parts
 
 _MAX_THREADS = 256
@@ -82,7 +83,7 @@ class Host:
                 }
             if message.get("do") not in _UNANSWERED:
                 channel.send(self._control, answer or {})
-        os._exit(0)
+        leave()
 
     def _carry_out(self, message: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         match message["do"]:
@@ -105,7 +106,7 @@ class Host:
     def _load(self, message: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
         folder = Path(message["folder"])
         if message["digest"]:
-            check_sealed(folder, message["digest"])
+            politely(lambda: check_sealed(folder, message["digest"]))
         self._manifest = decode_manifest(message["manifest"].encode())
         inputs_fd, outputs_fd = descriptors
         slots, size = int(message["slots"]), int(message["slot_bytes"])
@@ -114,7 +115,10 @@ class Host:
         self._writers = [FrameWriter(arena.outputs, slot * size, size) for slot in range(slots)]
         self._turns = Turns(slots)
         options = EngineOptions(device=message["device"], max_answer_bytes=size)
-        self._session = load_session(self._engine, folder, self._manifest, options)
+        manifest = self._manifest
+        # A thread that an engine starts keeps the priority of the one that loads.
+        waits = politely if getattr(self._engine, "starts_no_threads", False) and not manifest.processing else at_once
+        self._session = waits(lambda: load_session(self._engine, folder, manifest, options))
         settle_collector()
         return {"memory_bytes": memory_bytes()}
 
@@ -167,7 +171,7 @@ class Host:
                 answer = pack(slot, FAILED, self._write_error(slot, _OUT_OF_MEMORY))
             inputs = outputs = None  # type: ignore[assignment]
             send(answer)
-        os._exit(0)
+        leave()
 
     def _stream(self, slot: int, names: list[str]) -> bytes:
         """Answer in parts; returns the message that says how that ended."""

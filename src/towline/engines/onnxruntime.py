@@ -47,6 +47,7 @@ ort.set_default_logger_severity(_FATAL_ONLY)
 
 class OnnxRuntimeEngine:
     name = "onnxruntime"
+    starts_no_threads = True
 
     def load(self, folder: Path, manifest: Manifest, options: EngineOptions) -> OnnxRuntimeSession:
         """Load the model file of a sealed folder. The caller has checked the digest."""

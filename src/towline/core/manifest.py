@@ -127,6 +127,12 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     processing: Processing = Processing()
     parents: tuple[str, ...] = ()
     handler: Handler | None = None
+    # The environment (core/environments.py) whose Python runs it; empty for what runs in ours.
+    environment: str = ""
+    # The model file of each signature that has one of its own; the default one's is `model_file`.
+    model_files: dict[str, str] = {}
+    # What the framework it was converted from answers, and how far this version's answers were allowed to lie from that.
+    source_answers: tuple[Golden, ...] = ()
     # Why a model is never merged with another request, when it is not; for `towline show`.
     unbatchable_because: str = ""
 

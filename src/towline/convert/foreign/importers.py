@@ -1,0 +1,46 @@
+"""Which importer reads a kind of source, where its code is, and the environment it runs in."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from dataclasses import dataclass
+from typing import cast
+
+from towline.convert.base import Importer
+from towline.core.errors import MissingExtra
+
+GROUP = "towline.importers"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """`reference` is MODULE:CLASS, imported in the converter process only."""
+
+    name: str
+    environment: str
+    reference: str
+
+
+BUILT_IN = {
+    "torch": Entry("torch", "torch", "towline.convert.torch.importer:TorchImporter"),
+    "tensorflow": Entry("tensorflow", "tensorflow", "towline.convert.tensorflow.importer:TensorFlowImporter"),
+    "tflite": Entry("tflite", "litert", "towline.convert.tflite.importer:TfliteImporter"),
+    "tabular": Entry("tabular", "tabular", "towline.convert.tabular.importer:TabularImporter"),
+}
+
+
+def importer_entry(name: str) -> Entry:
+    """A built-in, or what an entry point of the group `towline.importers` names; that one runs in our own Python."""
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    for found in importlib.metadata.entry_points(group=GROUP):
+        if found.name == name:
+            return Entry(name, "", found.value)
+    raise MissingExtra(f"No importer named '{name}' is installed.", hint=f"There is: {', '.join(BUILT_IN)}.")
+
+
+def load_importer(reference: str) -> Importer:
+    """Import the class and make one. Only ever called in the converter process."""
+    module, _, name = reference.partition(":")
+    return cast("Importer", getattr(importlib.import_module(module), name)())

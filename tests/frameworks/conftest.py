@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from towline.core.environments import PROBES, VARIABLE, environments_folder
+
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-frameworks" / "bin" / "python"
 EXPORT_TIMEOUT_S = 300
+
+
+@pytest.fixture(scope="session")
+def environments() -> Iterator[Path]:
+    """The folder with the environments that import needs, named to every process that a test starts: what TOWLINE_ENVIRONMENTS says, else
+    those that make test-frameworks made in this checkout, else this user's own.
+    """
+    before = os.environ.get(VARIABLE)
+    own = ROOT / ".environments"
+    folder = own if before is None and own.is_dir() else environments_folder()
+    missing = [name for name in PROBES if not (folder / name / "ready.json").is_file()]
+    assert not missing, f"{folder} lacks {', '.join(missing)}: run make test-frameworks"
+    os.environ[VARIABLE] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ[VARIABLE]
 
 
 @pytest.fixture(scope="session")

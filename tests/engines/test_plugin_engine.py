@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from towline.core.errors import EngineError, WorkerDied
+from towline.core.errors import EngineError, VersionError
 from towline.core.manifest import Facts, Manifest, Measured, Origin, Signature, TensorSpec
 from towline.serve.workers.local import LocalWorker
 
@@ -101,5 +101,5 @@ def test_a_strangers_engine_keeps_the_contract(plugin: Path, tmp_path: Path, mon
 
 
 def test_an_engine_that_is_not_installed_is_named(tmp_path: Path) -> None:
-    with pytest.raises(WorkerDied):
+    with pytest.raises(VersionError, match="No engine named 'abacus' is installed"):
         LocalWorker.start(tmp_path, version(tmp_path, "abacus"))

@@ -52,7 +52,7 @@ def test_the_engine_that_starts_no_threads_is_loaded_politely(tmp_path: Path, mo
     arena = ArenaSize(slots=1, slot_bytes=1 << 20).create()
 
     with link, control:
-        worker = host.Host(host.load_engine("onnxruntime"), link, control)
+        worker = host.Host(lambda: host.load_engine("onnxruntime"), link, control)
         worker._load(message | {"slots": 1, "slot_bytes": 1 << 20, "device": "cpu"}, list(arena.worker_descriptors()))
 
     assert seen == [before + POLITE]

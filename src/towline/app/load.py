@@ -90,11 +90,11 @@ def load(ref_or_path: str | Path | Ref, *, home: str | Path | None = None, devic
 
 
 def _session(version: Version, manifest: Manifest, device: str) -> Session:
-    if manifest.handler is not None:
-        # A user's code runs in a process of its own, here as in a server.
-        from towline.app.handler_session import HandlerSession
+    if manifest.handler is not None or manifest.environment:
+        # A user's code runs in a process of its own, here as in a server; so does what needs another Python.
+        from towline.app.worker_session import WorkerSession
 
-        return HandlerSession(version.path, manifest, device)
+        return WorkerSession(version.path, manifest, device)
     # By name and late: the engine brings its framework into this process.
     from towline.engines.host import load_engine, load_session
 

@@ -158,7 +158,7 @@ def _read_file(file: Path) -> dict[str, Any]:
 def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     found = {}
     for variable, value in environ.items():
-        if not variable.startswith("TOWLINE_") or variable in ("TOWLINE_CONFIG", "TOWLINE_DEBUG", "TOWLINE_KEY"):
+        if not variable.startswith("TOWLINE_") or variable in ("TOWLINE_CONFIG", "TOWLINE_DEBUG", "TOWLINE_ENVIRONMENTS", "TOWLINE_KEY"):
             continue
         name = variable.removeprefix("TOWLINE_").lower()
         if name not in _NAMES:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from towline.core.errors import MissingExtra
+from towline.core.errors import MissingExtra, VersionError
 
 VARIABLE = "TOWLINE_ENVIRONMENTS"
 # The module whose presence tells that a Python has what an environment of this name is for.
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 PROBES = {"torch": "torch", "tensorflow": "tensorflow", "litert": "ai_edge_litert", "tabular": "skl2onnx"}
 
 
@@ -29,6 +31,9 @@ def python_of(name: str, environ: Mapping[str, str] = os.environ) -> str:
 
     Raises MissingExtra that says how to make the environment.
     """
+    if not _NAME.fullmatch(name):
+        # Importers name environments, and whoever wrote a manifest.
+        raise VersionError(f"'{name[:64]!a}' is no name of an environment.", code="BAD_ENVIRONMENT")
     python = environments_folder(environ) / name / "bin" / "python"
     if (python.parent.parent / "ready.json").is_file() and os.access(python, os.X_OK):
         return str(python)

@@ -1,10 +1,17 @@
-"""How a module of ours is run: by our own Python, or by that of another environment, which is lent this package and nothing else."""
+"""How a module of ours is run: by our own Python, or by that of another environment, which is lent this package and nothing else.
+
+A worker's kind is one word, so that whoever passes the wish for a worker on need not read it: its engine, the Python of its own that it
+runs in, and for what runs behind walls the folder that it may read.
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from towline.core.environments import python_of
+from towline.core.walls import Walls
 
 if TYPE_CHECKING:
     # The supervisor runs commands and reads no manifest.
@@ -27,18 +34,33 @@ except ModuleNotFoundError as error:
     sys.exit(f"{sys.executable} lacks '{error.name}', which a worker needs: {sys.executable} -m pip install msgspec numpy")
 """
 _PACKAGE = Path(__file__).parents[1]
+# No path holds it.
+_SEPARATOR = "\0"
 
 
-def worker_kind(manifest: Manifest) -> str:
-    """What is asked for when a worker for this version is to be made: its engine, and the Python of its own that it runs in."""
+def worker_kind(manifest: Manifest, folder: Path) -> str:
+    """What is asked for when a worker for the version in `folder` is to be made.
+
+    Raises MissingExtra when the environment that it needs is not on this machine.
+    """
+    if manifest.environment:
+        return _SEPARATOR.join((manifest.engine, python_of(manifest.environment), str(folder.absolute())))
     python = manifest.handler.python if manifest.handler is not None else ""
-    return f"{manifest.engine}:{python}" if python else manifest.engine
+    return _SEPARATOR.join((manifest.engine, python)) if python else manifest.engine
 
 
 def worker_command(own: list[str], kind: str) -> list[str]:
     """The command line of a worker of this kind, up to its descriptors; `own` is that of one in our own Python, without its engine."""
-    engine, _, python = kind.partition(":")
-    return [*(command("towline.engines.host", "worker", python=python) if python else own), engine]
+    engine, python, folder = (*kind.split(_SEPARATOR), "", "")[:3]
+    if not python:
+        return [*own, engine]
+    words = [*command("towline.engines.host", "worker", python=python), engine]
+    return walled(words, Walls(reads=(Path(folder),))) if folder else words
+
+
+def walled(words: list[str], walls: Walls) -> list[str]:
+    """The command line that does the same behind walls; arguments may be added at its end."""
+    return words
 
 
 def command(module: str, *arguments: str, python: str = "") -> list[str]:

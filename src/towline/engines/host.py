@@ -7,6 +7,7 @@ python -m towline.engines.host worker ENGINE LINK_FD CONTROL_FD
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.metadata
 import json
 import os
@@ -16,6 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ import numpy as np
 from towline.core import channel
 from towline.core.arena import Arena
 from towline.core.engine import Engine, EngineOptions, Session
+from towline.core.environments import PROBES
 from towline.core.errors import EngineError, Kind, MissingExtra, TowlineError, VersionError
 from towline.core.frames import FrameError, FrameReader, FrameTooLarge, FrameWriter
 from towline.core.manifest import Manifest, decode_manifest
@@ -41,8 +44,9 @@ _UNANSWERED = ("terminate", "more", "stop")
 class Host:
     """One worker: a control thread that loads and answers questions, and inference threads that run batches from the link."""
 
-    def __init__(self, engine: Engine, link: socket.socket, control: socket.socket) -> None:
-        self._engine = engine
+    def __init__(self, make_engine: Callable[[], Engine], link: socket.socket, control: socket.socket) -> None:
+        """`make_engine` is called with the first load: a framework takes seconds to import, and one that cannot be is a reason to tell."""
+        self._make_engine = make_engine
         self._link = link
         self._control = control
         self._session: Session | None = None
@@ -115,10 +119,10 @@ class Host:
         self._writers = [FrameWriter(arena.outputs, slot * size, size) for slot in range(slots)]
         self._turns = Turns(slots)
         options = EngineOptions(device=message["device"], max_answer_bytes=size)
-        manifest = self._manifest
+        manifest, engine = self._manifest, self._make_engine()
         # A thread that an engine starts keeps the priority of the one that loads.
-        waits = politely if getattr(self._engine, "starts_no_threads", False) and not manifest.processing else at_once
-        self._session = waits(lambda: load_session(self._engine, folder, manifest, options))
+        waits = politely if getattr(engine, "starts_no_threads", False) and not manifest.processing else at_once
+        self._session = waits(lambda: load_session(engine, folder, manifest, options))
         settle_collector()
         return {"memory_bytes": memory_bytes()}
 
@@ -205,6 +209,14 @@ class Host:
         return len(raw)
 
 
+# They go through the same contract as a stranger's; looking them up among all installed packages would cost 30 ms.
+_BUILT_IN = {
+    "onnxruntime": "towline.engines.onnxruntime:OnnxRuntimeEngine",
+    "python": "towline.engines.python:PythonEngine",
+    "litert": "towline.engines.litert:LiteRtEngine",
+    "torch": "towline.engines.torch:TorchEngine",
+    "tensorflow": "towline.engines.tensorflow:TensorFlowEngine",
+}
 _OUT_OF_MEMORY = TowlineError("The model ran out of memory on this input.", code="OUT_OF_MEMORY", kind=Kind.OUT_OF_MEMORY)
 
 
@@ -218,16 +230,21 @@ def memory_bytes() -> int:
 
 
 def load_engine(name: str) -> Engine:
-    """The engine an entry point of group `towline.engines` names."""
-    if name == "onnxruntime":
-        # The built-in goes through the same contract; looking it up among all installed packages costs 30 ms, so not here.
-        from towline.engines.onnxruntime import OnnxRuntimeEngine
+    """A built-in engine, or the one that an entry point of group `towline.engines` names. Raises MissingExtra."""
+    reference = _BUILT_IN.get(name)
+    if reference is None:
+        return _plugin(name)
+    module, _, class_name = reference.partition(":")
+    try:
+        engine: Engine = getattr(importlib.import_module(module), class_name)()
+    except ImportError as error:
+        lacks = f"lacks '{error.name}'" if isinstance(error, ModuleNotFoundError) else "cannot load its library"
+        hint = f"Make its environment anew: towline env create {name}" if name in PROBES else ""
+        raise MissingExtra(f"The engine '{name}' cannot run here: its Python {lacks}.", code="MISSING_ENVIRONMENT", hint=hint) from error
+    return engine
 
-        return OnnxRuntimeEngine()
-    if name == "python":
-        from towline.engines.python import PythonEngine
 
-        return PythonEngine()
+def _plugin(name: str) -> Engine:
     for entry in importlib.metadata.entry_points(group="towline.engines"):
         if entry.name == name:
             engine: Engine = entry.load()()
@@ -273,15 +290,15 @@ def _fork_worker(end: socket.socket, engine: Engine, descriptors: list[int]) -> 
         time.sleep(0.0002)
     end.close()
     link, control = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-    run_worker(engine, link, control)
+    run_worker(lambda: engine, link, control)
 
 
-def run_worker(engine: Engine, link: socket.socket, control: socket.socket) -> None:
+def run_worker(make_engine: Callable[[], Engine], link: socket.socket, control: socket.socket) -> None:
     become("towline-worker")
     ignore_signals_of_the_terminal()
     threading.excepthook = lambda failure: _end(failure.exc_value)
     try:
-        Host(engine, link, control).work()
+        Host(make_engine, link, control).work()
     except BaseException as error:
         _end(error)
 
@@ -298,7 +315,7 @@ def _end(error: BaseException | None) -> None:
 def main(argv: list[str]) -> None:
     roles: dict[str, Callable[[], None]] = {
         "fork-server": lambda: fork_server(socket.socket(fileno=int(argv[1]))),
-        "worker": lambda: run_worker(load_engine(argv[1]), socket.socket(fileno=int(argv[2])), socket.socket(fileno=int(argv[3]))),
+        "worker": lambda: run_worker(partial(load_engine, argv[1]), socket.socket(fileno=int(argv[2])), socket.socket(fileno=int(argv[3]))),
     }
     become("towline-forks" if argv[0] == "fork-server" else "towline-worker")
     ignore_signals_of_the_terminal()

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from towline.core.errors import EngineError, TowlineError, Unavailable, VersionError
+from towline.core.errors import EngineError, MissingExtra, TowlineError, Unavailable, VersionError
 from towline.core.frames import FrameError
 from towline.core.interpreter import worker_kind
 from towline.core.manifest import Manifest, encode_manifest
@@ -97,7 +97,7 @@ class ProcessLanes:
 
     async def open(self, version: WantedVersion, manifest: Manifest, on_state: Callable[[str], None]) -> Worker:
         for left in reversed(range(1 + MAX_RETRIES)):
-            worker = self._pool.adopted(version.digest) or await self._pool.take(worker_kind(manifest))
+            worker = self._pool.adopted(version.digest) or await self._pool.take(_kind(version, manifest))
             try:
                 return await self._opened(worker, version, manifest, on_state)
             except BaseException as error:
@@ -144,6 +144,14 @@ class ProcessLanes:
 Run = Callable[..., Any]
 
 
+def _kind(version: WantedVersion, manifest: Manifest) -> str:
+    try:
+        return worker_kind(manifest, Path(version.path))
+    except MissingExtra as error:
+        # A slot tells its reason in one sentence: what to do belongs to it.
+        raise Unavailable(f"{error.message} {error.hint}.", code=error.code) from None
+
+
 class InlineLanes:
     """`--isolation none`: the engine runs in this process, on the event loop. For embedding; a crash takes the server along."""
 
@@ -152,8 +160,9 @@ class InlineLanes:
         self._loop = loop
 
     async def open(self, version: WantedVersion, manifest: Manifest, on_state: Callable[[str], None]) -> InlineLane:
-        if manifest.handler is not None:
-            raise VersionError("A handler's code only runs in a process of its own.", code="NEEDS_ISOLATION", hint="--isolation process")
+        if manifest.handler is not None or manifest.environment:
+            what = "A handler's code" if manifest.handler is not None else f"What the '{manifest.environment}' environment runs"
+            raise VersionError(f"{what} only runs in a process of its own.", code="NEEDS_ISOLATION", hint="--isolation process")
         run, report = self._load(Path(version.path), version.digest, manifest)
         on_state("warming")
         if not report.is_ready:

@@ -105,8 +105,11 @@ class LocalWorker:
         arena_size: ArenaSize = _DEFAULT_ARENA,
         **options: Any,
     ) -> LocalWorker:
-        """A worker that has loaded `folder` as `manifest` describes it. Raises VersionError, WorkerDied or DeadlineExceeded."""
-        worker = cls(worker_kind(manifest), arena_size=arena_size.fitting(manifest), **options)
+        """A worker that has loaded `folder` as `manifest` describes it.
+
+        Raises VersionError, MissingExtra, WorkerDied or DeadlineExceeded.
+        """
+        worker = cls(worker_kind(manifest, folder), arena_size=arena_size.fitting(manifest), **options)
         try:
             worker._load(folder, manifest, device, timeout_s)
         except BaseException:

@@ -1,4 +1,4 @@
-"""A handler loaded for this process: its code runs in a worker, which ends with the session."""
+"""A version loaded for this process whose code runs in a worker, which ends with the session: a handler, or another environment's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from towline.serve.workers.local import LocalWorker
 _NO_LIMIT_S = 24 * 3600.0
 
 
-class HandlerSession:
+class WorkerSession:
     """A Session (core/engine.py) whose runs happen elsewhere, one at a time."""
 
     def __init__(self, folder: Path, manifest: Manifest, device: str) -> None:

@@ -30,6 +30,7 @@ LIBRARIES = {
     "grpc": ("verify/conformance/target.py", "serve/protocols/grpc", "verify/load/grpc.py"),
     "pygrpc_native": ("serve/protocols/grpc/native.py",),
     "onnxruntime": ("engines/onnxruntime.py",),
+    "ai_edge_litert": ("engines/litert.py", "convert/tflite"),
     "orjson": ("serve",),
     "graphql": ("serve/protocols/graphql",),
     "PIL": ("engines/processing/image.py",),

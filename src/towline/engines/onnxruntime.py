@@ -19,12 +19,11 @@ from towline.core import dtypes
 from towline.core.engine import EngineOptions
 from towline.core.errors import EngineError, Kind, VersionError
 from towline.core.manifest import Manifest, Signature, TensorSpec
+from towline.engines.wording import cleaned
 
 _FATAL_ONLY = 4
 _PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider", "rocm": "ROCMExecutionProvider"}
 _MEMORY_WORDS = re.compile(r"bad_?alloc|failed to allocate|out of memory|BFCArena", re.IGNORECASE)
-_NOISE = re.compile(r"\[ONNXRuntimeError\]\s*:\s*\d+\s*:\s*\w+\s*:\s*|(?:[\w.]*/)+\S*|\b\w+::\S+|[^\x20-\x7e]")
-_MAX_MESSAGE = 200
 
 # Everything this binding raises at load or run, plus what escapes its C++ when a file is mangled.
 _FAILURES = (
@@ -106,12 +105,6 @@ class OnnxRuntimeSession:
         if options is not None:
             self._terminated.add(slot)
             options.terminate = True
-
-
-def cleaned(error: Exception) -> str:
-    """The engine's own words without paths, C++ names and control characters, in one short line."""
-    text = " ".join(_NOISE.sub(" ", str(error)).split())
-    return text[:_MAX_MESSAGE] or "no reason was given."
 
 
 def _session_options(options: EngineOptions) -> ort.SessionOptions:

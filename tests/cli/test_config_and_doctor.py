@@ -69,6 +69,7 @@ def test_a_healthy_machine_has_nothing_broken(towline: Run) -> None:
         "memory",
         "open files",
         "shared memory",
+        "sandbox",
         "settings",
         "home",
         "disk",

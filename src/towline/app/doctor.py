@@ -51,6 +51,7 @@ def _checks(home: str | Path | None, deep: bool) -> Iterator[Check]:
     yield _memory()
     yield _open_files()
     yield _shared_memory()
+    yield _sandbox()
     try:
         loaded = find_settings({"home": str(home) if home else None})
     except UsageError as error:
@@ -124,6 +125,23 @@ def _shared_memory() -> Check:
     except OSError as error:
         return Check("shared memory", "broken", f"memfd: {error.strerror}", "The sandbox must allow memfd_create.")
     return Check("shared memory", "ok", "memfd")
+
+
+def _sandbox() -> Check:
+    """The walls that a converter would have around it, put up around a process that does nothing."""
+    from towline.secure.sandbox.launch import standing
+
+    walls = standing()
+    words = "; ".join(f"{wall.name}: {wall.keeps}" if wall.stands else f"no {wall.name}: {wall.keeps}" for wall in walls)
+    if not any(wall.stands for wall in walls):
+        return Check(
+            "sandbox", "warn", words, "Files that hold code are imported only with --trust-this-file. Landlock is in Linux 5.13 and later."
+        )
+    if not all(wall.stands for wall in walls):
+        return Check(
+            "sandbox", "warn", words, "Those that stand keep files and network out of reach; each of the others would be a second one."
+        )
+    return Check("sandbox", "ok", words)
 
 
 def _home(folder: Path) -> Iterator[Check]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import towline
-from towline.app.importing import SAMPLE, ImportResult, Progress, StartWorker, loaded_by
+from towline.app.given import SAMPLE
 from towline.app.machine import memory
+from towline.app.sealing import ImportResult, Order, Progress, loaded_by, publish
 from towline.app.sources import check_file
 from towline.convert.files import Copied
 from towline.convert.handler import copy_handler, describe_handler, handler_manifest, handler_source, seal_handler, source_digest
@@ -22,7 +23,6 @@ from towline.core.errors import ImportRefused, UsageError, VersionError
 from towline.core.handler import BODY, Described
 from towline.core.manifest import Manifest, Measured, Signature
 from towline.core.plain_file import read_plain_file
-from towline.core.refs import check_model_name
 from towline.core.store import Store
 from towline.core.version import Version, check_sealed
 
@@ -69,45 +69,29 @@ def handler_given(source: str, *, include: Sequence[Path] = (), sample: Path | N
     return HandlerSource(file, class_name, tuple(include), sample, os.path.abspath(python) if python else "")
 
 
-def import_handler_into(
-    store: Store,
-    given: HandlerSource,
-    *,
-    name: str | None,
-    number: int | None,
-    actor: str,
-    message: str,
-    start_worker: StartWorker,
-    say: Progress,
-) -> tuple[ImportResult, LocalWorker | None]:
-    """As `import_into`, of a handler; its name is the class's unless another is given."""
-    name = check_model_name(name or given.class_name)
-    with store.stage() as staged:
-        say(f"Copying {given.file.name}")
+def import_handler(order: Order, given: HandlerSource) -> tuple[ImportResult, LocalWorker | None]:
+    """Also returns the worker, when it is new and holds nothing that clients must not see."""
+    with order.store.stage() as staged:
+        order.say(f"Copying {given.file.name}")
         copied = copy_handler(given.file, given.include, staged)
-        existing = _existing(store, name, number, copied, given)
+        existing = _existing(order.store, order.name, order.number, copied, given)
         if existing is not None:
             return ImportResult(existing, ImportReport(existing.digest, existing.size_bytes, existing.manifest), existed=True), None
-        say(f"Importing {given.class_name} in a process of its own")
+        order.say(f"Importing {given.class_name} in a process of its own")
         described = describe_handler(copied, given.class_name, python=given.python)
-        say("Setting it up in a worker")
-        worker = loaded_by(start_worker, copied.folder, _draft(copied, described))
+        order.say("Setting it up in a worker")
+        worker = loaded_by(order.start_worker, copied.folder, _draft(copied, described))
         try:
-            manifest, notes = _tried(worker, copied, described, given, say)
-            draft = ImportReport("", copied.size_bytes, manifest, notes)
-            before = store.numbers(name)
-            more = {} if number is None else {"number": number}
-            facts = {key: value for key, value in draft.as_json().items() if key not in ("digest", "size_bytes")}
-            version = store.publish(copied.folder, name, actor=actor, why=message, data={"source": copied.source_name, **facts}, **more)
+            manifest, notes = _tried(worker, copied, described, given, order.say)
+            result, kept = publish(order, copied, ImportReport("", copied.size_bytes, manifest, notes), worker)
         except BaseException:
             worker.close()
             raise
-    result = ImportResult(version, ImportReport(version.digest, version.size_bytes, manifest, notes), existed=version.number in before)
-    if result.existed or described.handler.stateful:
+    if described.handler.stateful and kept is not None:
         # What it was tried with is in its state, which no client is to see.
-        worker.close()
+        kept.close()
         return result, None
-    return result, worker
+    return result, kept
 
 
 def _draft(copied: Copied, described: Described) -> Manifest:

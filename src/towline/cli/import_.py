@@ -11,8 +11,8 @@ from towline.cli.params import NameParam, home_option, json_option, labels_optio
 
 
 @click.command("import")
-@click.argument("file")
-@click.option("--name", type=NameParam(), help="The model's name. Default: the file's name without .onnx.")
+@click.argument("source")
+@click.option("--name", type=NameParam(), help="The model's name. Default: the file's name without .onnx and the like.")
 @labels_option
 @click.option(
     "--sample",
@@ -26,11 +26,17 @@ from towline.cli.params import NameParam, home_option, json_option, labels_optio
     "--include", "--model-file", "include", multiple=True, metavar="PATH", help="A file or folder that a handler needs. May be repeated."
 )
 @click.option("--python", metavar="FILE", default="", help="The Python of the environment that a handler runs in. Default: this one.")
+@click.option("--arch", metavar="FILE.py:CLASS", default="", help="The code of weights: a file and its class, or torchvision:resnet50.")
+@click.option("--input", metavar="SPEC", default="", help="What the source takes, where it does not say: float32[N,3,224,224].")
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="More words for the importer. May be repeated.")
+@click.option("--tolerance", type=float, metavar="SHARE", help="Tighten how far an answer may lie from the source's: a share of its range.")
+@click.option("--against", metavar="SOURCE", help="What an ONNX file was converted from: it is proven equal to that.")
+@click.option("--trust-this-file", is_flag=True, help="Convert a source that could run code although no wall stands here.")
 @why_option
 @home_option
 @json_option
 def command(
-    file: str,
+    source: str,
     name: str | None,
     labels: str | None,
     sample: str | None,
@@ -39,18 +45,27 @@ def command(
     fuse: bool,
     include: tuple[str, ...],
     python: str,
+    arch: str,
+    input: str,
+    options: tuple[str, ...],
+    tolerance: float | None,
+    against: str | None,
+    trust_this_file: bool,
     why: str,
     home: str | None,
     as_json: bool,
 ) -> None:
-    """Check and measure the model FILE, or the handler FILE.py:CLASS, in processes of their own, and store it as NAME's next version.
+    """Check and measure the model SOURCE in processes of its own, and store it as NAME's next version.
 
-    The same file with the same labels, sample and processing is stored once: importing it again names the version there is.
+    SOURCE is an ONNX file; what PyTorch, TensorFlow, Keras, TensorFlow Lite, scikit-learn or LightGBM left behind, a file or a folder,
+    which is converted and taken only when it then answers as the source does; or a handler, FILE.py:CLASS.
+
+    The same source with the same labels, sample and processing is stored once: importing it again names the version there is.
     """
     from towline.app.importing import import_model
 
     result = import_model(
-        file,
+        source,
         name=name,
         labels=Path(labels) if labels else None,
         sample=Path(sample) if sample else None,
@@ -59,6 +74,12 @@ def command(
         fuse=fuse,
         include=include,
         python=python,
+        arch=arch,
+        input=input,
+        options=_pairs(options),
+        tolerance=tolerance,
+        against=against,
+        trust_this_file=trust_this_file,
         message=why,
         home=home,
         progress=lambda sentence: say(f"  {printable(sentence)}"),
@@ -72,3 +93,11 @@ def command(
         say(f"  {printable(line)}")
     emit(f"{version} {'was there already' if result.existed else 'imported'}  {version.digest}")
     say_next(f"towline show {version}", f"towline serve {version}", f"towline alias {version} champion")
+
+
+def _pairs(words: tuple[str, ...]) -> dict[str, str]:
+    """`KEY=VALUE` as a mapping."""
+    wrong = next((word for word in words if not word.partition("=")[0] or "=" not in word), None)
+    if wrong is not None:
+        raise click.BadParameter(f"'{printable(wrong)}' is not KEY=VALUE.", param_hint="--option")
+    return dict(word.split("=", 1) for word in words)

@@ -8,17 +8,17 @@ import os
 import re
 import select
 import signal
-import stat
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from towline.convert import wording
 from towline.convert.files import DEFAULT_MAX_BYTES, Copied, opened
-from towline.convert.transfer import CopiedFile, copy_descriptor, make_folders, unreadable
+from towline.convert.transfer import CopiedFile, copy_descriptor, make_folders
+from towline.convert.tree import MAX_FILES, plain_files
 from towline.convert.version import MANIFEST_NAME, RecordedGolden, write_golden, write_new
 from towline.core.errors import ImportRefused, Kind
 from towline.core.handler import HANDLER_FOLDER, Described
@@ -29,14 +29,8 @@ FORMAT = "python handler"
 ENGINE = "python"
 # Importing a deep-learning framework takes its time.
 DEFAULT_TIMEOUT_S = 120.0
-MAX_FILES = 10_000
-MAX_DEPTH = 32
 _MAX_REPORT_BYTES = 16 << 20
 _SOURCE = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_][A-Za-z0-9_]{0,127})")
-# What Python leaves behind and would only make equal sources differ.
-_LEFT_OUT = frozenset({"__pycache__", ".git", ".ipynb_checkpoints"})
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 def handler_source(text: str) -> tuple[Path, str] | None:
@@ -61,7 +55,7 @@ def copy_handler(source: Path, include: Sequence[Path], into: Path, *, max_bytes
     with opened(source, label) as descriptor:
         copied = [copy_descriptor(descriptor, target / source.name, f"{HANDLER_FOLDER}/{source.name}", label, max_bytes)]
     for path in include:
-        for name, descriptor in _files(path):
+        for name, descriptor in plain_files(path):
             if len(copied) >= MAX_FILES:
                 raise ImportRefused(f"More than {MAX_FILES} files come with the handler.", code="LIMIT_EXCEEDED", hint="Include less.")
             left = max_bytes - sum(one.size_bytes for one in copied)
@@ -109,41 +103,6 @@ def _copied(descriptor: int, target: Path, name: str, max_bytes: int) -> CopiedF
         raise ImportRefused(f"Two of the files that come with the handler are called {label}.", code="SAME_NAME", hint="Rename one.")
     make_folders(place.parent, label)
     return copy_descriptor(descriptor, place, f"{HANDLER_FOLDER}/{name}", label, max_bytes)
-
-
-def _files(path: Path) -> Iterator[tuple[str, int]]:
-    """The files below `path`, sorted: names relative to its own folder, and a descriptor that is closed when the next is asked for."""
-    try:
-        parent = os.open(path.absolute().parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise unreadable(wording.name(path.name), error) from None
-    try:
-        yield from _below(parent, path.absolute().name, path.absolute().name, 0)
-    finally:
-        os.close(parent)
-
-
-def _below(folder: int, name: str, shown: str, depth: int) -> Iterator[tuple[str, int]]:
-    label = wording.name(shown)
-    if depth > MAX_DEPTH:
-        raise ImportRefused(f"{label} lies too deep.", code="LIMIT_EXCEEDED", hint="Include less.")
-    try:
-        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            what = "a link" if stat.S_ISLNK(mode) else "no plain file"
-            raise ImportRefused(f"{label} is {what}: only plain files and folders come with a handler.", code="NOT_A_FILE")
-        descriptor = os.open(name, _FOLDER if stat.S_ISDIR(mode) else _FILE, dir_fd=folder)
-    except OSError as error:
-        raise unreadable(label, error) from None
-    try:
-        if stat.S_ISDIR(mode):
-            for inner in sorted(os.listdir(descriptor)):
-                if inner not in _LEFT_OUT:
-                    yield from _below(descriptor, inner, f"{shown}/{inner}", depth + 1)
-        else:
-            yield shown, descriptor
-    finally:
-        os.close(descriptor)
 
 
 def describe_handler(copied: Copied, class_name: str, *, python: str = "", timeout_s: float = DEFAULT_TIMEOUT_S) -> Described:

@@ -14,12 +14,12 @@ from towline.convert.declaration import MAX_FILE_BYTES, refused
 from towline.convert.files import Copied
 from towline.convert.inspected import Inspected
 from towline.convert.labels import encode_labels
+from towline.convert.made import Made
 from towline.convert.processing import Prepared
 from towline.core.cpu import cpu_kind
 from towline.core.errors import ImportRefused
 from towline.core.frames import encode_frame
 from towline.core.manifest import (
-    DEFAULT_SIGNATURE,
     TENSORS_SIGNATURE,
     Bound,
     Facts,
@@ -36,7 +36,7 @@ from towline.core.plain_file import read_plain_file
 MANIFEST_NAME = "manifest.json"
 LABELS_NAME = "labels.txt"
 GOLDEN_FOLDER = "golden"
-ENGINE = "onnxruntime"
+SOURCE_FOLDER = "source"
 
 
 class Findings(Protocol):
@@ -55,11 +55,14 @@ class Findings(Protocol):
 RecordedGolden = tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray], Mapping[str, Bound]]
 
 
-def draft_manifest(copied: Copied, inspected: Inspected, prepared: Prepared | None = None, *, has_labels: bool = False) -> Manifest:
+def draft_manifest(
+    copied: Copied, inspected: Inspected, prepared: Prepared | None = None, *, has_labels: bool = False, made: Made | None = None
+) -> Manifest:
     """A manifest good enough to load the staged model for its smoke test: not batchable, nothing measured, no golden requests."""
     return _manifest(
         copied,
         inspected,
+        made or Made(),
         signature=prepared.outer if prepared else inspected.signature,
         prepared=prepared,
         labels=LABELS_NAME if has_labels else None,
@@ -81,17 +84,20 @@ def build_version(
     tools: Mapping[str, str] | None = None,
     training: Mapping[str, str | int | float | bool] | None = None,
     packages: Sequence[str] | None = None,
-    parents: Sequence[str] = (),
+    made: Made | None = None,
+    source_answers: Sequence[RecordedGolden] = (),
 ) -> Manifest:
     """Complete the staged folder `copied.folder`: golden frames and, last, manifest.json. Nothing else may be added after.
 
     `labels` are those that `write_labels` wrote.
     `goldens` are (request, response, bounds) as verify/golden.py records them; `tools` are names and versions of what took part,
-    such as the engine. No time, user or host gets in: the same findings give the same digest.
+    such as the engine; `source_answers` are what the framework that it was converted from answers.
+    No time, user or host gets in: the same findings give the same digest.
     """
     manifest = _manifest(
         copied,
         inspected,
+        made or Made(),
         signature=smoked.signature,
         prepared=prepared,
         batchable=smoked.batchable,
@@ -102,7 +108,7 @@ def build_version(
         tools=dict(tools or {}),
         training=dict(training) if training is not None else None,
         packages=tuple(packages) if packages is not None else None,
-        parents=tuple(parents),
+        source_answers=write_golden(copied.folder, source_answers, under=SOURCE_FOLDER),
     )
     write_new(copied.folder / MANIFEST_NAME, encode_manifest(manifest))
     return manifest
@@ -111,6 +117,7 @@ def build_version(
 def _manifest(
     copied: Copied,
     inspected: Inspected,
+    made: Made,
     *,
     signature: Signature,
     prepared: Prepared | None,
@@ -122,18 +129,19 @@ def _manifest(
     labels: str | None = None,
     training: dict[str, str | int | float | bool] | None = None,
     packages: tuple[str, ...] | None = None,
-    parents: tuple[str, ...] = (),
+    source_answers: tuple[Golden, ...] = (),
 ) -> Manifest:
+    read = {"onnx": inspected.onnx_version} if inspected.onnx_version else {}
     return Manifest(
         format=1,
-        engine=ENGINE,
+        engine=made.engine,
         model_file=copied.model_file,
-        signatures={DEFAULT_SIGNATURE: signature, **({TENSORS_SIGNATURE: inspected.signature} if prepared else {})},
+        signatures={**made.signatures, made.default: signature, **({TENSORS_SIGNATURE: inspected.signature} if prepared else {})},
         batchable=batchable,
         origin=Origin(
-            format=f"onnx ir {inspected.ir_version}",
-            source_digest=copied.source_digest,
-            tools={"onnx": inspected.onnx_version, **({"producer": inspected.producer} if inspected.producer else {}), **tools},
+            format=made.format or f"onnx ir {inspected.ir_version}",
+            source_digest=made.source_digest or copied.source_digest,
+            tools={**read, **({"producer": inspected.producer} if inspected.producer else {}), **made.tools, **tools},
             training=training,
             packages=packages,
         ),
@@ -142,7 +150,10 @@ def _manifest(
         golden=golden,
         labels=labels,
         processing=prepared.processing if prepared else Processing(),
-        parents=parents,
+        parents=made.parents,
+        environment=made.environment,
+        model_files=dict(made.model_files),
+        source_answers=source_answers,
         unbatchable_because=unbatchable_because,
     )
 
@@ -174,12 +185,12 @@ def _check_labels(labels: tuple[str, ...], signature: Signature) -> None:
     )
 
 
-def write_golden(folder: Path, goldens: Sequence[RecordedGolden]) -> tuple[Golden, ...]:
+def write_golden(folder: Path, goldens: Sequence[RecordedGolden], *, under: str = GOLDEN_FOLDER) -> tuple[Golden, ...]:
     written = []
     if goldens:
-        (folder / GOLDEN_FOLDER).mkdir(mode=0o755)
+        (folder / under).mkdir(mode=0o755)
     for number, (request, response, bounds) in enumerate(goldens):
-        names = f"{GOLDEN_FOLDER}/{number}-request.bin", f"{GOLDEN_FOLDER}/{number}-response.bin"
+        names = f"{under}/{number}-request.bin", f"{under}/{number}-response.bin"
         for name, tensors in zip(names, (request, response), strict=True):
             write_new(folder / name, encode_frame(dict(tensors)))
         written.append(Golden(*names, {name: bounds[name] for name in sorted(bounds)}))

@@ -50,11 +50,15 @@ class OnnxRuntimeEngine:
 
     def load(self, folder: Path, manifest: Manifest, options: EngineOptions) -> OnnxRuntimeSession:
         """Load the model file of a sealed folder. The caller has checked the digest."""
-        try:
-            session = ort.InferenceSession(str(folder / manifest.model_file), _session_options(options), providers=_providers(options))
-        except _FAILURES as error:
-            raise VersionError(f"ONNX Runtime cannot load this model: {cleaned(error)}", code="LOAD_FAILED") from error
-        return OnnxRuntimeSession(session, manifest)
+
+        def opened(name: str) -> ort.InferenceSession:
+            try:
+                return ort.InferenceSession(str(folder / name), _session_options(options), providers=_providers(options))
+            except _FAILURES as error:
+                raise VersionError(f"ONNX Runtime cannot load this model: {cleaned(error)}", code="LOAD_FAILED") from error
+
+        own = {signature: opened(name) for signature, name in manifest.model_files.items() if name != manifest.model_file}
+        return OnnxRuntimeSession(opened(manifest.model_file), manifest, own)
 
     def describe(self, folder: Path, model_file: str) -> Signature:
         try:
@@ -69,12 +73,15 @@ class OnnxRuntimeEngine:
 
 
 class OnnxRuntimeSession:
-    """One session. Several threads may run at once; each run has options of its own, so that it can be told to stop."""
+    """One session, and one more for each signature with a file of its own.
 
-    def __init__(self, session: ort.InferenceSession, manifest: Manifest) -> None:
-        self._session = session
-        # The public wrapper lists the outputs anew on each call: 11-20 % of a small request. Private, so guarded.
-        self._run: Callable[..., list[np.ndarray]] = getattr(getattr(session, "_sess", None), "run", session.run)
+    Several threads may run at once; each run has options of its own, so that it can be told to stop.
+    """
+
+    def __init__(self, session: ort.InferenceSession, manifest: Manifest, own: Mapping[str, ort.InferenceSession]) -> None:
+        self._session, self._own = session, own
+        self._run = _runner(session)
+        self._runs = {name: _runner(one) for name, one in own.items()}
         self._names = {name: [spec.name for spec in one.outputs] for name, one in manifest.signatures.items()}
         self._names[""] = self._names[manifest.signature_names[0]]
         self._strings = {spec.name for one in manifest.signatures.values() for spec in one.inputs if spec.dtype == "string"}
@@ -90,7 +97,8 @@ class OnnxRuntimeSession:
         try:
             if self._strings:
                 inputs = {name: _as_text(array) if name in self._strings else array for name, array in inputs.items()}
-            return self._run(self._names[signature], inputs, options)
+            run = self._runs.get(signature, self._run) if signature else self._run
+            return run(self._names[signature], inputs, options)
         except _FAILURES as error:
             if slot in self._terminated:
                 raise EngineError("The run was stopped: its deadline had passed.", code="TERMINATED", kind=Kind.DEADLINE) from error
@@ -105,6 +113,12 @@ class OnnxRuntimeSession:
         if options is not None:
             self._terminated.add(slot)
             options.terminate = True
+
+
+def _runner(session: ort.InferenceSession) -> Callable[..., list[np.ndarray]]:
+    """The public wrapper lists the outputs anew on each call: 11-20 % of a small request. Private, so guarded."""
+    run: Callable[..., list[np.ndarray]] = getattr(getattr(session, "_sess", None), "run", session.run)
+    return run
 
 
 def _session_options(options: EngineOptions) -> ort.SessionOptions:

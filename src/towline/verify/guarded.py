@@ -33,7 +33,7 @@ class Guarded:
                 code="SMOKE_TEST_TIMEOUT",
                 hint="Give a smaller input: --sample FILE.",
             ) from late
-        return {name: _plain(array) for name, array in outputs.items()}
+        return {name: plain(array) for name, array in outputs.items()}
 
     def memory_bytes(self) -> int:
         return self._runner.memory_bytes()
@@ -49,7 +49,7 @@ def _how(number: int) -> str:
         return "ended"
 
 
-def _plain(array: np.ndarray) -> np.ndarray:
+def plain(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind not in "OSU":
         return np.asarray(array)
     plain = np.empty(array.shape, dtype=object)

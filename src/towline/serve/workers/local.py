@@ -132,9 +132,10 @@ class LocalWorker:
 
     # The Runner contract of verify/
 
-    def run(self, inputs: Mapping[str, np.ndarray], *, timeout_s: float = 60.0) -> dict[str, np.ndarray]:
+    def run(self, inputs: Mapping[str, np.ndarray], *, timeout_s: float = 60.0, place: int = 0) -> dict[str, np.ndarray]:
+        """`place` is that of the signature in Manifest.signature_names."""
         write_frame(self._arena.inputs, 0, self._arena.slot_bytes, [(name, (array,)) for name, array in inputs.items()])
-        self._send(self._link, BATCH.pack(0, RUN, 0))
+        self._send(self._link, BATCH.pack(0, RUN, place))
         if not self._is_readable(self._link, timeout_s):
             self.kill()
             raise DeadlineExceeded(f"One run took longer than {timeout_s:g} s.")

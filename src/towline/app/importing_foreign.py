@@ -1,0 +1,251 @@
+"""Import a foreign model: convert it by one route after another, prove each equal to its source, and take the first that is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from towline.app.foreign_copy import ForeignCopy, copy_foreign
+from towline.app.given import Given
+from towline.app.proving import Arrays, Asked, Attempt, Reference, compared, kept_answers, references
+from towline.app.sealing import Candidate, ImportResult, Order, existing, seal
+from towline.app.walls import launcher
+from towline.convert.base import ConversionFailed, Converted, Task
+from towline.convert.files import DEFAULT_MAX_BYTES, Copied, copy_source
+from towline.convert.foreign.converter import Converter, Loaded
+from towline.convert.foreign.importers import importer_entry
+from towline.convert.made import ONNX_ENGINE, Made, default_of, unread
+from towline.convert.onnx import inspect_model
+from towline.convert.recognise import Recognised, recognise
+from towline.convert.tree import copy_tree
+from towline.core.environments import python_of
+from towline.core.errors import DeadlineExceeded, EngineError, ImportRefused, UsageError, VersionError
+from towline.core.manifest import Signature
+from towline.verify.parity.tolerance import Tolerance, tolerance_for
+from towline.verify.samples import load_sample
+
+if TYPE_CHECKING:
+    from towline.serve.workers.local import LocalWorker
+
+# A route's own failures; anything else ends the import.
+_FAILURES = (ConversionFailed, EngineError, ImportRefused, VersionError, DeadlineExceeded)
+GIVEN_ROUTE = "given"
+
+
+def import_foreign(order: Order, given: Given) -> tuple[ImportResult, LocalWorker | None]:
+    """`given.foreign` is converted; or the ONNX file `given.model` is proven equal to `given.against`."""
+    found = given.foreign or _source_of(given)
+    with order.store.stage() as work:
+        order.say(f"Copying {found.what}")
+        copy = copy_foreign(found, given, work)
+        digest = copy.digest
+        if given.against is not None:
+            # The same ONNX file proven against another source is another import.
+            digest = "sha256:" + hashlib.sha256(f"{_file_digest(given.model)} {copy.digest}".encode()).hexdigest()
+        known = existing(order, given, digest)
+        if known is not None:
+            return known, None
+        with _converter(found, given, copy, work) as converter:
+            order.say(f"Reading it with its own framework ({found.importer}), behind walls")
+            return _Import(order, given, found, converter, work, digest).run()
+
+
+class _Import:
+    """One source being converted and proven."""
+
+    def __init__(self, order: Order, given: Given, found: Recognised, converter: Asked, work: Path, digest: str) -> None:
+        self._order = order
+        self._given = given
+        self._found = found
+        self._converter = converter
+        self._work = work
+        self._digest = digest
+
+    def run(self) -> tuple[ImportResult, LocalWorker | None]:
+        loaded = self._converter.load()
+        asked = references(self._converter, loaded.signatures, self._samples(loaded))
+        tolerances = {name: self._tolerance(signature, loaded) for name, signature in loaded.signatures.items()}
+        attempts: list[Attempt] = []
+        for route in self._routes(loaded):
+            with self._order.store.stage() as staged:
+                self._order.say("Comparing it with its source" if route == GIVEN_ROUTE else f"Converting it by way of {route}")
+                attempt, candidate = self._try(route, loaded, asked, tolerances, staged)
+                attempts.append(attempt)
+                if candidate is not None:
+                    # Its memory is needed for what comes next.
+                    self._converter.close()
+                    evidence = {"source_kind": self._found.kind, "routes": [one.as_json() for one in attempts]}
+                    answers = kept_answers(asked, default_of(loaded.signatures), tolerances[default_of(loaded.signatures)])
+                    notes = (*loaded.notes, *candidate.notes, *_passed_over(attempts))
+                    whole = replace(candidate, evidence=evidence, notes=notes, source_answers=answers)
+                    return seal(self._order, self._given, whole)
+        raise refused(self._found, attempts)
+
+    def _routes(self, loaded: Loaded) -> Sequence[str]:
+        if self._given.against is not None:
+            return (GIVEN_ROUTE,)
+        wanted = self._given.options.get("route")
+        if wanted is not None and wanted not in loaded.routes:
+            raise UsageError(f"There is no route '{wanted}' for this.", field="route", hint=f"There is: {', '.join(loaded.routes)}.")
+        return (wanted,) if wanted else loaded.routes
+
+    def _samples(self, loaded: Loaded) -> list[Arrays]:
+        """The user's, where they are tensors: what processing reads is not what the source takes."""
+        if self._given.sample is None or self._given.processing or self._given.preset:
+            return []
+        return [load_sample(self._given.sample, loaded.signatures[default_of(loaded.signatures)])]
+
+    def _tolerance(self, signature: Signature, loaded: Loaded) -> Tolerance:
+        return tolerance_for(signature, tightened=self._given.tolerance, quantised=loaded.facts.get("quantised") == "yes")
+
+    def _try(
+        self, route: str, loaded: Loaded, asked: Sequence[Reference], tolerances: Mapping[str, Tolerance], staged: Path
+    ) -> tuple[Attempt, Candidate | None]:
+        """The attempt, and what it made when that is equal to the source."""
+        try:
+            candidate = self._made(route, loaded, staged)
+            if because := unlike(loaded.signatures, candidate.made.signatures):
+                return Attempt(route, because), None
+            judged = compared(self._order, candidate, asked, tolerances)
+        except _FAILURES as error:
+            return Attempt(route, error.message, error=error), None
+        failed = next((one for one in judged.values() if not one.passed), None)
+        if failed is None:
+            return Attempt(route, parity=judged), candidate
+        return Attempt(route, failed.because, judged), None
+
+    def _made(self, route: str, loaded: Loaded, staged: Path) -> Candidate:
+        if route == GIVEN_ROUTE:
+            copied = copy_source(self._given.model, staged)
+            return self._onnx(copied, {default_of(loaded.signatures): copied.model_file}, loaded, Converted(files={}))
+        folder, converted = self._converter.convert(route)
+        if set(converted.files) != set(loaded.signatures):
+            raise ImportRefused(f"The route '{route}' made files for other signatures than there are.", code="CONVERTER_BROKEN")
+        taken = self._work / f"taken-{route}"
+        # What the converter wrote belongs to code that nobody vouches for: copied as plain files before anything opens it.
+        copy_tree(folder, taken, "taken", max_bytes=DEFAULT_MAX_BYTES)
+        if converted.engine != ONNX_ENGINE:
+            return self._framework(taken, converted, loaded, staged)
+        default = default_of(loaded.signatures)
+        copied = copy_source(_beneath(taken, converted.files[default]), staged)
+        files = {default: copied.model_file}
+        others = [name for name in loaded.signatures if name != default and converted.files[name] != converted.files[default]]
+        for place, name in enumerate(others):
+            own = staged / "signatures" / str(place)
+            own.mkdir(parents=True, mode=0o755)
+            files[name] = f"signatures/{place}/{copy_source(_beneath(taken, converted.files[name]), own).model_file}"
+        return self._onnx(replace(copied, source_name=self._found.path.name), files, loaded, converted)
+
+    def _onnx(self, copied: Copied, files: Mapping[str, str], loaded: Loaded, converted: Converted) -> Candidate:
+        default = default_of(loaded.signatures)
+        read = {name: inspect_model(copied.folder / file) for name, file in files.items()}
+        signatures = {name: (read.get(name) or read[default]).signature for name in loaded.signatures}
+        made = self._origin(loaded, converted, signatures, {name: file for name, file in files.items() if name != default})
+        return Candidate(copied, read[default], made, notes=converted.notes)
+
+    def _framework(self, taken: Path, converted: Converted, loaded: Loaded, staged: Path) -> Candidate:
+        """A model that its own framework will run: files as they are, the signature as the source says it."""
+        default = default_of(loaded.signatures)
+        files = copy_tree(taken, staged / "model", "model", max_bytes=DEFAULT_MAX_BYTES)
+        for name in converted.files.values():
+            _beneath(taken, name)
+        copied = Copied(staged, f"model/{converted.files[default]}", files, self._found.path.name)
+        others = {name: f"model/{file}" for name, file in converted.files.items() if name != default}
+        made = self._origin(loaded, converted, loaded.signatures, others)
+        return Candidate(copied, unread(loaded.signatures[default], loaded.parameters), made, notes=converted.notes)
+
+    def _origin(self, loaded: Loaded, converted: Converted, signatures: Mapping[str, Signature], files: Mapping[str, str]) -> Made:
+        return Made(
+            format=f"onnx, proven against {self._found.what}" if self._given.against else _without_article(self._found.what),
+            if self._given.against is None
+            else f"onnx, proven against {self._found.what}",
+            source_digest=self._digest,
+            engine=converted.engine,
+            environment=converted.environment,
+            signatures=dict(signatures),
+            model_files=dict(files),
+            tools=dict(loaded.facts),
+        )
+
+
+def unlike(wanted: Mapping[str, Signature], made: Mapping[str, Signature]) -> str:
+    """How the names and dtypes of a conversion's inputs and outputs differ from the source's, or nothing. Pure."""
+    for name, signature in wanted.items():
+        for what, first, second in (
+            ("inputs", signature.inputs, made[name].inputs),
+            ("outputs", signature.outputs, made[name].outputs),
+        ):
+            theirs, ours = ({spec.name: spec.dtype for spec in specs} for specs in (first, second))
+            if theirs != ours:
+                return f"its {what} are {_words(ours)}, those of the source {_words(theirs)}"
+    return ""
+
+
+def refused(found: Recognised, attempts: Sequence[Attempt]) -> ImportRefused:
+    """No route led to a model that answers as its source does."""
+    compared_ones = [attempt for attempt in attempts if attempt.parity]
+    if not compared_ones:
+        last = attempts[-1]
+        if len(attempts) == 1 and last.error is not None:
+            return ImportRefused(last.error.message, code=last.error.code, hint=last.error.hint, field=last.error.field)
+        said = "; ".join(f"{attempt.route}: {attempt.because}" for attempt in attempts)
+        return ImportRefused(f"No route converts {found.what}. {said}", code="NOT_CONVERTIBLE")
+    closest = compared_ones[0]
+    said = "".join(f" By way of {other.route}: {other.because}" for other in attempts if other is not closest)
+    return ImportRefused(
+        f"The converted model does not answer as its source does: {closest.because}{said}",
+        code="NOT_EQUAL",
+        hint="Nothing was imported.",
+    )
+
+
+def _passed_over(attempts: Sequence[Attempt]) -> tuple[str, ...]:
+    return tuple(f"The route '{one.route}' was not taken: {one.because}" for one in attempts[:-1])
+
+
+def _without_article(what: str) -> str:
+    return what.removeprefix("a ").removeprefix("an ")
+
+
+def _words(specs: Mapping[str, str]) -> str:
+    return ", ".join(f"'{name[:64]}' ({dtype})" for name, dtype in specs.items()) or "none"
+
+
+def _beneath(folder: Path, name: str) -> Path:
+    """A file or folder of the copied tree, which holds no links."""
+    parts = Path(name).parts
+    if not parts or Path(name).is_absolute() or ".." in parts or not (folder / name).exists():
+        raise ImportRefused("The process that reads the source named no file of its own; the source is not taken.", code="CONVERTER_BROKEN")
+    return folder / name
+
+
+def _source_of(given: Given) -> Recognised:
+    assert given.against is not None
+    found = recognise(given.against)
+    if found is None:
+        raise UsageError(
+            f"{given.against} is no source that a model is converted from.",
+            code="UNKNOWN_SOURCE",
+            field="against",
+            hint="Give what the training left behind: a .pth, .pt, .keras, .h5, SavedModel, .tflite, ….",
+        )
+    return found
+
+
+def _converter(found: Recognised, given: Given, copy: ForeignCopy, work: Path) -> Converter:
+    entry = importer_entry(found.importer)
+    scratch = work / "scratch"
+    scratch.mkdir(mode=0o700)
+    options = {name: value for name, value in copy.options.items() if name != "route"}
+    task = Task(copy.entry, scratch, found.kind, options)
+    python = python_of(entry.environment) if entry.environment else ""
+    return Converter(entry, task, python=python, launch=launcher(trust=given.trust), reads=copy.reads)
+
+
+def _file_digest(path: Path) -> str:
+    from towline.app.given import file_digest
+
+    return file_digest(path)

@@ -1,0 +1,124 @@
+"""Prove a conversion: ask the source, ask what a route made of it, and let verify/parity judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from towline.app.sealing import Candidate, Order, loaded_by
+from towline.convert.made import default_of
+from towline.core.errors import EngineError, ImportRefused, TowlineError
+from towline.core.manifest import Signature
+from towline.verify.guarded import plain
+from towline.verify.parity.compare import Parity, judge
+from towline.verify.parity.requests import parity_requests
+from towline.verify.parity.tolerance import Tolerance
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from towline.convert.base import Converted, Layer
+    from towline.convert.foreign.converter import Loaded
+    from towline.convert.version import RecordedGolden
+
+RUN_TIMEOUT_S = 300.0
+# The source's answers are kept with the version: enough to tell how far a later one has gone, not so much that it grows by them.
+MAX_KEPT_BYTES = 8 << 20
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class Asked(Protocol):
+    """A loaded source: convert/foreign/converter.py behind walls, or a model of the caller's own process."""
+
+    def load(self) -> Loaded: ...
+    def answer(self, inputs: Arrays, *, signature: str) -> dict[str, np.ndarray]: ...
+    def convert(self, route: str) -> tuple[Path, Converted]: ...
+    def layers(self, inputs: Arrays, *, signature: str) -> list[Layer]: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A request of one signature, and what the source's own framework answers."""
+
+    signature: str
+    request: dict[str, np.ndarray]
+    answer: dict[str, np.ndarray]
+
+
+def references(asked: Asked, signatures: Mapping[str, Signature], samples: Sequence[Arrays]) -> tuple[Reference, ...]:
+    """What the source answers. Of samples, those that fit are of the default signature; the others are asked what is made up.
+
+    A made-up request that the source refuses is left out. Raises ImportRefused when none is left, or the user's own is refused.
+    """
+    found: list[Reference] = []
+    for name, signature in signatures.items():
+        own = samples if name == default_of(signatures) else ()
+        said, before = "", len(found)
+        for place, request in enumerate(parity_requests(signature, samples=own)):
+            try:
+                found.append(Reference(name, request, asked.answer(request, signature=name)))
+            except EngineError as error:
+                if place < len(own):
+                    raise ImportRefused(
+                        f"The source refuses the sample; it said: {error.message}", code="SAMPLE_REFUSED", field="sample"
+                    ) from None
+                said = error.message
+        if len(found) == before:
+            raise ImportRefused(
+                f"The source refused every input that was made up for signature '{name}'; it said: {said}",
+                code="NOTHING_TO_COMPARE",
+                hint="Give an input that the model takes: --sample FILE (.npz, .npy or .json).",
+            )
+    return tuple(found)
+
+
+def compared(order: Order, candidate: Candidate, asked: Sequence[Reference], tolerances: Mapping[str, Tolerance]) -> dict[str, Parity]:
+    """The verdict for each signature. Raises ImportRefused when the candidate cannot be loaded or dies, EngineError when it refuses."""
+    from towline.convert.version import draft_manifest
+
+    draft = draft_manifest(candidate.copied, candidate.inspected, made=candidate.made)
+    places = {name: place for place, name in enumerate(draft.signature_names)}
+    judged: dict[str, Parity] = {}
+    worker = loaded_by(order.start_worker, candidate.copied.folder, draft)
+    try:
+        for name in places:
+            pairs = []
+            for one in asked:
+                if one.signature == name:
+                    got = worker.run(one.request, timeout_s=RUN_TIMEOUT_S, place=places[name])
+                    pairs.append((one.request, one.answer, {key: plain(array) for key, array in got.items()}))
+            judged[name] = judge(pairs, tolerances[name])
+    finally:
+        worker.close()
+    return judged
+
+
+def kept_answers(asked: Sequence[Reference], default: str, tolerance: Tolerance) -> tuple[RecordedGolden, ...]:
+    """The source's answers that go into the version, with the limits they were held to."""
+    kept: list[RecordedGolden] = []
+    left_bytes = MAX_KEPT_BYTES
+    for one in asked:
+        size_bytes = sum(array.nbytes for array in (*one.request.values(), *one.answer.values()))
+        if one.signature != default or size_bytes > left_bytes:
+            continue
+        left_bytes -= size_bytes
+        kept.append((one.request, one.answer, {name: tolerance.of(name) for name in one.answer}))
+    return tuple(kept)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A route that was tried: why it was not taken, and what was measured if it came to that."""
+
+    route: str
+    because: str = ""
+    parity: Mapping[str, Parity] = ()  # type: ignore[assignment]
+    error: TowlineError | None = None
+
+    def as_json(self) -> dict[str, object]:
+        return {"route": self.route, "because": self.because, "parity": {name: one.as_json() for name, one in dict(self.parity).items()}}

@@ -1,0 +1,183 @@
+"""A foreign source becomes a version only when what was made of it answers as it does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toy_importer import Toy
+
+import towline
+from towline.app import importing_foreign
+from towline.app.sealing import ImportResult
+from towline.convert.foreign import importers
+from towline.convert.foreign.importers import Entry
+from towline.core.errors import ImportRefused, UsageError
+from towline.core.frames import decode_frame
+from towline.core.walls import Walls
+from towline.store.sqlite import open_store
+from towline.testing import tiny_models
+
+Import = Callable[..., ImportResult]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def bring(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Import:
+    """Import a toy: a real converter process, whose importer lies beside this test."""
+
+    def launch(argv: Sequence[str], pass_fds: Sequence[int], walls: Walls) -> subprocess.Popen[bytes]:
+        path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+        return subprocess.Popen(argv, pass_fds=pass_fds, env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.DEVNULL)
+
+    monkeypatch.setitem(importers.BUILT_IN, "torch", Entry("torch", "", "toy_importer:ToyImporter"))
+    monkeypatch.setattr(importing_foreign, "launcher", lambda *, trust: launch)
+    source = tmp_path / "toy.safetensors"
+    source.write_bytes((16).to_bytes(8, "little") + b'{"toy": "weights"}')
+
+    def run(**more: Any) -> ImportResult:
+        return towline.import_model(more.pop("source", source), home=home, **more)
+
+    return run
+
+
+def versions(home: Path) -> list[str]:
+    with open_store(home) as store:
+        return [str(version) for version in store.versions()]
+
+
+def test_what_answers_as_its_source_does_is_taken_and_says_where_it_came_from(bring: Import, home: Path):
+    result = bring(options={"routes": "right"})
+
+    manifest = result.version.manifest
+    assert str(result.version) == "toy:1"
+    assert manifest.engine == "onnxruntime"
+    assert manifest.origin.format.startswith("safetensors")
+    assert manifest.origin.tools["toy"] == "1.0"
+    assert "It is a toy." in result.report.warnings
+    assert towline.load("toy", home=home).predict(np.float32([[1, 2, 3]])).tolist() == [[2, 4, 6]]
+
+
+def test_the_sources_own_answers_stay_with_the_version(bring: Import):
+    version = bring().version
+
+    kept = version.manifest.source_answers
+    assert len(kept) > 3
+    for one in kept:
+        request, answer = (decode_frame((version.path / name).read_bytes()) for name in (one.request, one.response))
+        np.testing.assert_array_equal(answer["y"], request["x"] * 2)
+        assert one.bounds["y"].relative > 0
+
+
+def test_a_wrong_conversion_is_refused_and_nothing_is_left(bring: Import, home: Path):
+    with pytest.raises(ImportRefused, match="does not answer as its source does: output 'y' differs") as refusal:
+        bring(options={"routes": "wrong"})
+
+    assert refusal.value.code == "NOT_EQUAL"
+    assert versions(home) == []
+    assert list((home / "staging").iterdir()) == []
+
+
+def test_routes_are_tried_in_turn_and_the_report_tells_why_the_first_were_passed_over(bring: Import, home: Path):
+    result = bring(options={"routes": "impossible+renamed+wrong+right"})
+
+    told = [line for line in result.report.warnings if line.startswith("The route")]
+    assert len(told) == 3
+    assert "no edges" in told[0]
+    assert "'input' (float32)" in told[1]
+    assert "differs by up to" in told[2]
+    with open_store(home) as store:
+        event = next(event for event in store.events() if event.kind == "version.imported")
+    assert [route["route"] for route in event.data["routes"]] == ["impossible", "renamed", "wrong", "right"]
+    assert event.data["routes"][-1]["parity"]["serving_default"]["passed"] is True
+
+
+def test_each_signature_is_proven_and_served_from_a_file_of_its_own(bring: Import):
+    version = bring(options={"two": "yes"}).version
+
+    manifest = version.manifest
+    assert manifest.signature_names == ("serving_default", "doubled")
+    assert manifest.model_files == {"doubled": "signatures/0/model/model.onnx"}
+    assert (version.path / manifest.model_files["doubled"]).is_file()
+
+
+def test_of_two_signatures_one_that_is_wrong_is_enough_to_be_refused(bring: Import, home: Path):
+    with pytest.raises(ImportRefused, match="does not answer"):
+        bring(options={"two": "yes", "routes": "wrong"})
+
+
+@pytest.mark.parametrize("route", ["escaping", "linked"])
+def test_what_the_converter_writes_never_names_a_file_of_ours(bring: Import, home: Path, route: str):
+    with pytest.raises(ImportRefused):
+        bring(options={"routes": route})
+
+    assert versions(home) == []
+
+
+def test_a_source_that_its_framework_refuses_is_refused_in_its_words(bring: Import):
+    with pytest.raises(ImportRefused, match="The toy is broken") as refusal:
+        bring(options={"load": "refuse"})
+
+    assert (refusal.value.code, refusal.value.hint) == ("BROKEN_TOY", "Mend it.")
+
+
+def test_a_source_that_kills_its_converter_is_refused_with_its_last_words(bring: Import):
+    with pytest.raises(ImportRefused, match=r"killed by SIGSEGV.*no more strength") as refusal:
+        bring(options={"load": "die"})
+
+    assert refusal.value.code == "CONVERTER_DIED"
+
+
+def test_a_source_that_answers_nothing_asks_for_a_sample(bring: Import):
+    with pytest.raises(ImportRefused, match="refused every input") as refusal:
+        bring(options={"answer": "refuse"})
+
+    assert "--sample" in refusal.value.hint
+
+
+def test_the_same_source_with_the_same_options_is_stored_once(bring: Import, home: Path):
+    first, again, other = bring(), bring(), bring(options={"two": "yes"})
+
+    assert (first.existed, again.existed, other.existed) == (False, True, False)
+    assert versions(home) == ["toy:2", "toy:1"]
+
+
+def test_the_users_sample_is_what_is_compared(bring: Import, tmp_path: Path):
+    np.save(tmp_path / "sample.npy", np.float32([[1, 2, 3], [4, 5, 6]]))
+
+    version = bring(sample=tmp_path / "sample.npy").version
+
+    first = version.manifest.source_answers[0]
+    np.testing.assert_array_equal(decode_frame((version.path / first.request).read_bytes())["x"], [[1, 2, 3], [4, 5, 6]])
+
+
+def test_an_onnx_file_is_proven_against_what_it_was_converted_from(bring: Import, tmp_path: Path, home: Path):
+    source = tmp_path / "toy.safetensors"
+    Toy({}).convert("right", tmp_path)
+    right = (tmp_path / "serving_default.onnx").rename(tmp_path / "right.onnx")
+    Toy({}).convert("wrong", tmp_path)
+    wrong = (tmp_path / "serving_default.onnx").rename(tmp_path / "wrong.onnx")
+
+    proven = bring(source=right, against=source, options={"routes": "right"})
+    with pytest.raises(ImportRefused, match="does not answer as its source"):
+        bring(source=wrong, against=source)
+
+    assert proven.version.manifest.source_answers
+    assert "proven against" in proven.version.manifest.origin.format
+    assert versions(home) == ["right:1"]
+
+
+def test_options_without_a_source_to_convert_are_refused(bring: Import, tmp_path: Path):
+    model = tiny_models.write(tmp_path, tiny_models.identity(), "same.onnx")
+
+    with pytest.raises(UsageError, match="nothing to tell a converter"):
+        bring(source=model, tolerance=1e-6)

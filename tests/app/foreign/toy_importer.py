@@ -1,0 +1,78 @@
+"""An importer of a framework that is numpy alone: it scales by weights, in ways that are right, wrong or broken as its options say."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from towline.convert.base import ConversionFailed, Converted, Layer, Task
+from towline.core.errors import EngineError, ImportRefused
+from towline.core.manifest import Signature, TensorSpec
+
+SIGNATURE = Signature((TensorSpec("x", "float32", ("N", 3)),), (TensorSpec("y", "float32", ("N", 3)),))
+
+
+class ToyImporter:
+    name = "toy"
+    environment = ""
+
+    def load(self, task: Task) -> Toy:
+        if task.options.get("load") == "refuse":
+            raise ImportRefused("The toy is broken.", code="BROKEN_TOY", hint="Mend it.")
+        if task.options.get("load") == "die":
+            print("no more strength", flush=True)
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return Toy(task.options)
+
+
+class Toy:
+    notes = ("It is a toy.",)
+    facts: Mapping[str, str] = {"toy": "1.0"}
+    parameters = 3
+
+    def __init__(self, options: Mapping[str, str]) -> None:
+        self._options = options
+        self.routes = tuple(options.get("routes", "right").split("+"))
+        self.signatures = {"serving_default": SIGNATURE}
+        if options.get("two"):
+            self.signatures["doubled"] = SIGNATURE
+
+    def answer(self, inputs: Mapping[str, np.ndarray], *, signature: str) -> dict[str, np.ndarray]:
+        if self._options.get("answer") == "refuse":
+            raise EngineError("Toys do not answer.")
+        return {"y": inputs["x"] * np.float32(4 if signature == "doubled" else 2)}
+
+    def convert(self, route: str, into: Path) -> Converted:
+        import onnx
+        from onnx import TensorProto, helper
+
+        if route == "impossible":
+            raise ConversionFailed("This toy has no edges.")
+        files = {}
+        for name, factor in (("serving_default", 2.0), ("doubled", 4.0)):
+            if name not in self.signatures:
+                continue
+            factor = {"wrong": 2.01, "right": factor}.get(route, factor)
+            graph = helper.make_graph(
+                [helper.make_node("Mul", ["x" if route != "renamed" else "input", "by"], ["y"])],
+                "toy",
+                [helper.make_tensor_value_info("x" if route != "renamed" else "input", TensorProto.FLOAT, ["N", 3])],
+                [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])],
+                [helper.make_tensor("by", TensorProto.FLOAT, [3], [factor] * 3)],
+            )
+            model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+            onnx.save(model, into / f"{name}.onnx")
+            files[name] = f"{name}.onnx"
+        if route == "escaping":
+            files["serving_default"] = "../../../../etc/hostname"
+        if route == "linked":
+            (into / "serving_default.onnx").unlink()
+            (into / "serving_default.onnx").symlink_to("/etc/hostname")
+        return Converted(files, notes=(f"Made by way of {route}.",))
+
+    def layers(self, inputs: Mapping[str, np.ndarray], *, signature: str) -> Iterable[Layer]:
+        return ()

@@ -160,8 +160,6 @@ class _Import:
     def _origin(self, loaded: Loaded, converted: Converted, signatures: Mapping[str, Signature], files: Mapping[str, str]) -> Made:
         return Made(
             format=f"onnx, proven against {self._found.what}" if self._given.against else _without_article(self._found.what),
-            if self._given.against is None
-            else f"onnx, proven against {self._found.what}",
             source_digest=self._digest,
             engine=converted.engine,
             environment=converted.environment,

@@ -6,6 +6,9 @@ BENCH_VENV := .venv-bench
 FRAMEWORKS_VENV := .venv-frameworks
 # Of schemathesis, which asks for another graphql-core than gql, a client that the tests use.
 FUZZ_VENV := .venv-fuzz
+# Those of `towline env`, in which tests import real models: of this checkout, unless TOWLINE_ENVIRONMENTS names others.
+ENVIRONMENTS := torch tensorflow litert tabular
+ENVIRONMENTS_FOLDER := $(or $(TOWLINE_ENVIRONMENTS),$(CURDIR)/.environments)
 RUN := $(VENV)/bin
 PIP = $(RUN)/python -m pip --disable-pip-version-check
 # The pip of a fresh environment may be older than dependency groups (25.1).
@@ -30,7 +33,9 @@ test: $(VENV)/.test ## the tests that need nothing but this checkout; under 10 m
 	$(PYTEST) -m "not services and not frameworks" $(ARGS)
 
 test-frameworks: $(VENV)/.test $(FRAMEWORKS_VENV)/.ready .venv-client-tfserving/.ready ## real models and clients from their frameworks, in environments of their own (some GB)
-	$(PYTEST) -m frameworks $(ARGS)
+	@# Does nothing where they are ready and of today's recipe.
+	for name in $(ENVIRONMENTS); do TOWLINE_ENVIRONMENTS=$(ENVIRONMENTS_FOLDER) $(RUN)/towline env create $$name || exit 1; done
+	TOWLINE_ENVIRONMENTS=$(ENVIRONMENTS_FOLDER) $(PYTEST) -m frameworks $(ARGS)
 
 test-services: $(VENV)/.test $(FUZZ_VENV)/.ready .venv-client-kserve/.ready ## the tests that need root and Debian packages (strace, wrk, Node): installs those
 	@for pair in strace:strace wrk:wrk node:nodejs npm:npm; do \
@@ -71,7 +76,7 @@ digits: ## train the demo's model again (downloads torch into an environment of 
 	.venv-digits/bin/python scripts/train_digits.py
 
 clean: ## remove the environments and caches that these tasks made
-	rm -rf $(VENV) $(BENCH_VENV) $(FRAMEWORKS_VENV) $(FUZZ_VENV) .venv-bench-* .venv-client-* .venv-digits .mypy_cache .ruff_cache .hypothesis
+	rm -rf .environments $(VENV) $(BENCH_VENV) $(FRAMEWORKS_VENV) $(FUZZ_VENV) .venv-bench-* .venv-client-* .venv-digits .mypy_cache .ruff_cache .hypothesis
 
 # A file per set-up step, so that the second run starts at once; a changed pyproject.toml repeats it.
 $(VENV)/.pip:

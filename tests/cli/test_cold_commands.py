@@ -41,7 +41,17 @@ def modules_after(*words: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "words", [("--help",), ("--version",), ("ps",), ("serve", "--help"), ("import", "--help"), ("predict", "--help"), ("bench", "--help")]
+    "words",
+    [
+        ("--help",),
+        ("--version",),
+        ("ps",),
+        ("env", "ls"),
+        ("serve", "--help"),
+        ("import", "--help"),
+        ("predict", "--help"),
+        ("bench", "--help"),
+    ],
 )
 def test_a_cold_command_loads_nothing_heavy(words: tuple[str, ...]) -> None:
     assert modules_after(*words).isdisjoint(HEAVY)

@@ -13,10 +13,11 @@ from towline.cli.main import COMMANDS, cli
 DOCS = Path(__file__).parents[2] / "docs" / "reference"
 
 
-def command_of(verb: str) -> click.Command:
+def commands_of(verb: str) -> list[click.Command]:
+    """The command, or those of its group."""
     command = cli.get_command(click.Context(cli), verb)
     assert command is not None
-    return command.commands["show"] if isinstance(command, click.Group) else command
+    return list(command.commands.values()) if isinstance(command, click.Group) else [command]
 
 
 @pytest.mark.parametrize("language", ["", ".zh-CN"])
@@ -24,7 +25,7 @@ def command_of(verb: str) -> click.Command:
 def test_a_command_and_all_its_options_are_documented(verb: str, language: str) -> None:
     page = (DOCS / "commands" / f"{verb}{language}.md").read_text()
 
-    for option in command_of(verb).params:
+    for option in [option for command in commands_of(verb) for option in command.params]:
         if isinstance(option, click.Option) and not option.hidden:
             assert f"`{max(option.opts, key=len)}`" in page
     assert f"({verb}{language}.md)" in (DOCS / "commands" / f"README{language}.md").read_text()
@@ -32,12 +33,11 @@ def test_a_command_and_all_its_options_are_documented(verb: str, language: str) 
 
 @pytest.mark.parametrize("verb", COMMANDS)
 def test_every_command_explains_itself_and_prints_data_as_json_if_it_prints_data(verb: str) -> None:
-    command = command_of(verb)
-
-    assert command.help
-    assert all(option.help for option in command.params if isinstance(option, click.Option) and not option.hidden)
-    has_json = any("--json" in option.opts for option in command.params)
-    assert has_json == (verb not in ("serve", "demo"))
+    for command in commands_of(verb):
+        assert command.help
+        assert all(option.help for option in command.params if isinstance(option, click.Option) and not option.hidden)
+        has_json = any("--json" in option.opts for option in command.params)
+        assert has_json == (verb not in ("serve", "demo"))
     assert (DOCS / "schemas" / f"towline.{verb}.1.json").exists() == has_json
 
 

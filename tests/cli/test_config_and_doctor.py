@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from command_line import Run
 
-from towline.core.config import Settings
+from towline.core.config import NO_SETTINGS, Settings
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -45,6 +45,14 @@ def test_the_file_towline_config_names_is_read_and_must_exist(towline: Run, monk
     assert towline("config", "show", "--json").json()["settings"]["port"]["value"] == 3333
 
 
+def test_a_variable_that_is_no_setting_is_none(towline: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NO_SETTINGS:
+        monkeypatch.setenv(name, "" if name == "TOWLINE_CONFIG" else "/somewhere")
+        assert f"`{name}" in (DOCS / "settings.md").read_text()
+
+    assert towline("config", "show").code == 0
+
+
 @pytest.mark.parametrize("content", ["prot = 1", "port = ", "port = true", "port = 1.5", "port = 1\nport = 2", "\0"])
 def test_a_bad_settings_file_is_usage_and_named(towline: Run, content: str) -> None:
     Path("towline.toml").write_text(content)
@@ -65,6 +73,7 @@ def test_a_healthy_machine_has_nothing_broken(towline: Run) -> None:
         "python",
         "packages",
         "extras",
+        "environments",
         "processor",
         "memory",
         "open files",

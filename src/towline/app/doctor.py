@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import towline
+from towline.app.environment_listing import environments
 from towline.app.home import find_settings
 from towline.app.listing import DATABASE
 from towline.app.machine import free_bytes, memory, open_file_limit, processor
@@ -47,6 +48,7 @@ def _checks(home: str | Path | None, deep: bool) -> Iterator[Check]:
     yield Check("towline", "ok", towline.__version__)
     yield _python()
     yield from _packages()
+    yield _environments()
     yield _processor()
     yield _memory()
     yield _open_files()
@@ -83,6 +85,15 @@ def _packages() -> Iterator[Check]:
     else:
         yield Check("packages", "ok", found)
     yield Check("extras", "ok", ", ".join(f"{name} {versions[name]}" for name in OPTIONAL if versions[name]) or "none")
+
+
+def _environments() -> Check:
+    found = [one for one in environments() if one.state != "missing"]
+    words = ", ".join(f"{one.name} ({_gib(one.size_bytes)})" if one.state == "ready" else f"{one.name} ({one.state})" for one in found)
+    stale = [one.name for one in found if one.state in ("out of date", "broken", "half made")]
+    if stale:
+        return Check("environments", "warn", words, f"Make it anew: towline env create {stale[0]}")
+    return Check("environments", "ok", words or "none")
 
 
 def _installed(name: str) -> str | None:

@@ -26,6 +26,7 @@ COMMANDS = {
     "alias": "Point a name such as champion at a version, or list such names.",
     "predict": "Run a version on an input.",
     "bench": "Measure a version or a running server under load.",
+    "env": "Make, list or remove the environments of frameworks.",
     "key": "Make, list or revoke the keys that servers ask for.",
     "ps": "List running servers and their models.",
     "events": "List what happened to versions, and who did it.",

@@ -92,6 +92,8 @@ _CHOICES = {
 # Where the clients of another server look for it; Triton's are ours.
 _PORTS_OF = {"tfserving": {"port": 8501, "grpc_port": 8500}}
 _NAMES = tuple(field.name for field in fields(Settings))
+# Variables that say something else than a setting does.
+NO_SETTINGS = ("TOWLINE_CONFIG", "TOWLINE_DEBUG", "TOWLINE_ENVIRONMENTS", "TOWLINE_KEY")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -158,7 +160,7 @@ def _read_file(file: Path) -> dict[str, Any]:
 def _read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     found = {}
     for variable, value in environ.items():
-        if not variable.startswith("TOWLINE_") or variable in ("TOWLINE_CONFIG", "TOWLINE_DEBUG", "TOWLINE_ENVIRONMENTS", "TOWLINE_KEY"):
+        if not variable.startswith("TOWLINE_") or variable in NO_SETTINGS:
             continue
         name = variable.removeprefix("TOWLINE_").lower()
         if name not in _NAMES:

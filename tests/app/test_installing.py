@@ -18,7 +18,7 @@ from towline.core.environments import PROBES
             "Downloading torch-2.13.0-cp311-cp311-linux_x86_64.whl (180.2 MB)",
         ),
         ("  Using cached numpy-2.4.6.whl (16.1 MB)", "Have numpy-2.4.6.whl (16.1 MB)"),
-        ("Processing /home/ann/wheels/tiny-1.0-py3-none-any.whl", "Have tiny-1.0-py3-none-any.whl"),
+        ("Processing /home/ann/wheels/tiny-1.0-py3-none-any.whl (from more)", "Have tiny-1.0-py3-none-any.whl"),
         ("  Downloading https://ann:secret@index/simple/tiny-1.0.whl (3 kB)", "Downloading tiny-1.0.whl (3 kB)"),
         ("Building wheel for slow (pyproject.toml): started", "Building slow (pyproject.toml): started"),
         ("Installing collected packages: a, b, c", "Installing 3 packages"),

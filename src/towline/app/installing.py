@@ -135,9 +135,10 @@ def step(line: str) -> str:
     doing, what = found.groups()
     if doing == "Installing collected packages:":
         return f"Installing {what.count(',') + 1} packages"
-    name, *size = what.split(" (", 1)
+    # In parentheses is a size, or who asked for it.
+    name, _, size = what.partition(" (")
     told = {"Using cached": "Have", "Processing": "Have", "Building wheel for": "Building", "Cloning": "Cloning"}.get(doing, doing)
-    return _clean(f"{told} {name.rstrip('/').rpartition('/')[2]}" + (f" ({size[0]}" if size else ""))
+    return _clean(f"{told} {name.rstrip('/').rpartition('/')[2]}" + (f" ({size}" if size and not size.startswith("from ") else ""))
 
 
 def last_words(said: Sequence[str]) -> str:

@@ -136,7 +136,7 @@ class Controller:
 
     def _import_sent(self, source: Path, name: str, number: int, actor: str) -> None:
         """What a client sent. Not published: a worker that no table needs would be let go of, and the one that needs it comes next."""
-        self._bring_in(source, name, number, actor=actor)
+        self._bring_in(source, name, number, actor=actor, may_convert=False)
 
     def _import(self, source: str | Path, name: str | None, number: int | None, given: Mapping[str, str] = MappingProxyType({})) -> None:
         version = self._bring_in(source, name, number, given)
@@ -152,8 +152,12 @@ class Controller:
         given: Mapping[str, str] = MappingProxyType({}),
         *,
         actor: str = _ACTOR,
+        may_convert: bool = True,
     ) -> Version:
-        """Import a file through a worker that the front takes over when it is new. `given` goes with it: labels, processing, preset."""
+        """Import a file through a worker that the front takes over when it is new. `given` goes with it: labels, processing, preset.
+
+        What a client sent is never converted: no framework is started for whoever can reach a port.
+        """
         result, worker = import_into(
             self._store,
             source,
@@ -166,6 +170,7 @@ class Controller:
             python=self._wish["python"],
             actor=actor,
             start_worker=self._workers.start,
+            may_convert=may_convert,
             progress=_progress,
         )
         if worker is not None:

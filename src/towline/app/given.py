@@ -78,8 +78,12 @@ def checked(
     tolerance: float | None = None,
     against: str | Path | None = None,
     trust: bool = False,
+    may_convert: bool = True,
 ) -> Given:
-    """The paths, once each is known to be a plain file that can be read. Raises UsageError."""
+    """The paths, once each is known to be a plain file that can be read. Raises UsageError.
+
+    `may_convert`: a source that is no ONNX file is recognised, to be converted; else convert/files.py says what it is and refuses it.
+    """
     named = [Path(path) if path else None for path in (labels, sample, processing, against)]
     given = Given(
         Path(source),
@@ -93,7 +97,7 @@ def checked(
         tolerance=tolerance,
         against=named[3],
         trust=trust,
-        foreign=recognise(Path(source)),
+        foreign=recognise(Path(source)) if may_convert else None,
     )
     _check_words(given)
     if given.foreign is None:

@@ -114,9 +114,10 @@ def import_into(
     include: tuple[Path, ...] = (),
     python: str = "",
     message: str = "",
+    may_convert: bool = True,
     progress: Progress | None = None,
 ) -> tuple[ImportResult, LocalWorker | None]:
-    """`import_model` into an open store, through workers that `start_worker` makes.
+    """`import_model` into an open store, through workers that `start_worker` makes. With `may_convert` false only ONNX is taken.
 
     Also returns the worker that has loaded a new version: it is the caller's to close or to serve with. None when nothing was added.
     """
@@ -125,7 +126,7 @@ def import_into(
         given = _handler(source, labels or processing, sample, include, python)
         name = check_model_name(name or given.class_name)
     else:
-        given = checked(source, labels, sample, processing, preset, include, fuse=fuse)
+        given = checked(source, labels, sample, processing, preset, include, fuse=fuse, may_convert=may_convert)
         name = check_model_name(name) if name is not None else name_from(given.model)
     return _import(Order(store, name, number, actor, message, start_worker, progress or _in_silence), given)
 

@@ -14,12 +14,14 @@ from toy_importer import Toy
 
 import towline
 from towline.app import importing_foreign
+from towline.app.importing import import_into
 from towline.app.sealing import ImportResult
 from towline.convert.foreign import importers
 from towline.convert.foreign.importers import Entry
 from towline.core.errors import ImportRefused, UsageError
 from towline.core.frames import decode_frame
 from towline.core.walls import Walls
+from towline.serve.workers.local import LocalWorker
 from towline.store.sqlite import open_store
 from towline.testing import tiny_models
 
@@ -181,3 +183,10 @@ def test_options_without_a_source_to_convert_are_refused(bring: Import, tmp_path
 
     with pytest.raises(UsageError, match="nothing to tell a converter"):
         bring(source=model, tolerance=1e-6)
+
+
+def test_what_a_client_sent_is_never_converted(bring: Import, tmp_path: Path, home: Path):
+    with open_store(home) as store, pytest.raises(ImportRefused, match="weights only"):
+        import_into(
+            store, tmp_path / "toy.safetensors", name="toy", actor="a client", start_worker=LocalWorker.start, may_convert=False
+        )

@@ -12,10 +12,9 @@ from towline.app.foreign_copy import ForeignCopy, copy_foreign
 from towline.app.given import Given
 from towline.app.proving import Arrays, Asked, Attempt, Reference, compared, kept_answers, references
 from towline.app.sealing import Candidate, ImportResult, Order, existing, seal
-from towline.app.walls import launcher
 from towline.convert.base import ConversionFailed, Converted, Task
 from towline.convert.files import DEFAULT_MAX_BYTES, Copied, copy_source
-from towline.convert.foreign.converter import Converter, Loaded
+from towline.convert.foreign.converter import Converter, Launch, Loaded
 from towline.convert.foreign.importers import importer_entry
 from towline.convert.made import ONNX_ENGINE, Made, default_of, unread
 from towline.convert.onnx import inspect_model
@@ -241,6 +240,13 @@ def _converter(found: Recognised, given: Given, copy: ForeignCopy, work: Path) -
     task = Task(copy.entry, scratch, found.kind, options)
     python = python_of(entry.environment) if entry.environment else ""
     return Converter(entry, task, python=python, launch=launcher(trust=given.trust), reads=copy.reads)
+
+
+def launcher(*, trust: bool) -> Launch:
+    """What starts converters: the sandbox, or what its owner vouches for without it."""
+    from towline.secure.sandbox.launch import launch, launch_trusted
+
+    return launch_trusted if trust else launch
 
 
 def _file_digest(path: Path) -> str:

@@ -187,6 +187,4 @@ def test_options_without_a_source_to_convert_are_refused(bring: Import, tmp_path
 
 def test_what_a_client_sent_is_never_converted(bring: Import, tmp_path: Path, home: Path):
     with open_store(home) as store, pytest.raises(ImportRefused, match="weights only"):
-        import_into(
-            store, tmp_path / "toy.safetensors", name="toy", actor="a client", start_worker=LocalWorker.start, may_convert=False
-        )
+        import_into(store, tmp_path / "toy.safetensors", name="toy", actor="a client", start_worker=LocalWorker.start, may_convert=False)

@@ -1,0 +1,127 @@
+"""Figures of a classifier from its scores and the true classes. Pure.
+
+Definitions are those of scikit-learn's user guide (model evaluation); ECE is that of Guo et al. 2017,
+"On Calibration of Modern Neural Networks".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+TOP = (1, 3, 5)
+# Equal-width bins of confidence, as in the paper.
+CALIBRATION_BINS = 15
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """Of one class, by its number: shares from 0 to 1, NaN where a denominator is zero; `support` is how many rows are of it."""
+
+    precision: float
+    recall: float
+    f1: float
+    roc_auc: float
+    support: int
+
+
+@dataclass(frozen=True)
+class Classified:
+    """Of a whole data set. `top` maps k to the share of rows whose class is among the k best; macro means weigh every class alike.
+
+    `confusion[i, j]` counts rows of class i that were answered j. `ece` and `confidence` are None where scores are no probabilities.
+    """
+
+    rows: int
+    accuracy: float
+    top: dict[int, float]
+    precision: float
+    recall: float
+    f1: float
+    roc_auc: float
+    ece: float | None
+    confidence: float | None
+    classes: tuple[ClassFigures, ...]
+    confusion: np.ndarray
+
+
+def classified(scores: np.ndarray, truth: np.ndarray) -> Classified:
+    """`scores` float [rows, classes], logits or probabilities; `truth` int [rows], each in [0, classes)."""
+    rows, classes = scores.shape
+    answered = scores.argmax(axis=1)
+    confusion = np.zeros((classes, classes), np.int64)
+    np.add.at(confusion, (truth, answered), 1)
+    found = tuple(_of_class(number, confusion, scores, truth) for number in range(classes))
+    present = [one for one in found if one.support]
+    probabilities = as_probabilities(scores)
+    return Classified(
+        rows=rows,
+        accuracy=float((answered == truth).mean()),
+        top={k: top_k(scores, truth, k) for k in TOP if k < classes},
+        precision=_mean([one.precision for one in present]),
+        recall=_mean([one.recall for one in present]),
+        f1=_mean([one.f1 for one in present]),
+        roc_auc=_mean([one.roc_auc for one in present]),
+        ece=None if probabilities is None else calibration_error(probabilities, truth),
+        confidence=None if probabilities is None else float(probabilities.max(axis=1).mean()),
+        classes=found,
+        confusion=confusion,
+    )
+
+
+def top_k(scores: np.ndarray, truth: np.ndarray, k: int) -> float:
+    """The share of rows whose class is among the k greatest scores; of equal scores the first classes count as greater."""
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return float((best == truth[:, None]).any(axis=1).mean())
+
+
+def as_probabilities(scores: np.ndarray) -> np.ndarray | None:
+    """The scores where they are probabilities: none negative, each row's sum 1 up to rounding; else None."""
+    if not np.isfinite(scores).all() or (scores < 0).any() or not np.allclose(scores.sum(axis=1, dtype=np.float64), 1.0, atol=1e-3):
+        return None
+    return scores
+
+
+def calibration_error(probabilities: np.ndarray, truth: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
+    """Expected calibration error: over bins of confidence, the mean gap between confidence and accuracy, weighed by rows."""
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
+    place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    count = np.bincount(place, minlength=bins)
+    gap = np.abs(np.bincount(place, confidence, bins) - np.bincount(place, right, bins))
+    return float(gap[count > 0].sum() / len(truth))
+
+
+def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Area under the ROC curve by ranks (Mann-Whitney U), ties counted half; NaN where there is only one kind. `positive` is bool."""
+    wins = int(positive.sum())
+    losses = len(positive) - wins
+    if not wins or not losses:
+        return math.nan
+    ranks = mean_ranks(scores)
+    return float((ranks[positive].sum() - wins * (wins + 1) / 2) / (wins * losses))
+
+
+def mean_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1; equal values share the mean of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    means: np.ndarray = (last - (counts - 1) / 2)[inverse]
+    return means
+
+
+def _of_class(number: int, confusion: np.ndarray, scores: np.ndarray, truth: np.ndarray) -> ClassFigures:
+    hits = int(confusion[number, number])
+    support, answered = int(confusion[number].sum()), int(confusion[:, number].sum())
+    precision = hits / answered if answered else math.nan
+    recall = hits / support if support else math.nan
+    # By counts, so that a class which is never answered scores 0 and not NaN.
+    f1 = 2 * hits / (support + answered) if support + answered else math.nan
+    return ClassFigures(precision, recall, f1, roc_auc(scores[:, number], truth == number), support)
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Over what is defined: a class that is never answered has no precision, which counts as 0, as scikit-learn has it."""
+    return float(np.mean([0.0 if math.isnan(value) else value for value in values])) if values else math.nan

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
+import lzma
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 # How much of a file `identify` wants to see.
 HEAD_BYTES = 64 << 10
@@ -91,6 +95,17 @@ def _is_pickle(head: bytes) -> bool:
     return len(head) > 2 and head[0] == 0x80 and head[1] in (2, 3, 4, 5)
 
 
+def _is_compressed_pickle(head: bytes) -> bool:
+    """As joblib writes them. Only the first bytes are unpacked, however many the rest would make."""
+    for start, unpacker in _UNPACKERS:
+        if head.startswith(start):
+            try:
+                return _is_pickle(unpacker().decompress(head, 64))
+            except (zlib.error, lzma.LZMAError, OSError, EOFError):
+                return False
+    return False
+
+
 def _is_safetensors(head: bytes) -> bool:
     return len(head) > 9 and head[8:10] in (b'{"', b"{}", b"{ ") and int.from_bytes(head[:8], "little") < 100 << 20
 
@@ -100,6 +115,15 @@ def _is_tensorflow_graph(head: bytes) -> bool:
 
 
 _ARCHIVES = (b"\x1f\x8b", b"PK\x03\x04", b"PK\x05\x06", b"7z\xbc\xaf\x27\x1c", b"\xfd7zXZ\0", b"BZh", b"\x28\xb5\x2f\xfd", b"Rar!\x1a\x07")
+
+# zlib finds out itself whether it is given its own form or gzip's.
+_UNPACKERS: tuple[tuple[bytes, Callable[[], Any]], ...] = (
+    (b"x", lambda: zlib.decompressobj(47)),
+    (b"\x1f\x8b", lambda: zlib.decompressobj(47)),
+    (b"BZh", bz2.BZ2Decompressor),
+    (b"\xfd7zXZ\0", lzma.LZMADecompressor),
+    (b"]\0", lzma.LZMADecompressor),
+)
 
 # The first match wins, so the special stands before the general.
 _SIGNS: tuple[tuple[Callable[[bytes], bool], Foreign], ...] = (
@@ -141,6 +165,14 @@ _SIGNS: tuple[tuple[Callable[[bytes], bool], Foreign], ...] = (
             "a Python pickle, which runs code when it is read",
             "Export the model to ONNX where its code is; then import the .onnx file.",
         ),
+    ),
+    (
+        _is_compressed_pickle,
+        Foreign("COMPRESSED_PICKLE", "a compressed Python pickle, as joblib writes, which runs code when it is read", _SKLEARN),
+    ),
+    (
+        _starts(b"tree\nversion=", b"tree\r\nversion="),
+        Foreign("LIGHTGBM_MODEL", "a LightGBM model, as text", "Convert it where it was made: onnxmltools.convert_lightgbm."),
     ),
     (_starts(b"\x08\x01\x12"), Foreign("SAVED_MODEL", "the saved_model.pb of a TensorFlow SavedModel", _TENSORFLOW)),
     (

@@ -1,0 +1,1 @@
+"""scikit-learn and LightGBM: read, answered and converted in the converter process."""

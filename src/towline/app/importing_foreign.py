@@ -24,7 +24,7 @@ from towline.core.environments import python_of
 from towline.core.errors import DeadlineExceeded, EngineError, ImportRefused, UsageError, VersionError
 from towline.core.manifest import Signature
 from towline.verify.parity.tolerance import Tolerance, tolerance_for
-from towline.verify.samples import load_sample
+from towline.verify.samples import fitted, load_sample
 
 if TYPE_CHECKING:
     from towline.serve.workers.local import LocalWorker
@@ -65,7 +65,8 @@ class _Import:
 
     def run(self) -> tuple[ImportResult, LocalWorker | None]:
         loaded = self._converter.load()
-        asked = references(self._converter, loaded.signatures, self._samples(loaded))
+        examples = self._examples(loaded)
+        asked = references(self._converter, loaded.signatures, self._samples(loaded), examples)
         tolerances = {name: self._tolerance(signature, loaded) for name, signature in loaded.signatures.items()}
         attempts: list[Attempt] = []
         for route in self._routes(loaded):
@@ -79,7 +80,7 @@ class _Import:
                     evidence = {"source_kind": self._found.kind, "routes": [one.as_json() for one in attempts]}
                     answers = kept_answers(asked, default_of(loaded.signatures), tolerances[default_of(loaded.signatures)])
                     notes = (*loaded.notes, *candidate.notes, *_passed_over(attempts))
-                    whole = replace(candidate, evidence=evidence, notes=notes, source_answers=answers)
+                    whole = replace(candidate, evidence=evidence, notes=notes, source_answers=answers, examples=examples)
                     return seal(self._order, self._given, whole)
         raise refused(self._found, attempts)
 
@@ -96,6 +97,10 @@ class _Import:
         if self._given.sample is None or self._given.processing or self._given.preset:
             return []
         return [load_sample(self._given.sample, loaded.signatures[default_of(loaded.signatures)])]
+
+    def _examples(self, loaded: Loaded) -> tuple[Arrays, ...]:
+        """What the source says it was made for, held to its signature."""
+        return (fitted(loaded.examples, loaded.signatures[default_of(loaded.signatures)]),) if loaded.examples else ()
 
     def _tolerance(self, signature: Signature, loaded: Loaded) -> Tolerance:
         return tolerance_for(signature, tightened=self._given.tolerance, quantised=loaded.facts.get("quantised") == "yes")

@@ -50,8 +50,11 @@ class Reference:
     answer: dict[str, np.ndarray]
 
 
-def references(asked: Asked, signatures: Mapping[str, Signature], samples: Sequence[Arrays]) -> tuple[Reference, ...]:
-    """What the source answers. Of samples, those that fit are of the default signature; the others are asked what is made up.
+def references(
+    asked: Asked, signatures: Mapping[str, Signature], samples: Sequence[Arrays], examples: Sequence[Arrays] = ()
+) -> tuple[Reference, ...]:
+    """What the source answers. Of samples, those that fit are of the default signature; the others are asked what is made up, and the
+    default one, where there are no samples, what the source itself gave as examples beside that.
 
     A made-up request that the source refuses is left out. Raises ImportRefused when none is left, or the user's own is refused.
     """
@@ -59,7 +62,8 @@ def references(asked: Asked, signatures: Mapping[str, Signature], samples: Seque
     for name, signature in signatures.items():
         own = samples if name == default_of(signatures) else ()
         said, before = "", len(found)
-        for place, request in enumerate(parity_requests(signature, samples=own)):
+        known = parity_requests(signature, samples=examples) if examples and not own and name == default_of(signatures) else ()
+        for place, request in enumerate((*known, *parity_requests(signature, samples=own))):
             try:
                 found.append(Reference(name, request, asked.answer(request, signature=name)))
             except EngineError as error:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 import towline
 from towline.app.given import PROCESSING, SAMPLE, Given
 from towline.app.machine import memory
@@ -56,7 +58,9 @@ class Order:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A staged model that is to become a version. `evidence` goes into the event, `notes` into the report."""
+    """A staged model that is to become a version. `evidence` goes into the event, `notes` into the report. `examples` are requests of
+    values as its source was made for, which it is tried with where its owner gave no sample.
+    """
 
     copied: Copied
     inspected: Inspected
@@ -64,6 +68,7 @@ class Candidate:
     evidence: Mapping[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     source_answers: Sequence[RecordedGolden] = ()
+    examples: Sequence[Mapping[str, np.ndarray]] = ()
 
 
 def seal(order: Order, given: Given, candidate: Candidate) -> tuple[ImportResult, LocalWorker | None]:
@@ -78,7 +83,7 @@ def seal(order: Order, given: Given, candidate: Candidate) -> tuple[ImportResult
     labels = read_labels(given.labels) if given.labels else None
     prepared = _prepared(given, inspected, labels)
     signature = prepared.outer if prepared else inspected.signature
-    requests = requests_for(signature, prepared.processing if prepared else None, given.sample)
+    requests = requests_for(signature, prepared.processing if prepared else None, given.sample, candidate.examples)
     notes = candidate.notes
     if labels is not None:
         write_labels(copied.folder, labels, inspected.signature)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,11 +25,14 @@ class Requests:
     heaviest: _Request | None = None
 
 
-def requests_for(signature: Signature, processing: Processing | None, sample: Path | None) -> Requests:
-    """Raises ImportRefused for a sample that does not fit the signature."""
+def requests_for(signature: Signature, processing: Processing | None, sample: Path | None, examples: Sequence[_Request] = ()) -> Requests:
+    """Without a sample, `examples` stand for it where no processing is declared.
+
+    Raises ImportRefused for a sample that does not fit the signature.
+    """
     own = load_sample(sample, signature) if sample is not None else None
     if not processing or not processing.before:
-        return Requests(*(((own,), (own,)) if own is not None else ()))
+        return Requests(*(((own,), (own,)) if own is not None else (tuple(examples), tuple(examples))))
     chains, _ = read_steps(processing)
     made = encoded_inputs(chains, signature)
     if own is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -103,6 +103,16 @@ class Source(Protocol):
 
     def layers(self, inputs: Mapping[str, np.ndarray], *, signature: str) -> Iterable[Layer]:
         """Every layer's output for these inputs, for finding where a conversion departs. Nothing where the framework cannot tell."""
+        ...
+
+
+@runtime_checkable
+class Exemplary(Protocol):
+    """A source that knows values it was made for: it is tried with those too, where its owner gives no sample."""
+
+    @property
+    def examples(self) -> Mapping[str, np.ndarray]:
+        """One request of the default signature, of several rows."""
         ...
 
 

@@ -10,7 +10,7 @@ import signal
 import stat
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -49,6 +49,8 @@ class Loaded:
     parameters: int
     notes: tuple[str, ...]
     routes: tuple[str, ...]
+    # One request as it was made for, where it knows; as unvouched for as everything else here.
+    examples: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Converter:
@@ -84,7 +86,9 @@ class Converter:
     def load(self) -> Loaded:
         """Raises ImportRefused."""
         found = self._ask({"do": "load"}, LOAD_TIMEOUT_S, ImportRefused)
-        return msgspec.convert(found, Loaded, strict=True)
+        examples = found.pop("examples", "")
+        loaded = msgspec.convert(found, Loaded, strict=True)
+        return replace(loaded, examples=self._read(examples)) if examples else loaded
 
     def answer(self, inputs: Mapping[str, np.ndarray], *, signature: str) -> dict[str, np.ndarray]:
         """Raises EngineError when the source's framework refuses this input."""

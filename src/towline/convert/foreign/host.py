@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from towline.convert.base import Source, Task
+from towline.convert.base import Exemplary, Source, Task
 from towline.convert.foreign.importers import load_importer
 from towline.convert.wording import sentence
 from towline.core import channel
@@ -61,6 +61,7 @@ class Host:
                 "parameters": source.parameters,
                 "notes": list(source.notes),
                 "routes": list(source.routes),
+                "examples": self._write(dict(source.examples)) if isinstance(source, Exemplary) else "",
             }
         assert self._source is not None
         if message["do"] == "convert":

@@ -11,14 +11,12 @@ import numpy as np
 
 from towline.convert.tabular.entries import entries, width_of
 from towline.convert.wording import name as quoted
-from towline.convert.wording import sentence
 from towline.core.errors import EngineError, ImportRefused
 from towline.core.manifest import TensorSpec
 
 TABLE = "X"
 TEXT = "text"
 BATCH = "N"
-_SHOWN = 20
 _DECLARED = re.compile(r"\s*(?:(?P<name>.+?)\s*=\s*)?(?P<dtype>[a-z]+\d*)\s*\[(?P<shape>[^\]]*)\]\s*")
 _DTYPES = ("float32", "float64", "int64", "string", "bool")
 
@@ -37,18 +35,6 @@ class Columns:
     by_name: bool = False
     is_text: bool = False
     number: str = "float64"
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What whoever sends a request has to know of it."""
-        if self.is_text:
-            return (f"Takes texts, one a row: {self.specs[0].name} of shape [N, 1].",)
-        if not self.matrix:
-            return (f"Takes {len(self.specs)} columns, each of shape [N, 1].",)
-        if not self.names:
-            return ()
-        shown = ", ".join(self.names[:_SHOWN]) + (", …" if len(self.names) > _SHOWN else "")
-        return (sentence(f"The columns of {self.specs[0].name}, in this order: {shown}."),)
 
     def table(self, inputs: Mapping[str, np.ndarray]) -> Any:
         """What the model's `predict` takes. Raises EngineError when an input is missing."""

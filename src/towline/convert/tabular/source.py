@@ -20,6 +20,7 @@ from towline.core.manifest import DEFAULT_SIGNATURE, Signature
 
 FLOATS, DOUBLES = "skl2onnx", "skl2onnx-double"
 MODEL_FILE = "model.onnx"
+_MAX_FEATURES_CHARS = 4000
 
 
 class TabularSource:
@@ -55,7 +56,9 @@ class TabularSource:
     @property
     def facts(self) -> Mapping[str, str]:
         packages = ["scikit-learn", "skl2onnx", *(["lightgbm", "onnxmltools"] if has_boosters(self._model) else [])]
-        return {"architecture": architecture(self._model), **{name: importlib.metadata.version(name) for name in packages}}
+        # Which column of a table is which; of columns with names of their own everybody sees it.
+        features = {"features": _listed(self._columns.names)} if self._columns.matrix and self._columns.names else {}
+        return {"architecture": architecture(self._model), **{name: importlib.metadata.version(name) for name in packages}, **features}
 
     @property
     def parameters(self) -> int:
@@ -63,7 +66,7 @@ class TabularSource:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return (*self._notes, *self._columns.notes)
+        return self._notes
 
     @property
     def routes(self) -> Sequence[str]:
@@ -79,9 +82,8 @@ class TabularSource:
     def convert(self, route: str, into: Path) -> Converted:
         from towline.convert.tabular.conversion import converted
 
-        notes = ("Computed in float64 between inputs and answers of float32.",) if route == DOUBLES else ()
         (into / MODEL_FILE).write_bytes(converted(self._model, self._columns, self._outputs, doubles=route == DOUBLES))
-        return Converted({DEFAULT_SIGNATURE: MODEL_FILE}, notes=notes)
+        return Converted({DEFAULT_SIGNATURE: MODEL_FILE})
 
     def layers(self, inputs: Mapping[str, np.ndarray], *, signature: str) -> Iterable[Layer]:
         return ()
@@ -93,3 +95,8 @@ def _estimator(model: Any) -> Any:
     from towline.convert.tabular.booster import as_estimator
 
     return as_estimator(model)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    listed = ", ".join(names)
+    return listed if len(listed) <= _MAX_FEATURES_CHARS else listed[: _MAX_FEATURES_CHARS - 1] + "…"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import pickle
 import tarfile
 import zipfile
+import zlib
 from collections import OrderedDict
 from pathlib import Path
 
@@ -74,6 +77,11 @@ FILES = {
     "NUMPY_FILE": [npz(), b"\x93NUMPY\x01\0"],
     "PICKLE": [pickle.dumps({"a": 1}), pickled([1])],
     "SKLEARN_PICKLE": [b"\x80\x04\x95\x10\0\0\0\0\0\0\0\x8c\x1asklearn.linear_model._ridge"],
+    "COMPRESSED_PICKLE": [
+        *(pack(pickle.dumps([1], protocol=2)) for pack in (zlib.compress, gzip.compress, bz2.compress, lzma.compress)),
+        lzma.compress(pickle.dumps({"a": 1}), format=lzma.FORMAT_ALONE),
+    ],
+    "LIGHTGBM_MODEL": [b"tree\nversion=v4\nnum_class=1\n", b"tree\r\nversion=v4\r\n"],
     "ARCHIVE": [gzip.compress(b"x"), zipped(readme=b"x"), tar(), b"7z\xbc\xaf\x27\x1c\0\4", b"BZh91AY"],
     "JSON_TEXT": [b'{"a": 1}', b" [1, 2]", json.dumps({"é": "ü"}, ensure_ascii=False).encode()],
     "ONNX_TEXT": [b"ir_version: 8\ngraph {\n", b'<ir_version: 8, opset_import: ["" : 17]>'],

@@ -162,6 +162,19 @@ def test_the_users_sample_is_what_is_compared(bring: Import, tmp_path: Path):
     np.testing.assert_array_equal(decode_frame((version.path / first.request).read_bytes())["x"], [[1, 2, 3], [4, 5, 6]])
 
 
+def test_a_source_that_knows_what_it_was_made_for_is_tried_with_that(bring: Import):
+    version = bring(options={"knows": "sevens"}).version
+
+    kept = [decode_frame((version.path / one.request).read_bytes())["x"] for one in version.manifest.source_answers]
+    golden = decode_frame((version.path / version.manifest.golden[0].request).read_bytes())["x"]
+    assert all((array == 7).all() for array in (*kept, golden))
+
+
+def test_examples_that_do_not_fit_the_signature_are_refused(bring: Import):
+    with pytest.raises(ImportRefused, match=r"has shape \[2, 4\]"):
+        bring(options={"knows": "too much"})
+
+
 def test_an_onnx_file_is_proven_against_what_it_was_converted_from(bring: Import, tmp_path: Path, home: Path):
     source = tmp_path / "toy.safetensors"
     Toy({}).convert("right", tmp_path)

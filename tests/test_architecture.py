@@ -37,6 +37,7 @@ LIBRARIES = {
     "soxr": ("engines/processing/audio.py",),
     "tokenizers": ("engines/processing/text.py",),
     "httptools": ("serve/protocols",),
+    "pyarrow": ("verify/data/tables.py",),
     "simdjson": ("serve/codecs/numbers.py",),
     "python_multipart": ("serve/codecs/multipart.py",),
     "uvicorn": ("serve/front.py", "serve/protocols/http.py"),

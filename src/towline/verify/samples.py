@@ -34,7 +34,7 @@ def load_sample(path: Path, signature: Signature) -> dict[str, np.ndarray]:
     raw = read_plain_file(path, MAX_SAMPLE_BYTES, _refused)
     if len(signature.inputs) == 1 and signature.inputs[0].dtype == "string" and path.suffix.lower() not in _ARRAYS:
         return fitted([raw], signature)
-    readers = {b"PK\x03\x04": _npz, b"\x93NUM": _npy_alone}
+    readers = {b"PK\x03\x04": read_npz, b"\x93NUM": _npy_alone}
     given = readers.get(raw[:4], _json)(raw)
     return fitted(given, signature)
 
@@ -102,13 +102,14 @@ def _check_symbols(request: Mapping[str, np.ndarray], signature: Signature) -> N
                 raise _refused(f"'{dim}' is {seen[dim]} in one input and {size} in {spec.name!r}")
 
 
-def _npz(raw: bytes) -> dict[str, np.ndarray]:
+def read_npz(raw: bytes, *, max_bytes: int = MAX_SAMPLE_BYTES) -> dict[str, np.ndarray]:
+    """The arrays of a .npz by name. Raises ImportRefused for a damaged one, for pickled arrays, and for what unpacks to too much."""
     try:
         with zipfile.ZipFile(BytesIO(raw)) as archive:
             members = archive.infolist()
             # What the directory claims is checked against what comes out: ZipFile reads no further than that.
-            if len(members) > MAX_ARRAYS or sum(member.file_size for member in members) > MAX_SAMPLE_BYTES:
-                raise _refused(f"it unpacks to more than {MAX_ARRAYS} arrays or {MAX_SAMPLE_BYTES} bytes")
+            if len(members) > MAX_ARRAYS or sum(member.file_size for member in members) > max_bytes:
+                raise _refused(f"it unpacks to more than {MAX_ARRAYS} arrays or {max_bytes} bytes")
             return {member.filename.removesuffix(".npy"): _npy(archive.read(member)) for member in members}
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise _refused(f"it is a damaged .npz ({type(error).__name__})") from None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from towline.app.foreign_copy import ForeignCopy, copy_foreign
 from towline.app.given import Given
-from towline.app.proving import Arrays, Asked, Attempt, Reference, compared, kept_answers, references
+from towline.app.proving import Arrays, Asked, Attempt, Reference, compared, explained, kept_answers, references
 from towline.app.sealing import Candidate, ImportResult, Order, existing, seal
 from towline.convert.base import ConversionFailed, Converted, Task
 from towline.convert.files import DEFAULT_MAX_BYTES, Copied, copy_source
@@ -23,6 +23,7 @@ from towline.convert.tree import copy_tree
 from towline.core.environments import python_of
 from towline.core.errors import DeadlineExceeded, EngineError, ImportRefused, UsageError, VersionError
 from towline.core.manifest import Signature
+from towline.verify.parity.refused import keep_worst
 from towline.verify.parity.tolerance import Tolerance, tolerance_for
 from towline.verify.samples import fitted, load_sample
 
@@ -82,7 +83,7 @@ class _Import:
                     notes = (*loaded.notes, *candidate.notes, *_passed_over(attempts))
                     whole = replace(candidate, evidence=evidence, notes=notes, source_answers=answers, examples=examples)
                     return seal(self._order, self._given, whole)
-        raise refused(self._found, attempts)
+        raise refused(self._found, attempts, self._order.store.refusals(), self._order.name)
 
     def _routes(self, loaded: Loaded) -> Sequence[str]:
         if self._given.against is not None:
@@ -116,10 +117,11 @@ class _Import:
             judged = compared(self._order, candidate, asked, tolerances)
         except _FAILURES as error:
             return Attempt(route, error.message, error=error), None
-        failed = next((one for one in judged.values() if not one.passed), None)
+        failed = next((name for name, one in judged.items() if not one.passed), None)
         if failed is None:
             return Attempt(route, parity=judged), candidate
-        return Attempt(route, failed.because, judged), None
+        why = explained(self._order, self._converter, candidate, asked, failed, judged[failed], tolerances[failed])
+        return Attempt(route, " ".join(filter(None, (judged[failed].because, why))), judged), None
 
     def _made(self, route: str, loaded: Loaded, staged: Path) -> Candidate:
         if route == GIVEN_ROUTE:
@@ -148,7 +150,7 @@ class _Import:
         read = {name: inspect_model(copied.folder / file) for name, file in files.items()}
         signatures = {name: (read.get(name) or read[default]).signature for name in loaded.signatures}
         made = self._origin(loaded, converted, signatures, {name: file for name, file in files.items() if name != default})
-        return Candidate(copied, read[default], made, notes=converted.notes)
+        return Candidate(copied, read[default], made, notes=converted.notes, layers=converted.layers)
 
     def _framework(self, taken: Path, converted: Converted, loaded: Loaded, staged: Path) -> Candidate:
         """A model that its own framework will run: files as they are, the signature as the source says it."""
@@ -186,8 +188,8 @@ def unlike(wanted: Mapping[str, Signature], made: Mapping[str, Signature]) -> st
     return ""
 
 
-def refused(found: Recognised, attempts: Sequence[Attempt]) -> ImportRefused:
-    """No route led to a model that answers as its source does."""
+def refused(found: Recognised, attempts: Sequence[Attempt], folder: Path, name: str) -> ImportRefused:
+    """No route led to a model that answers as its source does. What the closest was asked and answered is kept in `folder`."""
     compared_ones = [attempt for attempt in attempts if attempt.parity]
     if not compared_ones:
         last = attempts[-1]
@@ -195,13 +197,19 @@ def refused(found: Recognised, attempts: Sequence[Attempt]) -> ImportRefused:
             return ImportRefused(last.error.message, code=last.error.code, hint=last.error.hint, field=last.error.field)
         said = "; ".join(f"{attempt.route}: {attempt.because}" for attempt in attempts)
         return ImportRefused(f"No route converts {found.what}. {said}", code="NOT_CONVERTIBLE")
-    closest = compared_ones[0]
+    closest = min(compared_ones, key=lambda attempt: attempt.distance)
     said = "".join(f" By way of {other.route}: {other.because}" for other in attempts if other is not closest)
     return ImportRefused(
         f"The converted model does not answer as its source does: {closest.because}{said}",
         code="NOT_EQUAL",
-        hint="Nothing was imported.",
+        hint="Nothing was imported." + _kept(closest, folder, name),
     )
+
+
+def _kept(closest: Attempt, folder: Path, name: str) -> str:
+    worst = max(closest.parity.values(), key=lambda one: (not one.passed, one.distance))
+    kept = keep_worst(worst, folder, name)
+    return f" The worst input and both answers are in the store's folder: {folder.name}/{kept.name}." if kept else ""
 
 
 def _passed_over(attempts: Sequence[Attempt]) -> tuple[str, ...]:

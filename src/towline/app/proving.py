@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -11,8 +12,9 @@ import numpy as np
 from towline.app.sealing import Candidate, Order, loaded_by
 from towline.convert.made import default_of
 from towline.core.errors import EngineError, ImportRefused, TowlineError
-from towline.core.manifest import Signature
+from towline.core.manifest import Bound, Signature
 from towline.verify.guarded import plain
+from towline.verify.independence import magnitude
 from towline.verify.parity.compare import Parity, judge
 from towline.verify.parity.requests import parity_requests
 from towline.verify.parity.tolerance import Tolerance
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 RUN_TIMEOUT_S = 300.0
 # The source's answers are kept with the version: enough to tell how far a later one has gone, not so much that it grows by them.
 MAX_KEPT_BYTES = 8 << 20
+# What is looked into layer by layer: values of so many kinds at least, in so many bytes at most, because every layer's output is kept.
+_VARIED = 8
+_TELLING_BYTES = 4 << 20
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -102,6 +107,39 @@ def compared(order: Order, candidate: Candidate, asked: Sequence[Reference], tol
     return judged
 
 
+def explained(
+    order: Order, source: Asked, candidate: Candidate, asked: Sequence[Reference], signature: str, parity: Parity, tolerance: Tolerance
+) -> str:
+    """Why the candidate does not answer as the source does, as far as its inputs and its layers tell."""
+    from towline.app.diverging import Case, Conversion, explain
+    from towline.convert.version import draft_manifest
+
+    order.say("It answers otherwise: looking for where they part")
+    told = _telling(parity, [one for one in asked if one.signature == signature])
+    try:
+        layers = [(layer.name, layer.kind, layer.output) for layer in source.layers(told.request, signature=signature)]
+    except EngineError:
+        layers = []
+    draft = draft_manifest(candidate.copied, candidate.inspected, made=candidate.made)
+    conversion = Conversion(candidate.copied.folder, draft, signature, candidate.layers)
+    return explain(conversion, Case(told.request, told.answer, layers), tolerance, order.start_worker)
+
+
+def _telling(parity: Parity, asked: Sequence[Reference]) -> Reference:
+    """The worst request; but where that is all zeros or ones, or large, which many causes would explain, the most varied small one."""
+
+    def variety(request: Arrays) -> int:
+        return min((len(np.unique(array[:2])) for array in request.values() if array.size > 1 and array.dtype != object), default=0)
+
+    def is_small(request: Arrays) -> bool:
+        return sum(array.nbytes for array in request.values()) <= _TELLING_BYTES
+
+    worst = Reference("", dict(parity.worst), dict(parity.worst_reference))
+    if variety(worst.request) >= _VARIED and is_small(worst.request):
+        return worst
+    return max((one for one in asked if is_small(one.request)), key=lambda one: variety(one.request), default=worst)
+
+
 def kept_answers(asked: Sequence[Reference], default: str, tolerance: Tolerance) -> tuple[RecordedGolden, ...]:
     """The source's answers that go into the version, with the limits they were held to."""
     kept: list[RecordedGolden] = []
@@ -111,8 +149,13 @@ def kept_answers(asked: Sequence[Reference], default: str, tolerance: Tolerance)
         if one.signature != default or size_bytes > left_bytes:
             continue
         left_bytes -= size_bytes
-        kept.append((one.request, one.answer, {name: tolerance.of(name) for name in one.answer}))
+        kept.append((one.request, one.answer, {name: _bound(tolerance.of(name), array) for name, array in one.answer.items()}))
     return tuple(kept)
+
+
+def _bound(limit: Bound, answer: np.ndarray) -> Bound:
+    """A limit on a share of the answer's magnitude, as one that holds for each element (core/manifest.py: Bound)."""
+    return Bound(absolute=limit.absolute + limit.relative * magnitude(answer), relative=0.0)
 
 
 @dataclass(frozen=True)
@@ -121,8 +164,13 @@ class Attempt:
 
     route: str
     because: str = ""
-    parity: Mapping[str, Parity] = ()  # type: ignore[assignment]
+    parity: Mapping[str, Parity] = field(default_factory=dict)
     error: TowlineError | None = None
 
+    @property
+    def distance(self) -> float:
+        """How far the worst answer lies from the source's, as a multiple of what is allowed."""
+        return max((one.distance for one in self.parity.values()), default=math.inf)
+
     def as_json(self) -> dict[str, object]:
-        return {"route": self.route, "because": self.because, "parity": {name: one.as_json() for name, one in dict(self.parity).items()}}
+        return {"route": self.route, "because": self.because, "parity": {name: one.as_json() for name, one in self.parity.items()}}

@@ -69,6 +69,8 @@ class Candidate:
     notes: tuple[str, ...] = ()
     source_answers: Sequence[RecordedGolden] = ()
     examples: Sequence[Mapping[str, np.ndarray]] = ()
+    # Which tensor of the graph is which layer of the source, where a converter knows.
+    layers: Mapping[str, str] = field(default_factory=dict)
 
 
 def seal(order: Order, given: Given, candidate: Candidate) -> tuple[ImportResult, LocalWorker | None]:

@@ -35,6 +35,10 @@ class Store(Protocol):
         """An empty folder on the store's own file system to build a version in; removed at exit if it was not published."""
         ...
 
+    def refusals(self) -> Path:
+        """A folder, perhaps not there yet, for what shows why an import was refused; nothing in it is a version."""
+        ...
+
     def publish(
         self, staged: Path, name: str, *, actor: str, why: str = "", data: dict[str, object] | None = None, number: int | None = None
     ) -> Version:

@@ -63,6 +63,9 @@ class SqliteStore:
             # A publish that failed half-way is undone now, not at the next start: a full disk needs its space back.
             self._finish_if_possible()
 
+    def refusals(self) -> Path:
+        return self._files.home / "refused"
+
     def publish(
         self, staged: Path, name: str, *, actor: str, why: str = "", data: dict[str, object] | None = None, number: int | None = None
     ) -> Version:

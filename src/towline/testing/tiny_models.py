@@ -159,6 +159,42 @@ def mean_colour(*, height: int | str = 8, width: int | str = 8, layout: str = "N
     return _model(nodes, [("x", dtype, [sides[axis] for axis in layout])], [("logits", "float32", ("N", 3))])
 
 
+def convolutions(*, epsilon: float = 1e-3, batch_norm: bool = True, swapped: bool = False, kept: float = 1.0, seed: int = 0) -> bytes:
+    """image float32 [N, 3, 8, 8] -> y float32 [N, 4]: twice convolution, batch norm and ReLU, then a mean and a dense layer.
+
+    Each argument but the seed is a way to convert such a model wrongly: another `epsilon`, no second `batch_norm`, the input's channels
+    `swapped`, and only the first part `kept` of the second convolution's weights.
+    """
+    rng = np.random.default_rng(seed)
+    weights: dict[str, np.ndarray] = {}
+    for layer, taken, made in (("1", 3, 8), ("2", 8, 8)):
+        weights[f"conv{layer}.weight"] = rng.normal(0, 0.3, (made, taken, 3, 3)).astype(np.float32)
+        for name, low, high in (("scale", 0.5, 1.5), ("bias", -0.5, 0.5), ("mean", -0.5, 0.5), ("var", 0.2, 1.5)):
+            weights[f"bn{layer}.{name}"] = rng.uniform(low, high, made).astype(np.float32)
+    weights["dense.weight"] = rng.normal(0, 0.5, (8, 4)).astype(np.float32)
+    weights["dense.bias"] = rng.normal(0, 0.5, 4).astype(np.float32)
+    if swapped:
+        weights["conv1.weight"] = np.ascontiguousarray(weights["conv1.weight"][:, ::-1])
+    short = weights["conv2.weight"].reshape(-1)
+    short[round(kept * short.size) :] = 0
+    nodes, last = [], "image"
+    for layer in ("1", "2"):
+        nodes.append(_node("Conv", [last, f"conv{layer}.weight"], [f"conv{layer}"], name=f"conv{layer}", pads=[1, 1, 1, 1]))
+        last = f"conv{layer}"
+        if batch_norm or layer == "1":
+            parts = [f"bn{layer}.{name}" for name in ("scale", "bias", "mean", "var")]
+            nodes.append(_node("BatchNormalization", [last, *parts], [f"bn{layer}"], name=f"bn{layer}", epsilon=epsilon))
+            last = f"bn{layer}"
+        nodes.append(_node("Relu", [last], [f"relu{layer}"], name=f"relu{layer}"))
+        last = f"relu{layer}"
+    nodes += [
+        _node("ReduceMean", [last], ["mean"], name="mean", axes=[2, 3], keepdims=0),
+        _node("Gemm", ["mean", "dense.weight", "dense.bias"], ["y"], name="dense"),
+    ]
+    weights = {name: array for name, array in weights.items() if batch_norm or not name.startswith("bn2")}
+    return _model(nodes, [("image", "float32", ("N", 3, 8, 8))], [("y", "float32", ("N", 4))], weights)
+
+
 def loudness(*, samples: int | str = "T") -> bytes:
     """x float32 [N, samples] -> y float32 [N, 1]: the mean of the squares."""
     nodes = [_node("Mul", ["x", "x"], ["squares"]), _node("ReduceMean", ["squares"], ["y"], axes=[1], keepdims=1)]

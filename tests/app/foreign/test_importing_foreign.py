@@ -77,7 +77,7 @@ def test_the_sources_own_answers_stay_with_the_version(bring: Import):
     for one in kept:
         request, answer = (decode_frame((version.path / name).read_bytes()) for name in (one.request, one.response))
         np.testing.assert_array_equal(answer["y"], request["x"] * 2)
-        assert one.bounds["y"].relative > 0
+        assert one.bounds["y"].absolute > 0
 
 
 def test_a_wrong_conversion_is_refused_and_nothing_is_left(bring: Import, home: Path):

@@ -35,6 +35,11 @@ class Parity:
     worst_reference: Answers = field(default_factory=dict)
     worst_candidate: Answers = field(default_factory=dict)
 
+    @property
+    def distance(self) -> float:
+        """The widest error of all outputs, as a multiple of what is allowed; inf where they cannot be compared."""
+        return max((math.inf if one.is_misplaced else one.strain for one in self.outputs.values()), default=math.inf)
+
     def as_json(self) -> dict[str, object]:
         """Plain JSON, for an event's data and for reports. What is infinite is null."""
         return {

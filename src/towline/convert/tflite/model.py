@@ -238,7 +238,8 @@ def _names(maps: list[Table], tensors: int) -> dict[str, int]:
 
 def _check_places(places: tuple[int, ...], count: int, *, least: int = -1) -> None:
     if places and not least <= min(places) <= max(places) < count:
-        raise damaged(f"tensor {max(places)} of {count} is named")
+        wrong = next(place for place in places if not least <= place < count)
+        raise damaged(f"tensor {wrong} of {count} is named")
 
 
 def _check_size(name: str, given: tuple[int, ...], shape: tuple[int, ...], size: int) -> None:

@@ -30,8 +30,8 @@ STABLEHLO_RNG_BIT_GENERATOR REDUCE_WINDOW STABLEHLO_COMPOSITE STABLEHLO_SHIFT_LE
 )
 CUSTOM = BUILT_IN.index("CUSTOM")
 CALL_ONCE = "CALL_ONCE"
-# The first two are what a loaded model is turned into; LiteRT reads the others, but has nothing to run them.
-_NOT_RUN = {"DELEGATE", "PLACEHOLDER_FOR_GREATER_OP_CODES", "STABLEHLO_CUSTOM_CALL", "STABLEHLO_CASE"}
+# Custom ones have names of their own; DELEGATE and PLACEHOLDER are what a loaded model is turned into; nothing in LiteRT runs the others.
+_NOT_RUN = {"CUSTOM", "DELEGATE", "PLACEHOLDER_FOR_GREATER_OP_CODES", "STABLEHLO_CUSTOM_CALL", "STABLEHLO_CASE"}
 # What a request would leave to the next one.
 KEEPS_STATE = {"ASSIGN_VARIABLE"}
 # Custom by name, yet part of every LiteRT.
@@ -55,7 +55,7 @@ RUNS_GRAPHS = {
 def operator_name(number: int, custom: str) -> str:
     """`CONV_2D`; what is custom by its own name; what this list does not know by its number."""
     if number == CUSTOM:
-        return custom
+        return custom if custom not in BUILT_IN else f"custom {custom}"
     return BUILT_IN[number] if 0 <= number < len(BUILT_IN) else f"operator {number}"
 
 

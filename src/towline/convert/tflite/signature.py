@@ -38,11 +38,15 @@ def quantised(model: TfliteModel) -> list[str]:
         for name, place in places.items():
             tensor = graph.tensors[place]
             if tensor.scale is not None and "int" in tensor.dtype:
-                zero = f" - {tensor.zero_point}" if tensor.zero_point >= 0 else f" + {-tensor.zero_point}"
-                told[name] = (
-                    f"{wording.name(name)} is {tensor.dtype}: it stands for {tensor.scale:.9g} * (q{zero if tensor.zero_point else ''})."
-                )
+                real = _real(tensor.scale, tensor.zero_point)
+                told[name] = f"{wording.name(name)} is {tensor.dtype}: a value q means {real}."
     return list(told.values())
+
+
+def _real(scale: float, zero_point: int) -> str:
+    if not zero_point:
+        return f"{scale:.9g} * q"
+    return f"{scale:.9g} * (q {'-' if zero_point > 0 else '+'} {abs(zero_point)})"
 
 
 def _by_name(graph: Graph, places: tuple[int, ...]) -> dict[str, int]:

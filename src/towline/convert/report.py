@@ -78,8 +78,12 @@ def bytes_for_people(size_bytes: int) -> str:
 
 
 def _graph(size_bytes: int, facts: Facts) -> list[tuple[str, str]]:
+    size = [("size", f"{bytes_for_people(size_bytes)}, {facts.parameters:,} parameters")]
+    if not facts.operators:
+        # What only its own framework reads.
+        return size
     return [
-        ("size", f"{bytes_for_people(size_bytes)}, {facts.parameters:,} parameters"),
+        *size,
         ("operators", _operators(facts.operators)),
         ("opset", ", ".join(f"{wording.name(domain)[1:-1]} {version}" for domain, version in sorted(facts.opset.items()))),
     ]

@@ -67,10 +67,10 @@ class Copy:
 
     def __init__(self, interpreter: Any, manifest: Manifest) -> None:
         self._interpreter = interpreter
+        # Now, and not with the first request: what cannot be prepared cannot be loaded. Nor can it be done beside a signature's runner.
+        interpreter.allocate_tensors()
         self._runs = {key: _runner(interpreter, key, one) for key, one in manifest.signatures.items()}
         self._default = manifest.signature_names[0]
-        # Now, and not with the first request: what cannot be prepared cannot be loaded.
-        interpreter.allocate_tensors()
 
     def run(self, inputs: Mapping[str, np.ndarray], signature: str) -> list[np.ndarray]:
         # What an LSTM remembers of one request is no other's business.

@@ -1,0 +1,1 @@
+"""TensorFlow and Keras: read, answered and converted in the environment `tensorflow`, behind the walls."""

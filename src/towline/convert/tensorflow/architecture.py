@@ -1,0 +1,160 @@
+"""Open weights without a model: the user's code (`arch`) builds it, the checkpoint or the Keras file fills it.
+
+The code runs here, behind the walls, because the user named it. Every variable of what it builds must find its value.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import msgspec
+import tensorflow as tf
+
+from towline.convert import wording
+from towline.convert.base import Source, Task
+from towline.convert.tensorflow import keras_file
+from towline.convert.tensorflow.keras import keras_source
+from towline.convert.tensorflow.object_checkpoint import restore
+from towline.convert.tensorflow.program import own_inputs, program_of
+from towline.convert.tensorflow.saved_model import output_names, parameters_of
+from towline.convert.tensorflow.source import TensorFlowSource
+from towline.core.errors import ImportRefused, VersionError
+from towline.core.handler import parse_tensor
+from towline.core.manifest import DEFAULT_SIGNATURE, TensorSpec
+
+_HINT = "Write it as model.py:build or model.py:build(width=128), which gives a keras.Model or a tf.Module."
+
+# A comma that a name follows, not one between dims.
+_NEXT_INPUT = re.compile(r",(?=[^\[\],]*=)")
+
+
+def open_with_code(task: Task) -> Source:
+    """Raises ImportRefused also without code, when code is what is missing."""
+    if "arch" not in task.options:
+        raise ImportRefused(
+            "The checkpoint holds weights only, without the model that they belong to.",
+            code="WEIGHTS_ONLY",
+            field="arch",
+            hint=f"Give the code that builds the model: towline import {wording.sentence(task.source.name)} --arch file.py:function",
+        )
+    model = made(task.options["arch"])
+    if not isinstance(model, tf.Module | keras.Model):
+        raise _refused(f"it gave a {type(model).__name__}, expected a keras.Model or a tf.Module")
+    if isinstance(model, keras.Model) and not model.built:
+        model = _built(model, task.options.get("input", ""))
+    _fill(model, task)
+    if isinstance(model, keras.Model):
+        return keras_source(model, notes=("The weights were loaded into the code that was given.",))
+    return _module_source(model)
+
+
+def made(arch: str) -> Any:
+    """What the user's code makes. Arguments may be literals only."""
+    place, _, call = arch.rpartition(".py:")
+    try:
+        expression = ast.parse(call, mode="eval").body
+        function, named = (expression.func, expression.keywords) if isinstance(expression, ast.Call) else (expression, [])
+        if not place or not isinstance(function, ast.Name):
+            raise ValueError
+        given = [ast.literal_eval(one) for one in (expression.args if isinstance(expression, ast.Call) else [])]
+        words = {word.arg: ast.literal_eval(word.value) for word in named if word.arg}
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        raise _refused(f"{wording.name(arch)} names no function with plain values as arguments") from None
+    make = getattr(_module(Path(f"{place}.py")), function.id, None)
+    if not callable(make):
+        raise _refused(f"there is no {wording.name(function.id)} in that file")
+    return make(*given, **words)
+
+
+def _module(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(f"arch_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise _refused("there is no such file")
+    # Behind everything that is installed: a file of the user's must not stand in for a library.
+    sys.path.append(str(path.parent))
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError, AttributeError, NameError, TypeError, ValueError) as error:
+        raise _refused(wording.sentence(f"{type(error).__name__}: {error}", hidden=(str(path.parent),))) from error
+    return module
+
+
+def _built(model: Any, words: str) -> Any:
+    """A model that does not know its inputs yet, as a functional one of the inputs that were given."""
+    if not words:
+        raise ImportRefused(
+            "The model that the code builds does not tell the shape of its input.",
+            code="NOT_BUILT",
+            field="input",
+            hint="Give it: --input 'float32[N,28,28,1]'",
+        )
+    inputs = [_keras_input(spec) for spec in _specs(words)]
+    return keras.Model(inputs, model(inputs[0] if len(inputs) == 1 else inputs))
+
+
+def _specs(words: str) -> Iterator[TensorSpec]:
+    """Of `float32[N,28,28,1]`, or `ids=int32[N,T],mask=int32[N,T]`; the name of one that has none is empty."""
+    for one in _NEXT_INPUT.split(words):
+        name, _, text = one.rpartition("=")
+        try:
+            yield msgspec.structs.replace(parse_tensor(name.strip() or "input", text.strip()), name=name.strip())
+        except VersionError:
+            raise ImportRefused(
+                f"The option input cannot be read: {wording.name(one)}.",
+                code="BAD_INPUT_SPEC",
+                field="input",
+                hint="Write it as float32[N,28,28,1], where N may vary; several as ids=int32[N,T],mask=int32[N,T].",
+            ) from None
+
+
+def _keras_input(spec: TensorSpec) -> Any:
+    dims = [None if isinstance(dim, str) else dim for dim in spec.shape or ()]
+    return keras.Input(batch_shape=dims, dtype=spec.dtype, name=spec.name or None)
+
+
+def _fill(model: Any, task: Task) -> None:
+    if task.kind == "keras_h5":
+        keras_file.config_of_hdf5(task.source)
+    elif task.kind == "keras":
+        keras_file.config_of_archive(task.source)
+    load: Callable[[], None] = (
+        partial(model.load_weights, task.source) if task.kind.startswith("keras") else partial(restore, model, task.source)
+    )
+    try:
+        load()
+    except (ValueError, TypeError, KeyError, AttributeError, OSError, tf.errors.OpError) as error:
+        said = wording.sentence(str(error).partition("\n")[0], hidden=(str(task.source), str(task.source.parent)))
+        raise ImportRefused(
+            f"The weights do not fit the model that the code builds: {said}",
+            code="WEIGHTS_DO_NOT_FIT",
+            hint="Give the code, and its arguments, with which they were saved.",
+        ) from error
+
+
+def _module_source(module: Any) -> Source:
+    """A tf.Module answers by its call, which must tell what it takes: @tf.function(input_signature=[tf.TensorSpec(…)])."""
+    call = getattr(module, "serve", None) or (module.__call__ if callable(module) else None)
+    if call is None or getattr(call, "input_signature", None) is None:
+        raise ImportRefused(
+            "The tf.Module that the code builds has no __call__ with an input_signature.",
+            code="NOT_BUILT",
+            field="arch",
+            hint="Write @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name='x')]) above it.",
+        )
+    function = call.get_concrete_function()
+    names = [tensor.name.partition(":")[0] for tensor in own_inputs(function)]
+    programs = {DEFAULT_SIGNATURE: program_of(function, names, output_names(function.structured_outputs))}
+    return TensorFlowSource(programs, parameters=parameters_of(programs), holds=module)
+
+
+def _refused(what: str) -> ImportRefused:
+    return ImportRefused(f"The code of --arch cannot be used: {what}.", code="BAD_ARCHITECTURE", field="arch", hint=_HINT)

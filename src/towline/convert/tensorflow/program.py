@@ -1,0 +1,78 @@
+"""One signature of a source: a function of TensorFlow with named inputs and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from towline.convert import wording
+from towline.convert.tensorflow.specs import signature_of
+from towline.core.errors import EngineError, ImportRefused, Kind
+from towline.core.manifest import Signature
+
+
+@dataclass(frozen=True)
+class Program:
+    """`function` is a ConcreteFunction; `inputs` and `outputs` are tf.TensorSpecs by name, in the order of its own flat tensors.
+
+    `keywords` tells that it takes its inputs by name, as what comes out of a SavedModel does, and else in order.
+    """
+
+    function: Any
+    inputs: Mapping[str, Any]
+    outputs: Mapping[str, Any]
+    keywords: bool
+
+    @property
+    def signature(self) -> Signature:
+        return signature_of(self.inputs, self.outputs)
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Every output by name. Raises EngineError for what TensorFlow refuses."""
+        missing = self.inputs.keys() - feeds.keys()
+        if missing:
+            raise EngineError(f"Input '{min(missing)}' is missing.", code="MISSING_INPUT", kind=Kind.INVALID, field=min(missing))
+        try:
+            tensors = {name: tf.constant(feeds[name], dtype=spec.dtype) for name, spec in self.inputs.items()}
+            answer = self.function(**tensors) if self.keywords else self.function(*tensors.values())
+            flat = tf.nest.flatten(answer)
+            return {name: _array(tensor) for name, tensor in zip(self.outputs, flat, strict=True)}
+        except (tf.errors.OpError, ValueError, TypeError) as error:
+            said = wording.sentence(str(error).partition("\n")[0])
+            raise EngineError(f"TensorFlow refused this input: {said}", code="ENGINE_REFUSED", kind=Kind.INVALID) from error
+
+
+def program_of(function: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Program:
+    """A ConcreteFunction of ours, whose flat tensors have these names in order."""
+    return Program(function, _named(inputs, own_inputs(function)), _named(outputs, function.outputs), keywords=False)
+
+
+def loaded_program(function: Any) -> Program:
+    """A signature of a loaded SavedModel: its flat tensors are in the order of their sorted names."""
+    specs = function.structured_input_signature[1]
+    outputs = function.structured_outputs
+    if not isinstance(outputs, dict):
+        raise ImportRefused("A signature of the SavedModel does not name its outputs.", code="BAD_SIGNATURE", hint="Export it again.")
+    return Program(
+        function, {name: specs[name] for name in sorted(specs)}, {name: outputs[name] for name in sorted(outputs)}, keywords=True
+    )
+
+
+def own_inputs(function: Any) -> list[Any]:
+    """The tensors of the graph that are given with each call, without the variables and tables it holds on to."""
+    captured = {id(tensor) for tensor in function.graph.internal_captures}
+    return [tensor for tensor in function.inputs if id(tensor) not in captured]
+
+
+def _named(names: Sequence[str], tensors: Sequence[Any]) -> dict[str, Any]:
+    assert len(names) == len(tensors), f"{len(names)} names for {len(tensors)} tensors"
+    return {name: tf.TensorSpec(tensor.shape, tensor.dtype) for name, tensor in zip(names, tensors, strict=True)}
+
+
+def _array(tensor: Any) -> np.ndarray:
+    array = np.asarray(tensor.numpy())
+    return array.astype(object) if array.dtype.kind in "SO" else array

@@ -33,7 +33,9 @@ def copy_foreign(found: Recognised, given: Given, into: Path) -> ForeignCopy:
     files = [*copy_tree(found.path, target, "source", max_bytes=DEFAULT_MAX_BYTES, only=found.files)]
     entry = top / found.entry if found.entry else top
     options, code = _with_code(given, into / "code")
-    return ForeignCopy(entry, (into / "code",) if code else (), options, _digest([*files, *code]))
+    # A checkpoint's entry is the common beginning of its files' names: the folder is what is read.
+    reads = (top, into / "code") if code else (top,)
+    return ForeignCopy(entry, reads, options, _digest([*files, *code]))
 
 
 def _with_code(given: Given, folder: Path) -> tuple[Mapping[str, str], list[CopiedFile]]:

@@ -44,7 +44,7 @@ LIBRARIES = {
     "onnxslim": ("convert/tensorflow/onnx_route.py",),
     "orjson": ("serve",),
     "graphql": ("serve/protocols/graphql",),
-    "PIL": ("engines/processing/image.py",),
+    "PIL": ("engines/processing/image.py", "verify/robustness.py"),
     "soxr": ("engines/processing/audio.py",),
     "tokenizers": ("engines/processing/text.py",),
     "httptools": ("serve/protocols",),

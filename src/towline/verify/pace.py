@@ -1,0 +1,74 @@
+"""How fast a loaded version answers on this machine, without a server: one row at a time, and as many at once as it takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from towline.verify.contract import Runner
+
+WARM_RUNS = 5
+MIN_RUNS = 20
+BUDGET_S = 2.0
+# Rounds of turns when two versions are compared, so that a machine that slows down slows both.
+TURNS = 10
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Milliseconds of one run of one row (link included), and rows per second where many go into a run."""
+
+    runs: int
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    rows_per_s: float
+
+    def figures(self) -> dict[str, float]:
+        return {"p50_ms": self.p50_ms, "p90_ms": self.p90_ms, "p99_ms": self.p99_ms, "rows_per_s": self.rows_per_s}
+
+
+Inputs = Mapping[str, np.ndarray]
+
+
+def pace(runner: Runner, one_row: Inputs, many: Inputs, *, budget_s: float = BUDGET_S) -> Pace:
+    """Measure one version. `many` holds as many rows as a run may."""
+    for _ in range(WARM_RUNS):
+        runner.run(one_row)
+    alone_s = _timed(runner, one_row, budget_s / 2, MIN_RUNS)
+    batch_s = _timed(runner, many, budget_s / 2, 3)
+    return _pace(alone_s, batch_s, len(next(iter(many.values()))))
+
+
+def paces(runners: Sequence[Runner], one_row: Sequence[Inputs], many: Sequence[Inputs], *, budget_s: float = BUDGET_S) -> tuple[Pace, ...]:
+    """Measure several in one run, turn by turn, in changing order: only ratios of what ran side by side mean anything."""
+    alone: list[list[float]] = [[] for _ in runners]
+    batch: list[list[float]] = [[] for _ in runners]
+    for runner, inputs in zip(runners, one_row, strict=True):
+        for _ in range(WARM_RUNS):
+            runner.run(inputs)
+    for turn in range(TURNS):
+        order = range(len(runners)) if turn % 2 == 0 else reversed(range(len(runners)))
+        for place in order:
+            share_s = budget_s / TURNS / 2
+            alone[place] += _timed(runners[place], one_row[place], share_s, max(1, MIN_RUNS // TURNS))
+            batch[place] += _timed(runners[place], many[place], share_s, 1)
+    return tuple(_pace(alone[place], batch[place], len(next(iter(many[place].values())))) for place in range(len(runners)))
+
+
+def _timed(runner: Runner, inputs: Inputs, budget_s: float, least: int) -> list[float]:
+    taken_s: list[float] = []
+    until_s = time.perf_counter() + budget_s
+    while len(taken_s) < least or time.perf_counter() < until_s:
+        began_s = time.perf_counter()
+        runner.run(inputs)
+        taken_s.append(time.perf_counter() - began_s)
+    return taken_s
+
+
+def _pace(alone_s: Sequence[float], batch_s: Sequence[float], rows: int) -> Pace:
+    p50, p90, p99 = np.percentile(np.array(alone_s) * 1000, [50, 90, 99])
+    return Pace(len(alone_s), float(p50), float(p90), float(p99), rows / float(np.median(batch_s)))

@@ -25,6 +25,8 @@ COMMANDS = {
     "rm": "Remove versions.",
     "alias": "Point a name such as champion at a version, or list such names.",
     "predict": "Run a version on an input.",
+    "test": "Measure a version on labelled data, and judge it by gates.",
+    "compare": "Run two versions on the same rows, and say what differs.",
     "bench": "Measure a version or a running server under load.",
     "env": "Make, list or remove the environments of frameworks.",
     "key": "Make, list or revoke the keys that servers ask for.",

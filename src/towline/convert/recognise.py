@@ -58,8 +58,12 @@ def recognise(path: Path) -> Recognised | None:
         return _checkpoint(path.parent, path.name) if path.parent.is_dir() else None
     if not path.is_file():
         return None
-    with path.open("rb") as file:
-        foreign = identify(file.read(HEAD_BYTES), path.stat().st_size)
+    try:
+        with path.open("rb") as file:
+            foreign = identify(file.read(HEAD_BYTES), path.stat().st_size)
+    except OSError:
+        # Whoever reads it next says why it cannot be read.
+        return None
     if foreign is None or foreign.code not in _BY_CODE:
         return None
     kind, importer = _BY_CODE[foreign.code]

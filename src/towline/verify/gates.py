@@ -85,7 +85,7 @@ def verdicts(gates: Sequence[Gate], figures: Mapping[str, float]) -> tuple[Verdi
     """Each gate beside its figure. One that was not measured, or is NaN, fails: nothing is trusted until it is measured."""
     found = []
     for one in gates:
-        value = figures.get(one.figure)
-        measured = value is not None and not math.isnan(value)
+        value = figures.get(one.figure, math.nan)
+        measured = not math.isnan(value)
         found.append(Verdict(one, value if measured else None, measured and bool(_COMPARE[one.compare](value, one.limit))))
     return tuple(found)

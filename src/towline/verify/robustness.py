@@ -82,7 +82,7 @@ def _blurred(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         widths[axis] = (3, 3)
         padded = np.pad(blurred, widths, mode="edge")
         size = rows.shape[axis]
-        blurred = sum(weight * np.take(padded, np.arange(at, at + size), axis=axis) for at, weight in enumerate(kernel))  # type: ignore[assignment]
+        blurred = sum(weight * np.take(padded, np.arange(at, at + size), axis=axis) for at, weight in enumerate(kernel))
     return blurred.astype(rows.dtype)
 
 

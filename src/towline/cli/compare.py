@@ -1,0 +1,68 @@
+"""`towline compare`: two versions on the same rows, and whether the second may take over."""
+
+from __future__ import annotations
+
+import click
+
+from towline.cli import exits
+from towline.cli.judged_words import bar, compared_lines
+from towline.cli.output import emit, emit_json, printable, say, say_next
+from towline.cli.params import RefParam, home_option, json_option
+from towline.core.refs import Ref
+
+
+@click.command("compare")
+@click.argument("first", type=RefParam())
+@click.argument("second", type=RefParam())
+@click.option("--data", required=True, metavar="PATH", help="Rows, best with labels: .npz, .csv, .parquet, .jsonl, a folder of pictures.")
+@click.option("--gates", metavar="FILE", help='TOML with bounds: [gates] drop = "<= 0.5pt". A figure beyond its bound: exit code 3.')
+@click.option("--label", default="", metavar="NAME", help="The column or array of truths, where it is not called label or target.")
+@click.option("--output", default="", metavar="NAME", help="The output that answers, where several could.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N rows.")
+@click.option("--speed/--no-speed", default=True, help="Time them as well, turn by turn.")
+@home_option
+@json_option
+def command(
+    first: Ref,
+    second: Ref,
+    data: str,
+    gates: str | None,
+    label: str,
+    output: str,
+    limit: int | None,
+    speed: bool,
+    home: str | None,
+    as_json: bool,
+) -> None:
+    """Run the same rows through two versions, and say what differs and how surely.
+
+    Gates know the figures of SECOND and what only two have: drop and drop_sure (of accuracy, or gained in error), agreement, speedup,
+    throughput_ratio, size_ratio.
+    """
+    from towline.app.comparing import compare
+    from towline.app.judging import Options
+
+    options = Options(label, output, limit or 0, speed=speed)
+    with bar("rows") as progress:
+        found = compare(
+            first,
+            second,
+            data,
+            gates=gates or (),
+            options=options,
+            home=home,
+            say=lambda text: say(f"  {printable(text)}"),
+            progress=progress,
+        )
+    if as_json:
+        emit_json("towline.compare/1", found.as_json())
+    else:
+        for line in compared_lines(found):
+            emit(printable(line))
+        say_next(f"towline events --name {found.second.name}")
+    if not found.passed:
+        raise SystemExit(exits.GATE)
+
+
+def told(sentence: str) -> None:
+    say(f"  {printable(sentence)}")

@@ -1,0 +1,61 @@
+"""`towline test`: measure a version on data, and judge it by gates."""
+
+from __future__ import annotations
+
+import click
+
+from towline.cli import exits
+from towline.cli.judged_words import bar, tested_lines, verdict_lines
+from towline.cli.output import emit, emit_json, printable, say, say_next
+from towline.cli.params import RefParam, home_option, json_option
+from towline.core.refs import Ref
+
+
+@click.command("test")
+@click.argument("ref", type=RefParam())
+@click.option("--data", required=True, metavar="PATH", help="Rows with labels: .npz, .csv, .parquet, .jsonl, or a folder of pictures.")
+@click.option("--gates", metavar="FILE", help='TOML with bounds: [gates] accuracy = ">= 0.97". A figure beyond its bound: exit code 3.')
+@click.option("--label", default="", metavar="NAME", help="The column or array of truths, where it is not called label or target.")
+@click.option("--output", default="", metavar="NAME", help="The output that answers, where several could.")
+@click.option("--metric", default="", metavar="FILE.py:FUNCTION", help="A metric of your own: FUNCTION(answers, truth) gives a number.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N rows.")
+@click.option("--speed/--no-speed", default=True, help="Time it as well.")
+@click.option("--robustness/--no-robustness", default=True, help="Try noise, blur, brightness and JPEG as well.")
+@home_option
+@json_option
+def command(
+    ref: Ref,
+    data: str,
+    gates: str | None,
+    label: str,
+    output: str,
+    metric: str,
+    limit: int | None,
+    speed: bool,
+    robustness: bool,
+    home: str | None,
+    as_json: bool,
+) -> None:
+    """Measure the version REF on labelled data, record it as evidence, and judge it by gates.
+
+    Figures of a classifier: accuracy, top-k, precision, recall, F1, ROC-AUC, calibration; of a regressor: errors and R². Of either:
+    latency, throughput, memory, repeatability, and what noise, blur, light and compression do to it.
+    """
+    from towline.app.judging import Options, measure_version
+
+    options = Options(label, output, limit or 0, metric, speed=speed, robustness=robustness)
+    with bar("rows") as progress:
+        tested = measure_version(ref, data, gates=gates or (), options=options, home=home, say=told, progress=progress)
+    if as_json:
+        content = {"name": tested.version.name, "version": tested.version.number, "digest": tested.version.digest}
+        emit_json("towline.test/1", {**content, **tested.as_json()})
+    else:
+        for line in [*tested_lines(tested), *verdict_lines(tested.verdicts)]:
+            emit(printable(line))
+        say_next(f"towline events --name {tested.version.name}", f"towline compare {tested.version} OTHER --data {data}")
+    if not tested.passed:
+        raise SystemExit(exits.GATE)
+
+
+def told(sentence: str) -> None:
+    say(f"  {printable(sentence)}")

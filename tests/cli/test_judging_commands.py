@@ -1,0 +1,48 @@
+"""`towline test` and `towline compare` as a shell sees them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import Run
+
+import towline as package
+from towline.testing import tiny_models
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    package.import_model(tiny_models.write(tmp_path, tiny_models.mlp(), "m.onnx"), home=tmp_path / "home")
+    x = np.random.default_rng(0).normal(size=(40, 10)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=x, labels=package.load("m", home=tmp_path / "home").predict(x).argmax(axis=1))
+    (tmp_path / "gates.toml").write_text('[gates]\naccuracy = "> 1"\n')
+    return tmp_path
+
+
+def test_a_test_prints_its_figures_and_its_json_keeps_the_schema(place: Path, towline: Run):
+    told = towline("test", "m", "--data", str(place / "data.npz"), "--home", str(place / "home"), "--no-speed", "--no-robustness")
+    as_json = towline("test", "m", "--data", str(place / "data.npz"), "--home", str(place / "home"), "--no-speed", "--json")
+
+    assert told.code == 0
+    assert "accuracy        100.00 %" in told.out
+    assert as_json.json()["passed"] is True
+
+
+def test_a_gate_that_says_no_is_exit_code_3_in_both(place: Path, towline: Run):
+    common = ("--data", str(place / "data.npz"), "--home", str(place / "home"), "--gates", str(place / "gates.toml"), "--no-speed")
+
+    tested = towline("test", "m", *common, "--no-robustness")
+    compared = towline("compare", "m", "m", *common, "--json")
+
+    assert (tested.code, compared.code) == (3, 3)
+    assert "FAIL  accuracy is 1, wanted > 1" in tested.out
+    assert compared.json()["passed"] is False
+
+
+def test_data_that_does_not_fit_is_a_matter_of_usage(place: Path, towline: Run):
+    told = towline("test", "m", "--data", str(place / "gates.toml"), "--home", str(place / "home"))
+
+    assert told.code == 2
+    assert "none of .npz" in told.err

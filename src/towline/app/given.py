@@ -26,7 +26,8 @@ class Given:
     """A model, and what its owner gave with it.
 
     `foreign` says what the model is, where it is no ONNX file; `against` what an ONNX file was converted from, to be proven equal to it.
-    `options` go to the importer (convert/base.py: Task), `include` are files that an architecture's code needs.
+    `options` go to the importer (convert/base.py: Task), `include` are files that an architecture's code needs. On `data`, which is
+    labelled, both are measured.
     """
 
     model: Path
@@ -41,6 +42,7 @@ class Given:
     against: Path | None = None
     trust: bool = False
     foreign: Recognised | None = None
+    data: Path | None = None
 
     @property
     def processing_digest(self) -> str | None:
@@ -79,6 +81,7 @@ def checked(
     against: str | Path | None = None,
     trust: bool = False,
     may_convert: bool = True,
+    data: str | Path | None = None,
 ) -> Given:
     """The paths, once each is known to be a plain file that can be read. Raises UsageError.
 
@@ -98,6 +101,7 @@ def checked(
         against=named[3],
         trust=trust,
         foreign=recognise(Path(source)) if may_convert else None,
+        data=Path(data) if data else None,
     )
     _check_words(given)
     if given.foreign is None:
@@ -110,6 +114,8 @@ def checked(
             check_file(path, what)
     if given.sample is not None and not given.sample.is_dir():
         check_file(given.sample, "a file with example inputs")
+    if given.data is not None and not given.data.is_dir():
+        check_file(given.data, "a file with labelled data")
     return given
 
 
@@ -130,11 +136,11 @@ def _check_words(given: Given) -> None:
             field="against",
             hint="--against goes with an ONNX file that you converted yourself.",
         )
-    if not converts and (given.options or given.tolerance is not None):
+    if not converts and (given.options or given.tolerance is not None or given.data is not None):
         raise UsageError(
             f"{given.model} is not converted, so there is nothing to tell a converter and nothing to compare.",
             code="USAGE",
-            field=next(iter(given.options), "tolerance"),
+            field=next(iter(given.options), "tolerance" if given.tolerance is not None else "data"),
             hint="Name what it was converted from: --against SOURCE.",
         )
 

@@ -50,23 +50,25 @@ def import_model(
     tolerance: float | None = None,
     against: str | Path | None = None,
     trust_this_file: bool = False,
+    data: str | Path | None = None,
     message: str = "",
     home: str | Path | None = None,
     progress: Progress | None = None,
 ) -> ImportResult:
     """Check and measure a model, and store it as the next version of `name` (default: made of the file's name).
 
-    `labels` names the output's classes, one per line; `sample` holds an input to try the model with (.npz, .npy, JSON, or a picture,
-    sound or text where the version takes those); `processing` is a TOML file that declares what is done before and after the graph,
-    `preset` names one that many models share; `fuse` writes those steps into the graph; `message` is the reason, for the record.
-    The same file, labels, sample and processing under the same name are stored once.
+    `labels` names the output's classes, one per line; `sample` holds inputs to try the model with (.npz, .npy, JSON, .csv, or a picture,
+    sound or text where the version takes those; or a folder of such files); `processing` is a TOML file that declares what is done before
+    and after the graph, `preset` names one that many models share; `fuse` writes those steps into the graph; `message` is the reason, for
+    the record. The same file, labels, sample and processing under the same name are stored once.
     A user's own class is given as `handler.py:ClassName`, with the files and folders it needs as `include`, and the `python` of the
     environment it runs in where that is not ours.
 
     What is no ONNX file is converted by its own framework, in a process behind walls, and taken only when the version answers as the
     source does. `arch` is the code of weights (`model.py:Net`), `input` what it takes (`float32[N,3,224,224]`), `options` are more words
     for the importer; `tolerance` tightens how far an answer may lie off; `against` names what an ONNX file was converted from, to prove
-    that too; `trust_this_file` converts where no wall stands.
+    that too; on `data`, which is labelled (.npz, .csv, .jsonl), source and version are both measured; `trust_this_file` converts where no
+    wall stands.
     Raises UsageError for a path that is no readable file, ImportRefused for what may not be imported.
     """
     from towline.serve.workers.local import LocalWorker
@@ -89,6 +91,7 @@ def import_model(
             tolerance=tolerance,
             against=against,
             trust=trust_this_file,
+            data=data,
         )
     with opened_store(home) as store:
         order = Order(store, check_model_name(name), None, current_actor(), message, LocalWorker.start, progress or _in_silence)

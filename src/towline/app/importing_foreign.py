@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from towline.app.foreign_copy import ForeignCopy, copy_foreign
 from towline.app.given import Given
+from towline.app.labelling import labelled_data, on_labelled
 from towline.app.proving import Arrays, Asked, Attempt, Reference, compared, explained, kept_answers, references
 from towline.app.sealing import Candidate, ImportResult, Order, existing, seal
 from towline.convert.base import ConversionFailed, Converted, Task
@@ -25,7 +26,8 @@ from towline.core.errors import DeadlineExceeded, EngineError, ImportRefused, Us
 from towline.core.manifest import Signature
 from towline.verify.parity.refused import keep_worst
 from towline.verify.parity.tolerance import Tolerance, tolerance_for
-from towline.verify.samples import fitted, load_sample
+from towline.verify.sample_files import load_samples
+from towline.verify.samples import fitted
 
 if TYPE_CHECKING:
     from towline.serve.workers.local import LocalWorker
@@ -67,6 +69,7 @@ class _Import:
     def run(self) -> tuple[ImportResult, LocalWorker | None]:
         loaded = self._converter.load()
         examples = self._examples(loaded)
+        data = labelled_data(self._given, loaded.signatures)
         asked = references(self._converter, loaded.signatures, self._samples(loaded), examples)
         tolerances = {name: self._tolerance(signature, loaded) for name, signature in loaded.signatures.items()}
         attempts: list[Attempt] = []
@@ -76,11 +79,13 @@ class _Import:
                 attempt, candidate = self._try(route, loaded, asked, tolerances, staged)
                 attempts.append(attempt)
                 if candidate is not None:
+                    measured = on_labelled(self._order, self._converter, candidate, data, default_of(loaded.signatures)) if data else None
                     # Its memory is needed for what comes next.
                     self._converter.close()
-                    evidence = {"source_kind": self._found.kind, "routes": [one.as_json() for one in attempts]}
+                    evidence: dict[str, object] = {"source_kind": self._found.kind, "routes": [one.as_json() for one in attempts]}
+                    evidence |= {"labelled": measured.as_json()} if measured else {}
                     answers = kept_answers(asked, default_of(loaded.signatures), tolerances[default_of(loaded.signatures)])
-                    notes = (*loaded.notes, *candidate.notes, *_passed_over(attempts))
+                    notes = (*loaded.notes, *candidate.notes, *_passed_over(attempts), *([measured.words()] if measured else []))
                     whole = replace(candidate, evidence=evidence, notes=notes, source_answers=answers, examples=examples)
                     return seal(self._order, self._given, whole)
         raise refused(self._found, attempts, self._order.store.refusals(), self._order.name)
@@ -93,11 +98,11 @@ class _Import:
             raise UsageError(f"There is no route '{wanted}' for this.", field="route", hint=f"There is: {', '.join(loaded.routes)}.")
         return (wanted,) if wanted else loaded.routes
 
-    def _samples(self, loaded: Loaded) -> list[Arrays]:
+    def _samples(self, loaded: Loaded) -> Sequence[Arrays]:
         """The user's, where they are tensors: what processing reads is not what the source takes."""
         if self._given.sample is None or self._given.processing or self._given.preset:
             return []
-        return [load_sample(self._given.sample, loaded.signatures[default_of(loaded.signatures)])]
+        return load_samples(self._given.sample, loaded.signatures[default_of(loaded.signatures)])
 
     def _examples(self, loaded: Loaded) -> tuple[Arrays, ...]:
         """What the source says it was made for, held to its signature."""

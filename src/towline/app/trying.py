@@ -11,7 +11,7 @@ import numpy as np
 from towline.core.manifest import Processing, Signature
 from towline.core.steps import read_steps
 from towline.verify.encoded import encoded_inputs, with_rows
-from towline.verify.samples import load_sample
+from towline.verify.sample_files import load_samples
 
 _Request = Mapping[str, np.ndarray]
 
@@ -30,12 +30,12 @@ def requests_for(signature: Signature, processing: Processing | None, sample: Pa
 
     Raises ImportRefused for a sample that does not fit the signature.
     """
-    own = load_sample(sample, signature) if sample is not None else None
+    own: tuple[_Request, ...] = tuple(load_samples(sample, signature)) if sample is not None else ()
     if not processing or not processing.before:
-        return Requests(*(((own,), (own,)) if own is not None else (tuple(examples), tuple(examples))))
+        return Requests(own or tuple(examples), own or tuple(examples))
     chains, _ = read_steps(processing)
     made = encoded_inputs(chains, signature)
-    if own is None:
+    if not own:
         return Requests((made.pattern,), (*made.singles, made.pattern), made.heaviest)
     # One picture of the user's shows nothing about batches: the made ones stand beside it.
-    return Requests((with_rows(own, made.pattern),), (own, *made.singles), made.heaviest)
+    return Requests((with_rows(own[0], made.pattern),), (*own, *made.singles), made.heaviest)

@@ -17,7 +17,7 @@ from towline.cli.params import NameParam, home_option, json_option, labels_optio
 @click.option(
     "--sample",
     metavar="FILE",
-    help="An example input (.npz, .npy, JSON; a picture, WAV or text) to try the model with, and to keep as golden requests.",
+    help="Example inputs (.npz, .npy, JSON, .csv; a picture, WAV or text; a folder of such) to try it with and keep as golden requests.",
 )
 @processing_option
 @preset_option
@@ -31,6 +31,7 @@ from towline.cli.params import NameParam, home_option, json_option, labels_optio
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="More words for the importer. May be repeated.")
 @click.option("--tolerance", type=float, metavar="SHARE", help="Tighten how far an answer may lie from the source's: a share of its range.")
 @click.option("--against", metavar="SOURCE", help="What an ONNX file was converted from: it is proven equal to that.")
+@click.option("--data", metavar="PATH", help="Labelled data (.npz, .csv, .jsonl): accuracy or error of source and version, in the report.")
 @click.option("--trust-this-file", is_flag=True, help="Convert a source that could run code although no wall stands here.")
 @why_option
 @home_option
@@ -50,6 +51,7 @@ def command(
     options: tuple[str, ...],
     tolerance: float | None,
     against: str | None,
+    data: str | None,
     trust_this_file: bool,
     why: str,
     home: str | None,
@@ -79,6 +81,7 @@ def command(
         options=_pairs(options),
         tolerance=tolerance,
         against=against,
+        data=data,
         trust_this_file=trust_this_file,
         message=why,
         home=home,

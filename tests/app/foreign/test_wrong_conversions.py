@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from towline.app import importing_foreign
 from towline.app.sealing import ImportResult
 from towline.convert.foreign import importers
 from towline.convert.foreign.importers import Entry
-from towline.core.errors import ImportRefused
+from towline.core.errors import ImportRefused, UsageError
+from towline.core.frames import decode_frame
 from towline.core.walls import Walls
 from towline.store.sqlite import open_store
 from towline.testing import tiny_models
@@ -46,11 +48,11 @@ def proven(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
     source = tmp_path / "net.safetensors"
     source.write_bytes((8).to_bytes(8, "little") + b'{"a": 1}' + tiny_models.convolutions())
 
-    def run(*, by_route: bool, **change: object) -> ImportResult:
+    def run(*, by_route: bool, more: Mapping[str, Any] | None = None, **change: Any) -> ImportResult:
         converted = tiny_models.write(tmp_path, tiny_models.convolutions(**change), "converted.onnx")
         if by_route:
             return towline.import_model(source, home=home, options={"converted": str(converted)})
-        return towline.import_model(converted, home=home, against=source)
+        return towline.import_model(converted, home=home, against=source, **(more or {}))
 
     return run
 
@@ -80,5 +82,25 @@ def test_a_routes_own_wrong_conversion_is_looked_for_in_the_layers_it_names(prov
     assert "departs is 'bn2' (BatchNorm2d): it has no counterpart in the conversion; 'conv2' still agrees" in refusal.value.message
 
 
-def test_a_right_conversion_by_the_user_is_taken(proven):
-    assert proven(by_route=False).version.manifest.source_answers
+def test_a_right_conversion_by_the_user_is_taken_and_measured_on_his_samples_and_labelled_rows(proven, tmp_path):
+    rng = np.random.default_rng(0)
+    samples = tmp_path / "samples"
+    samples.mkdir()
+    for number in range(3):
+        np.save(samples / f"{number}.npy", rng.normal(0, 1, (1, 3, 8, 8)))
+    np.savez(tmp_path / "data.npz", image=rng.normal(0, 1, (70, 3, 8, 8)), labels=rng.integers(0, 4, 70))
+
+    result = proven(by_route=False, more={"data": tmp_path / "data.npz", "sample": samples})
+
+    (note,) = (line for line in result.report.warnings if "labelled rows" in line)
+    assert note.startswith("On 70 labelled rows, by output 'y': accuracy 0.")
+    kept = result.version.manifest.source_answers[2]
+    request = decode_frame((result.version.path / kept.request).read_bytes())
+    assert np.array_equal(request["image"], np.load(samples / "2.npy").astype(np.float32))
+
+
+def test_data_without_labels_is_refused_before_anything_is_converted(proven, home, tmp_path):
+    np.savez(tmp_path / "data.npz", image=np.zeros((2, 3, 8, 8)))
+
+    with pytest.raises(UsageError, match=r"'data\.npz' has no labels"):
+        proven(by_route=False, more={"data": tmp_path / "data.npz"})

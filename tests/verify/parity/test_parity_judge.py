@@ -185,6 +185,17 @@ def test_lines_are_for_people_and_json_has_no_infinity():
     assert good.lines() == ["y: max |Δ| 0 · mean 0 · cosine 1.000000 · top-1 agreement 100 %  (1 request, limit 6.1e-05)"]
 
 
+def test_evidence_stays_small_however_many_outputs_there_are():
+    names = [f"{place:03}" + "x" * 200 for place in range(300)]
+    answer = {name: floats(8, 64) for name in names}
+
+    evidence = judge([({}, answer, answer)] * 3, tolerance_for(outputs(**dict.fromkeys(names, "float32")))).as_json()
+
+    assert len(json.dumps(evidence)) < 128 << 10
+    assert (len(evidence["outputs"]), evidence["left_out"]) == (64, 236)
+    assert sum(bool(one["points"]) for one in evidence["outputs"].values()) == 8
+
+
 # What a wrong conversion looks like
 
 

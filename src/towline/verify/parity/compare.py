@@ -15,6 +15,9 @@ from towline.verify.parity.tolerance import Tolerance, tolerance_for
 
 __all__ = ["Answers", "Compared", "Pair", "Parity", "Tolerance", "judge", "tolerance_for"]
 
+# What an event can hold: a model may have a thousand outputs.
+MOST_TOLD, MOST_PLOTTED = 64, 8
+
 Answers = Mapping[str, np.ndarray]
 # A request, the source's answer to it, and the conversion's.
 Pair = tuple[Answers, Answers, Answers]
@@ -41,12 +44,16 @@ class Parity:
         return max((math.inf if one.is_misplaced else one.strain for one in self.outputs.values()), default=math.inf)
 
     def as_json(self) -> dict[str, object]:
-        """Plain JSON, for an event's data and for reports. What is infinite is null."""
+        """Plain JSON, for an event's data and for reports, below 128 KiB: the 64 outputs that differ most, points for plots of the first
+        eight of a conversion that passed. What is infinite is null."""
+        widest = sorted(self.outputs.items(), key=lambda item: -item[1].strain)[:MOST_TOLD]
+        plotted = {name for name, _ in widest[:MOST_PLOTTED]} if self.passed else set()
         return {
             "passed": self.passed,
             "because": self.because,
             "samples": self.samples,
-            "outputs": {name: _as_json(one) for name, one in self.outputs.items()},
+            "outputs": {name: _as_json(one, with_points=name in plotted) for name, one in widest},
+            "left_out": len(self.outputs) - len(widest),
         }
 
     def lines(self) -> list[str]:
@@ -116,16 +123,11 @@ def _words(one: Compared) -> str:
     return " · ".join(said)
 
 
-def _as_json(one: Compared) -> dict[str, object]:
+def _as_json(one: Compared, *, with_points: bool) -> dict[str, object]:
     figures = {
         name: value if not isinstance(value, float) or math.isfinite(value) else None
         for name, value in vars(one).items()
         if name != "points"
     }
-    return {
-        **figures,
-        "passed": one.passed,
-        "place": list(one.place),
-        "errors": list(one.errors),
-        "points": [list(point) for point in one.points],
-    }
+    points = [list(point) for point in one.points] if with_points else []
+    return {**figures, "passed": one.passed, "place": list(one.place), "errors": list(one.errors), "points": points}

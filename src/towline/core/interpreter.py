@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from towline.core.environments import python_of
-from towline.core.walls import Walls
 
 if TYPE_CHECKING:
     # The supervisor runs commands and reads no manifest.
@@ -55,12 +54,8 @@ def worker_command(own: list[str], kind: str) -> list[str]:
     if not python:
         return [*own, engine]
     words = [*command("towline.engines.host", "worker", python=python), engine]
-    return walled(words, Walls(reads=(Path(folder),))) if folder else words
-
-
-def walled(words: list[str], walls: Walls) -> list[str]:
-    """The command line that does the same behind walls; arguments may be added at its end."""
-    return words
+    # What was made of a stranger's file reads that and its own Python, and nothing else.
+    return [*command("towline.secure.sandbox.worker", folder), *words] if folder else words
 
 
 def command(module: str, *arguments: str, python: str = "") -> list[str]:

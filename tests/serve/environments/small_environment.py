@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,20 +17,20 @@ from towline.store.sqlite import SqliteStore
 
 NAME = "small"
 # What an x in a request makes the engine do instead of doubling it.
-CRASH, HANG, ALLOCATE = -1.0, -2.0, -3.0
+CRASH, HANG, ESCAPE = -1.0, -2.0, -3.0
 HELD_BYTES = 64 << 20
 ENGINE = f"""
-import os, signal, sys, threading
+import os, signal, socket, sys, threading
 import numpy as np
 import only_in_the_environment
 from towline.core.errors import EngineError, VersionError
 
 
 class Session:
-    def __init__(self, factor):
+    def __init__(self, factor, folder):
         self.factor = factor
+        self.folder = folder
         self.held = np.ones({HELD_BYTES}, np.uint8)
-        self.more = None
 
     def run(self, inputs, *, slot=0):
         x = inputs["x"]
@@ -36,12 +38,30 @@ class Session:
             os.kill(os.getpid(), signal.SIGSEGV)
         if {HANG} in x:
             threading.Event().wait()
-        if {ALLOCATE} in x:
-            self.more = np.ones({HELD_BYTES}, np.uint8)
+        if {ESCAPE} in x:
+            return [x, np.full(x.shape, " ".join(escapes(self.folder)).encode(), object)]
         return [x * self.factor, np.full(x.shape, sys.prefix.encode(), object)]
 
     def terminate(self, slot):
         pass
+
+
+def escapes(folder):
+    outside, port = (folder / "outside.txt").read_text().split()
+    attempts = {{
+        "read": lambda: open(outside + "/secret.txt").read(),
+        "write": lambda: open(outside + "/written.txt", "w").write("x"),
+        "change": lambda: open(folder / "factor.txt", "a").write("x"),
+        "connect": lambda: socket.create_connection(("127.0.0.1", int(port)), 5),
+        "secret": lambda: os.environ["TOWLINE_KEY"],
+        "privilege": lambda: os.setgroups([]),
+    }}
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+        except (OSError, KeyError):
+            continue
+        yield name
 
 
 class SmallEngine:
@@ -49,7 +69,7 @@ class SmallEngine:
 
     def load(self, folder, manifest, options):
         try:
-            return Session(np.float32((folder / manifest.model_file).read_text()))
+            return Session(np.float32((folder / manifest.model_file).read_text()), folder)
         except (OSError, ValueError) as error:
             raise VersionError("The factor cannot be read.") from error
 
@@ -68,9 +88,9 @@ def make_environment(environments: Path, name: str = NAME) -> Path:
     (site,) = folder.glob("lib/python*/site-packages")
     for package in (np, msgspec):
         source = Path(str(package.__file__)).parent
-        (site / source.name).symlink_to(source)
-        for libraries in source.parent.glob(f"{source.name}.libs"):
-            (site / libraries.name).symlink_to(libraries)
+        # No links to elsewhere: a worker reads its own environment and nothing beside it.
+        for one in (source, *source.parent.glob(f"{source.name}.libs")):
+            shutil.copytree(one, site / one.name, copy_function=_link, ignore=shutil.ignore_patterns("tests", "__pycache__"))
     (site / "only_in_the_environment.py").touch()
     (site / "small_engine.py").write_text(ENGINE)
     metadata = site / "small_engine-1.0.dist-info"
@@ -79,6 +99,13 @@ def make_environment(environments: Path, name: str = NAME) -> Path:
     (metadata / "entry_points.txt").write_text("[towline.engines]\nsmall-engine = small_engine:SmallEngine\n")
     (folder / "ready.json").write_text("{}")
     return folder
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def small_manifest(environment: str = NAME, engine: str = "small-engine", golden: tuple[Golden, ...] = ()) -> Manifest:

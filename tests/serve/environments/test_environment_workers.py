@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
-from small_environment import CRASH, HANG, HELD_BYTES, fill, make_environment, publish, small_manifest
+from small_environment import CRASH, ESCAPE, HANG, HELD_BYTES, fill, make_environment, publish, small_manifest
 
 from towline.app.home import opened_store
 from towline.app.importing import import_model
 from towline.app.load import load
 from towline.core.environments import python_of
 from towline.core.errors import DeadlineExceeded, MissingExtra, VersionError, WorkerDied
+from towline.core.manifest import Handler, Manifest
 from towline.serve.workers.local import LocalWorker
 from towline.testing import tiny_models
 from towline.testing.server import RunningServer
@@ -94,6 +97,35 @@ def test_a_worker_ends_with_whoever_asked_for_it(tmp_path: Path) -> None:
     worker.close()
 
     assert worker._process.wait(5.0) == 0
+
+
+def escapes(folder: Path, manifest: Manifest) -> set[str]:
+    """What an engine gets away with when it turns on its server."""
+    outside = folder.parent / "outside"
+    outside.mkdir()
+    (outside / "secret.txt").write_text("secret")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        (folder / "outside.txt").write_text(f"{outside} {listener.getsockname()[1]}")
+        with LocalWorker.start(folder, manifest) as worker:
+            answer = worker.run({"x": np.array([ESCAPE], np.float32)})
+    return set(answer["where"][0].decode().split())
+
+
+def test_an_engine_of_an_environment_reads_its_version_writes_nothing_and_speaks_to_nobody(
+    environments: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOWLINE_KEY", "secret")
+    for name in ("walled", "open"):
+        (tmp_path / name / "version").mkdir(parents=True)
+    walled, unwalled = (fill(tmp_path / name / "version", small_manifest()) for name in ("walled", "open"))
+    handler = Handler("Mine", python=str(environments / "small" / "bin" / "python"))
+
+    assert escapes(walled, small_manifest()) == set()
+    assert not (tmp_path / "walled" / "outside" / "written.txt").exists()
+    # A user's own handler runs without walls: each attempt would succeed.
+    privilege = {"privilege"} if os.geteuid() == 0 else set()
+    trusted = msgspec.structs.replace(small_manifest(""), handler=handler)
+    assert escapes(unwalled, trusted) == {"read", "write", "change", "connect", "secret"} | privilege
 
 
 # What is not there

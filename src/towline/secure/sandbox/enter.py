@@ -127,7 +127,7 @@ def _become(plan: Plan, program: list[str], standing: Standing, status: int) -> 
         privileges.drop(nobody=standing.nobody, reading=standing.namespaces)
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
     if standing.landlock:
-        landlock.restrict(_rules(plan, standing))
+        landlock.restrict(rules(plan, namespaces=standing.namespaces))
     if standing.seccomp:
         # Where what may be read is mounted read-only, its modes and times are, too.
         seccomp.restrict(marking=standing.namespaces)
@@ -137,13 +137,14 @@ def _become(plan: Plan, program: list[str], standing: Standing, status: int) -> 
     os.execve(program[0], program, dict(plan.environment))
 
 
-def _rules(plan: Plan, standing: Standing) -> list[tuple[str, int]]:
-    processes = ("/proc",) if standing.namespaces else PROCESSES
-    rules = [(path, landlock.RUN) for path in (*SYSTEM, *plan.reads)]
-    rules += [(path, landlock.READ) for path in (*MACHINE, *processes)]
-    rules += [(path, landlock.READ_DIR) for path in plan.listed]
-    rules += [(path, landlock.READ_FILE | landlock.WRITE_FILE) for path in DEVICES]
-    return rules + [(path, landlock.WRITE) for path in plan.writes]
+def rules(plan: Plan, *, namespaces: bool) -> list[tuple[str, int]]:
+    """What Landlock is told: paths, and what may be done beneath them."""
+    processes = ("/proc",) if namespaces else PROCESSES
+    allowed = [(path, landlock.RUN) for path in (*SYSTEM, *plan.reads)]
+    allowed += [(path, landlock.READ) for path in (*MACHINE, *processes)]
+    allowed += [(path, landlock.READ_DIR) for path in plan.listed]
+    allowed += [(path, landlock.READ_FILE | landlock.WRITE_FILE) for path in DEVICES]
+    return allowed + [(path, landlock.WRITE) for path in plan.writes]
 
 
 def _all_read(plan: Plan) -> list[str]:

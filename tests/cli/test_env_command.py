@@ -148,6 +148,7 @@ def test_an_environment_is_made_once_and_found_by_whoever_needs_it(towline: Run,
 
     made = towline("env", "create", "torch")
     assert made.code == 0, made.err
+    assert {script.name.rstrip("0123456789.") for script in (folder / "torch" / "bin").iterdir()} == {"python"}
     assert "Have towline_tiny-1.0" in made.err
     code = "import towline_tiny, sys; print(towline_tiny.answer, sys.prefix)"
     assert subprocess.check_output([python_of("torch"), "-c", code], text=True).split() == ["42", str(folder / "torch")]

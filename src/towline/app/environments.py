@@ -85,7 +85,15 @@ def _fill(building: Path, recipe: Recipe, added: Sequence[str], python: str, loc
             code="ENVIRONMENT_FAILED",
             hint="Nothing was kept. If it fails again, pip's index has other builds than this machine can run.",
         )
+    _forget_scripts(building)
     _record(building, recipe, added)
+
+
+def _forget_scripts(building: Path) -> None:
+    """They name the folder that this is about to leave; whatever runs here is started by its Python."""
+    for script in (building / "bin").iterdir():
+        if not script.name.startswith("python"):
+            script.unlink()
 
 
 def _record(building: Path, recipe: Recipe, added: Sequence[str]) -> None:

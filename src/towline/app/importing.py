@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from towline.app.fetching import fetched
 from towline.app.given import Given, checked
 from towline.app.home import actor as current_actor
 from towline.app.home import opened_store
@@ -63,6 +64,7 @@ def import_model(
     the record. The same file, labels, sample and processing under the same name are stored once.
     A user's own class is given as `handler.py:ClassName`, with the files and folders it needs as `include`, and the `python` of the
     environment it runs in where that is not ours.
+    `source` and `against` may be URLs (app/fetching.py), which are fetched first.
 
     What is no ONNX file is converted by its own framework, in a process behind walls, and taken only when the version answers as the
     source does. `arch` is the code of weights (`model.py:Net`), `input` what it takes (`float32[N,3,224,224]`), `options` are more words
@@ -74,30 +76,32 @@ def import_model(
     from towline.serve.workers.local import LocalWorker
 
     words = {**(options or {}), **({"arch": arch} if arch else {}), **({"input": input} if input else {})}
-    name = name or name_of(source)
-    given: Given | HandlerSource
-    if is_handler(str(source)):
-        given = _handler(source, labels, sample, tuple(map(Path, include)), str(python))
-    else:
-        given = checked(
-            source,
-            labels,
-            sample,
-            processing,
-            preset,
-            include,
-            fuse=fuse,
-            options=words,
-            tolerance=tolerance,
-            against=against,
-            trust=trust_this_file,
-            data=data,
-        )
-    with opened_store(home) as store:
-        order = Order(store, check_model_name(name), None, current_actor(), message, LocalWorker.start, progress or _in_silence)
-        result, worker = _import(order, given)
-        if worker is not None:
-            worker.close()
+    say = progress or _in_silence
+    with fetched(source, progress=say) as model, fetched(against or "", progress=say) as original:
+        name = name or name_of(model)
+        given: Given | HandlerSource
+        if is_handler(str(source)):
+            given = _handler(source, labels, sample, tuple(map(Path, include)), str(python))
+        else:
+            given = checked(
+                model,
+                labels,
+                sample,
+                processing,
+                preset,
+                include,
+                fuse=fuse,
+                options=words,
+                tolerance=tolerance,
+                against=original if against else None,
+                trust=trust_this_file,
+                data=data,
+            )
+        with opened_store(home) as store:
+            order = Order(store, check_model_name(name), None, current_actor(), message, LocalWorker.start, say)
+            result, worker = _import(order, given)
+            if worker is not None:
+                worker.close()
     return result
 
 

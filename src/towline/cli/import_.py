@@ -60,7 +60,8 @@ def command(
     """Check and measure the model SOURCE in processes of its own, and store it as NAME's next version.
 
     SOURCE is an ONNX file; what PyTorch, TensorFlow, Keras, TensorFlow Lite, scikit-learn or LightGBM left behind, a file or a folder,
-    which is converted and taken only when it then answers as the source does; or a handler, FILE.py:CLASS.
+    which is converted and taken only when it then answers as the source does; a URL of one of these (https, s3, gs, az, hdfs); or a
+    handler, FILE.py:CLASS.
 
     The same source with the same labels, sample and processing is stored once: importing it again names the version there is.
     """

@@ -30,7 +30,7 @@ LIBRARIES = {
         "verify/conformance/run.py",
         "convert/inspect.py",
         "convert/tensorflow",
-        "convert/tfserving_config.py",
+        "convert/textproto.py",
         "serve/protocols/grpc",
     ),
     "grpc": ("verify/conformance/target.py", "serve/protocols/grpc", "verify/load/grpc.py"),

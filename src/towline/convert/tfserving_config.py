@@ -5,56 +5,62 @@ Both are text protos, read by protobuf's own parser against descriptors in a poo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 
-from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2  # type: ignore[import-untyped]
-
+from towline.convert.textproto import Table, classes_of, parse_text
 from towline.core.deployment import Limits, Policy
 from towline.core.errors import UsageError
 from towline.core.refs import MODEL_NAME, clip
 
 MAX_FILE_BYTES = 4 << 20
-_PACKAGE = "tensorflow.serving"
 _POLICY = "FileSystemStoragePathSourceConfig.ServableVersionPolicy"
-# Message -> fields as (name, number, type); a type that ends in * is repeated, one that begins with % is a map of text to it.
-_MESSAGES: Mapping[str, Sequence[tuple[str, int, str]]] = {
-    "FileSystemStoragePathSourceConfig": (),
-    _POLICY: (("latest", 100, f"{_POLICY}.Latest"), ("all", 101, f"{_POLICY}.All"), ("specific", 102, f"{_POLICY}.Specific")),
-    f"{_POLICY}.Latest": (("num_versions", 1, "uint32"),),
-    f"{_POLICY}.All": (),
-    f"{_POLICY}.Specific": (("versions", 1, "int64*"),),
-    "LogCollectorConfig": (("type", 1, "string"), ("filename_prefix", 2, "string")),
-    "SamplingConfig": (("sampling_rate", 1, "double"), ("attributes", 2, "int32")),
-    "LoggingConfig": (("log_collector_config", 1, "LogCollectorConfig"), ("sampling_config", 2, "SamplingConfig")),
-    "ModelConfig": (
-        ("name", 1, "string"),
-        ("base_path", 2, "string"),
-        ("model_type", 3, "ModelType"),
-        ("model_platform", 4, "string"),
-        ("model_version_policy", 7, _POLICY),
-        ("version_labels", 8, "%int64"),
-        ("logging_config", 6, "LoggingConfig"),
-        ("logging_configs", 9, "LoggingConfig*"),
-    ),
-    "ModelConfigList": (("config", 1, "ModelConfig*"),),
-    "ModelServerConfig": (("model_config_list", 1, "ModelConfigList"), ("custom_model_config", 2, ".google.protobuf.Any")),
-    "BatchingParameters": (
-        ("max_batch_size", 1, ".google.protobuf.Int64Value"),
-        ("batch_timeout_micros", 2, ".google.protobuf.Int64Value"),
-        ("max_enqueued_batches", 3, ".google.protobuf.Int64Value"),
-        ("num_batch_threads", 4, ".google.protobuf.Int64Value"),
-        ("thread_pool_name", 5, ".google.protobuf.StringValue"),
-        ("allowed_batch_sizes", 6, "int64*"),
-        ("pad_variable_length_inputs", 7, "bool"),
-        ("enable_large_batch_splitting", 8, ".google.protobuf.BoolValue"),
-        ("max_execution_batch_size", 9, ".google.protobuf.Int64Value"),
-    ),
-}
-_MODEL_TYPES = {"MODEL_TYPE_UNSPECIFIED": 0, "TENSORFLOW": 1, "OTHER": 2}
+_TABLE = Table(
+    "tensorflow.serving",
+    {
+        "FileSystemStoragePathSourceConfig": (),
+        _POLICY: (
+            f"oneof policy_choice: {_POLICY}.Latest latest",
+            f"oneof policy_choice: {_POLICY}.All all",
+            f"oneof policy_choice: {_POLICY}.Specific specific",
+        ),
+        f"{_POLICY}.Latest": ("uint32 num_versions",),
+        f"{_POLICY}.All": (),
+        f"{_POLICY}.Specific": ("repeated int64 versions",),
+        "LogCollectorConfig": ("string type", "string filename_prefix"),
+        "SamplingConfig": ("double sampling_rate", "int32 attributes"),
+        "LoggingConfig": ("LogCollectorConfig log_collector_config", "SamplingConfig sampling_config"),
+        "ModelConfig": (
+            "string name",
+            "string base_path",
+            "ModelType model_type",
+            "string model_platform",
+            f"{_POLICY} model_version_policy",
+            "map<string, int64> version_labels",
+            "LoggingConfig logging_config",
+            "repeated LoggingConfig logging_configs",
+        ),
+        "ModelConfigList": ("repeated ModelConfig config",),
+        "ModelServerConfig": ("ModelConfigList model_config_list", "google.protobuf.Any custom_model_config"),
+        "BatchingParameters": (
+            "google.protobuf.Int64Value max_batch_size",
+            "google.protobuf.Int64Value batch_timeout_micros",
+            "google.protobuf.Int64Value max_enqueued_batches",
+            "google.protobuf.Int64Value num_batch_threads",
+            "google.protobuf.StringValue thread_pool_name",
+            "repeated int64 allowed_batch_sizes",
+            "bool pad_variable_length_inputs",
+            "google.protobuf.BoolValue enable_large_batch_splitting",
+            "google.protobuf.Int64Value max_execution_batch_size",
+        ),
+        "PrometheusConfig": ("bool enable", "string path"),
+        "MonitoringConfig": ("PrometheusConfig prometheus_config",),
+    },
+    {"ModelType": ("MODEL_TYPE_UNSPECIFIED", "TENSORFLOW", "OTHER")},
+)
 # Of batching, what has no meaning here, and why.
 _NOT_NEEDED = {
     "batch_timeout_micros": "natural batching needs no timeout: what waits when a worker is free is the next batch",
@@ -155,12 +161,10 @@ def _positive(name: str, value: int) -> int:
 def _parsed(kind: str, text: str, what: str) -> Any:
     if len(text) > MAX_FILE_BYTES:
         raise _refused(f"The {what} is longer than {MAX_FILE_BYTES >> 20} MiB.", "That is no such file.")
-    message = _classes()[kind]()
     try:
-        text_format.Parse(text, message)
-    except (text_format.ParseError, RecursionError, UnicodeError) as error:
+        return parse_text(_classes()[kind], text)
+    except ValueError as error:
         raise _refused(f"The {what} cannot be read: {clip(str(error), 200)}", "It is a text proto, as TF Serving reads it.") from None
-    return message
 
 
 def _refused(message: str, hint: str) -> UsageError:
@@ -169,52 +173,4 @@ def _refused(message: str, hint: str) -> UsageError:
 
 @cache
 def _classes() -> dict[str, Any]:
-    pool = descriptor_pool.DescriptorPool()
-    for known in (any_pb2, wrappers_pb2):
-        pool.AddSerializedFile(known.DESCRIPTOR.serialized_pb)
-    pool.AddSerializedFile(_file().SerializeToString())
-    roots = ("ModelServerConfig", "BatchingParameters")
-    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in roots}
-
-
-def _file() -> Any:
-    file = descriptor_pb2.FileDescriptorProto(
-        name="towline/tfserving_files.proto",
-        package=_PACKAGE,
-        syntax="proto3",
-        dependency=["google/protobuf/any.proto", "google/protobuf/wrappers.proto"],
-    )
-    made: dict[str, Any] = {}
-    for name, fields in _MESSAGES.items():
-        outer, _, own = name.rpartition(".")
-        made[name] = made[outer].nested_type.add(name=own) if outer else file.message_type.add(name=own)
-        for field_name, number, kind in fields:
-            _add_field(made[name], name, field_name, number, kind)
-    made[_POLICY].oneof_decl.add(name="policy_choice")
-    for one in made[_POLICY].field:
-        one.oneof_index = 0
-    enum = file.enum_type.add(name="ModelType")
-    for label, number in _MODEL_TYPES.items():
-        enum.value.add(name=label, number=number)
-    return file
-
-
-def _add_field(message: Any, owner: str, name: str, number: int, kind: str) -> None:
-    kinds = descriptor_pb2.FieldDescriptorProto
-    new = message.field.add(
-        name=name, number=number, label=kinds.LABEL_REPEATED if kind[0] == "%" or kind[-1] == "*" else kinds.LABEL_OPTIONAL
-    )
-    if kind.startswith("%"):
-        entry = message.nested_type.add(name="".join(word.capitalize() for word in name.split("_")) + "Entry")
-        entry.options.map_entry = True
-        _add_field(entry, owner, "key", 1, "string")
-        _add_field(entry, owner, "value", 2, kind[1:])
-        new.type, new.type_name = kinds.TYPE_MESSAGE, f".{_PACKAGE}.{owner}.{entry.name}"
-        return
-    kind = kind.rstrip("*")
-    scalar = getattr(kinds, f"TYPE_{kind.upper()}", None)
-    if scalar is not None:
-        new.type = scalar
-    else:
-        # The pool finds out by itself whether a name is a message or an enum.
-        new.type_name = kind if kind.startswith(".") else f".{_PACKAGE}.{kind}"
+    return classes_of(_TABLE, "ModelServerConfig", "BatchingParameters", "MonitoringConfig")

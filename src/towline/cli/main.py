@@ -20,6 +20,7 @@ from towline.core.errors import TowlineError
 COMMANDS = {
     "serve": "Answer requests for model files or versions.",
     "import": "Check and measure a model file, and store it as a version.",
+    "migrate": "Take the place of another server: its files become versions, deployments and settings.",
     "ls": "List versions.",
     "show": "Show what is known of a version.",
     "rm": "Remove versions.",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -46,6 +47,24 @@ def extract_archive(archive: Path, into: Path, bounds: Bounds = DEFAULT_BOUNDS) 
             raise refused("NO_ROOM", "is larger than the room that is left on the disk", kind=Kind.OUT_OF_MEMORY) from None
         raise refused("NOT_READABLE", f"cannot be unpacked: {os.strerror(error.errno or 0)}") from None
     return tuple("/".join(entry.parts) for entry in plan if not entry.is_folder)
+
+
+def read_archive(archive: Path, names: Collection[str], scratch: Path, *, max_bytes: int) -> dict[str, bytes | None]:
+    """What some small files of an archive hold; None for one that is not in it. Nothing is unpacked, and the same is refused."""
+    found: dict[str, bytes | None] = dict.fromkeys(names)
+    try:
+        with archive.open("rb") as file, _opened(file, scratch, DEFAULT_BOUNDS) as entries:
+            for entry in checked(entries, archive_bytes=os.fstat(file.fileno()).st_size, bounds=DEFAULT_BOUNDS):
+                name = "/".join(entry.parts)
+                if name in found and not entry.is_folder:
+                    if entry.size_bytes > max_bytes:
+                        raise refused("TOO_LARGE", f"has {wording.name(name)} of more than {max_bytes} bytes", kind=Kind.TOO_LARGE)
+                    content = io.BytesIO()
+                    _copy(entry, content)
+                    found[name] = content.getvalue()
+    except OSError as error:
+        raise refused("NOT_READABLE", f"cannot be read: {os.strerror(error.errno or 0)}") from None
+    return found
 
 
 @contextmanager

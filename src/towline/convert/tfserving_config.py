@@ -5,7 +5,7 @@ Both are text protos, read by protobuf's own parser against descriptors in a poo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import PurePosixPath
@@ -83,6 +83,16 @@ class ConfiguredModel:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """One model of the list, or `problem`: why it cannot be served as it is written. `fields` are those that its text sets."""
+
+    name: str
+    model: ConfiguredModel | None
+    problem: UsageError | None
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Batching:
     """What of the batching parameters is held to, and one sentence for each that is not needed."""
 
@@ -92,15 +102,42 @@ class Batching:
 
 def read_model_config(text: str) -> tuple[ConfiguredModel, ...]:
     """The models of a `model_config_list`. Raises UsageError, which names the line or the model."""
-    config = _parsed("ModelServerConfig", text, "model configuration")
-    if config.HasField("custom_model_config"):
-        raise _refused("custom_model_config is not served here.", "List models: model_config_list { config { … } }.")
-    models = tuple(_model(one) for one in config.model_config_list.config)
+    models = tuple(_model(one) for one in _configs(text))
     names = [model.name.lower() for model in models]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise _refused(f"The model '{twice}' is configured twice.", "Give each its own name.")
     return models
+
+
+def read_each_model(text: str) -> tuple[Listed, ...]:
+    """The models of a `model_config_list`, each for itself. Raises UsageError, which names the line, for what is no such list."""
+    configs = _configs(text)
+    names = [str(config.name).lower() for config in configs]
+    return tuple(_listed(config, is_twice=names.count(config.name.lower()) > 1) for config in configs)
+
+
+def _listed(config: Any, *, is_twice: bool) -> Listed:
+    fields = tuple(field.name for field, _ in config.ListFields())
+    try:
+        if is_twice:
+            raise _refused(f"The model '{clip(config.name)}' is configured twice.", "Give each its own name; case makes no difference.")
+        return Listed(config.name, _model(config), None, fields)
+    except UsageError as problem:
+        return Listed(config.name, None, problem, fields)
+
+
+def _configs(text: str) -> Sequence[Any]:
+    config = _parsed("ModelServerConfig", text, "model configuration")
+    if config.HasField("custom_model_config"):
+        raise _refused("custom_model_config is not served here.", "List models: model_config_list { config { … } }.")
+    return tuple(config.model_config_list.config)
+
+
+def read_metrics_path(text: str) -> str:
+    """Where the monitoring configuration has metrics served; nothing when it does not enable them. Raises UsageError."""
+    found = _parsed("MonitoringConfig", text, "monitoring configuration").prometheus_config
+    return (found.path or "/monitoring/prometheus/metrics") if found.enable else ""
 
 
 def configured_model(name: str, base_path: str) -> ConfiguredModel:

@@ -62,7 +62,9 @@ class Given:
     @property
     def origin(self) -> dict[str, str]:
         """What tells this import from another of the same source."""
-        options = ", ".join(f"{name}={value}" for name, value in sorted(self.options.items()))
+        # Of code only its own name: where it lay says nothing of what it is, and its content is part of the source's digest.
+        words = {name: value.rpartition("/")[2] if name == "arch" else value for name, value in self.options.items()}
+        options = ", ".join(f"{name}={value}" for name, value in sorted(words.items()))
         digests = {SAMPLE: self.sample_digest, PROCESSING: self.processing_digest, OPTIONS: options}
         return {name: digest for name, digest in digests.items() if digest}
 

@@ -120,6 +120,7 @@ def import_into(
     fuse: bool = False,
     include: tuple[Path, ...] = (),
     python: str = "",
+    options: Mapping[str, str] | None = None,
     message: str = "",
     may_convert: bool = True,
     progress: Progress | None = None,
@@ -133,7 +134,7 @@ def import_into(
         given = _handler(source, labels or processing, sample, include, python)
         name = check_model_name(name or given.class_name)
     else:
-        given = checked(source, labels, sample, processing, preset, include, fuse=fuse, may_convert=may_convert)
+        given = checked(source, labels, sample, processing, preset, include, fuse=fuse, options=options, may_convert=may_convert)
         name = check_model_name(name) if name is not None else name_from(given.model)
     return _import(Order(store, name, number, actor, message, start_worker, progress or _in_silence), given)
 

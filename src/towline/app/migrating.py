@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from towline.app.home import actor, opened_store
-from towline.app.importing import ImportResult, import_into
+from towline.app.importing import import_into
 from towline.app.migration_page import SETTINGS_HEAD, page, settings_text, start_command
+from towline.app.sealing import ImportResult
 from towline.convert.migrate.plan import Plan, PlannedModel, PlannedVersion
 from towline.core.config import FILE_NAME
 from towline.core.deployment import Deployment, Policy
@@ -20,6 +21,7 @@ from towline.core.refs import Ref
 from towline.core.store import Store
 
 PAGE_NAME = "MIGRATION.md"
+# Words for a converter, where there is one.
 _FOREIGN = ("arch", "input", "outputs")
 Progress = Callable[[str], None]
 
@@ -136,7 +138,7 @@ def _import(store: Store, name: str, version: PlannedVersion, why: str, say: Pro
             number=version.number,
             labels=Path(given["labels"]) if "labels" in given else None,
             preset=given.get("preset", ""),
-            **_foreign(given),
+            options={word: given[word] for word in _FOREIGN if word in given},
             actor=actor(),
             message=why,
             start_worker=LocalWorker.start,
@@ -145,11 +147,6 @@ def _import(store: Store, name: str, version: PlannedVersion, why: str, say: Pro
     if worker is not None:
         worker.close()
     return result
-
-
-def _foreign(given: Mapping[str, str]) -> dict[str, Any]:
-    """What only a converter is told."""
-    return {"options": {name: given[name] for name in _FOREIGN if name in given}} if any(name in given for name in _FOREIGN) else {}
 
 
 def _check(store: Store, result: ImportResult, version: PlannedVersion) -> None:

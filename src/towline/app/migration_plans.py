@@ -26,5 +26,19 @@ def tfserving_plan(
     )
 
 
+def triton_plan(repositories: Sequence[str], flags: Sequence[str], volumes: Sequence[str]) -> Plan:
+    """Raises UsageError for what cannot be read."""
+    from towline.convert.migrate.triton import TritonSource, plan_triton
+
+    return plan_triton(TritonSource(tuple(map(Path, repositories)), tuple(flags), read_moved(volumes)))
+
+
+def torchserve_plan(store: str | None, config: str | None, models: Sequence[str], flags: Sequence[str], volumes: Sequence[str]) -> Plan:
+    """Raises UsageError for what cannot be read."""
+    from towline.convert.migrate.torchserve import TorchServeSource, plan_torchserve
+
+    return plan_torchserve(TorchServeSource(_path(store), _path(config), tuple(models), tuple(flags), read_moved(volumes)))
+
+
 def _path(name: str | None) -> Path | None:
     return Path(name) if name else None

@@ -59,6 +59,28 @@ def tfserving(models: str | None, base_path: str, model_name: str, batching: str
     return _carry_out(tfserving_plan(models, base_path, model_name, batching, monitoring, shared["flags"], shared["volume"]), shared)
 
 
+@command.command("triton")
+@click.option("--repository", multiple=True, metavar="DIR", help="A model repository. May be repeated.")
+@_shared
+def triton(repository: tuple[str, ...], **shared: Any) -> int:
+    """From Triton: its model repository, each model with its config.pbtxt."""
+    from towline.app.migration_plans import triton_plan
+
+    return _carry_out(triton_plan(repository, shared["flags"], shared["volume"]), shared)
+
+
+@command.command("torchserve")
+@click.option("--model-store", "store", metavar="DIR", help="The folder of .mar archives.")
+@click.option("--config", metavar="FILE", help="The config.properties that --ts-config named.")
+@click.option("--models", multiple=True, metavar="[NAME=]FILE", help="One of its archives, or all. May be repeated. Default: all.")
+@_shared
+def torchserve(store: str | None, config: str | None, models: tuple[str, ...], **shared: Any) -> int:
+    """From TorchServe: its model store and config.properties. Archives with a stock image classifier come over whole."""
+    from towline.app.migration_plans import torchserve_plan
+
+    return _carry_out(torchserve_plan(store, config, models, shared["flags"], shared["volume"]), shared)
+
+
 def _carry_out(plan: Plan, shared: dict[str, Any]) -> int:
     from towline.app.migrating import migrate
 

@@ -35,7 +35,7 @@ from towline.core.errors import UsageError
 @processing_option
 @preset_option
 @click.option("--cors-origins", metavar="ORIGINS", help="Origins of web pages that may use this server from a browser, or *.")
-@click.option("--compat", metavar="none|tfserving|triton", help="Take another server's ports and habits. Default: none.")
+@click.option("--compat", metavar="none|tfserving|triton|torchserve", help="Take another server's ports and habits. Default: none.")
 @tfserving_options
 @click.option("--model-control", metavar="none|explicit", help="Whether clients may load and unload models. Default: none.")
 @click.option(

@@ -83,14 +83,14 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 _CHOICES = {
     "auth": ("auto", "keys", "off"),
-    "compat": ("none", "tfserving", "triton"),
+    "compat": ("none", "tfserving", "triton", "torchserve"),
     "grpc_server": ("aio", "native"),
     "isolation": ("process", "none"),
     "log_level": ("debug", "info", "warning", "error"),
     "model_control": ("none", "explicit"),
 }
 # Where the clients of another server look for it; Triton's are ours.
-_PORTS_OF = {"tfserving": {"port": 8501, "grpc_port": 8500}}
+_PORTS_OF = {"tfserving": {"port": 8501, "grpc_port": 8500}, "torchserve": {"port": 8080}}
 _NAMES = tuple(field.name for field in fields(Settings))
 # Variables that say something else than a setting does.
 NO_SETTINGS = ("TOWLINE_CONFIG", "TOWLINE_DEBUG", "TOWLINE_ENVIRONMENTS", "TOWLINE_KEY")

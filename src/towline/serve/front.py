@@ -25,7 +25,7 @@ from towline.serve.control import FrontControl
 from towline.serve.dataplane import ServingPlane
 from towline.serve.lanes import Lanes, ProcessLanes
 from towline.serve.memory import available_memory_bytes
-from towline.serve.protocols import grpcweb, health, repository, statistics
+from towline.serve.protocols import grpcweb, health, repository, statistics, torchserve
 from towline.serve.protocols.gate import Gate
 from towline.serve.protocols.graphql import routes as graphql
 from towline.serve.protocols.http import protocol_for
@@ -143,6 +143,8 @@ class Front:
         # Before the protocol whose paths they extend, for it refuses all others under /v2.
         extending = [*repository.routes(self.control, limits), *statistics.routes(self.plane, self.control, limits)]
         own = model_routes(self.plane, limits, empty_health=self._settings.compat == "triton")
+        if self._settings.compat == "torchserve":
+            own = [*torchserve.routes(self.plane, self.plane, limits), *own]
         more = parts.routes(self.plane, limits) if parts.routes else ()
         asked = graphql.routes(self.plane, limits, parts.figures)
         web = grpcweb.routes(lambda: self.service.methods, limits)

@@ -76,7 +76,7 @@ def _folders(repository: Path) -> list[Path]:
 def _repeated(words: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
     """All values of flags that may be given more than once, as --name=value or --name value."""
     found: dict[str, list[str]] = {name: [] for name in names}
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words, ""][1:], strict=True):
         name, equals, value = word.lstrip("-").partition("=")
         if name in found and word.startswith("--"):
             found[name].append(value if equals else following)

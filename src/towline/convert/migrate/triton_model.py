@@ -60,6 +60,8 @@ def planned_model(folder: Path, config_name: str = "") -> PlannedModel:
     file = str(config.get("default_model_filename") or _FILES[kind])
     if "/" in file or file in ("", ".", ".."):
         raise bad(f"default_model_filename {clip(file)!r} is no file's name.")
+    if "sequence_batching" in config:
+        return refused_model(name, "Its sequence_batching keeps state between requests.", "Make the state inputs and outputs of the model.")
     read = read_triton_config(json.dumps(_understood(config)), name)
     wanted = chosen_numbers(read.policy or Policy("latest"), tuple(present), {})
     if not wanted:

@@ -12,16 +12,13 @@ from urllib.parse import urlsplit
 
 import pytest
 from command_line import Run
+from PIL import Image
 
 from towline.testing import tiny_models
 from towline.testing.server import RunningServer
 
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
 BLOCK = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
-PNG = bytes.fromhex(
-    "89504e470d0a1a0a0000000d4948445200000002000000020802000000fdd49a73000000144944415478da63646060f8cfc0c0c0c4c0c0c0000006060102b9d8d11d"
-    "0000000049454e44ae426082"
-)
 CONFIG = (
     'model_config_list { config { name: "add" base_path: "/models/add" model_platform: "tensorflow"'
     ' version_labels { key: "stable" value: 1 } } }'
@@ -54,7 +51,7 @@ def triton(folder: Path) -> None:
 def torchserve(folder: Path) -> None:
     folder.joinpath("model-store").mkdir()
     put(folder, "config.properties", b"inference_address=http://127.0.0.1:8080\n")
-    put(folder, "picture.png", PNG)
+    Image.new("RGB", (8, 8), "red").save(folder / "picture.png")
     manifest = b'{"model": {"modelName": "colour", "serializedFile": "m.onnx", "handler": "image_classifier", "modelVersion": "1.0"}}'
     with zipfile.ZipFile(folder / "model-store" / "colour.mar", "w") as archive:
         archive.writestr("MAR-INF/MANIFEST.json", manifest)

@@ -53,9 +53,10 @@ RECIPES = {
         Recipe(
             "tabular",
             "scikit-learn and LightGBM",
-            # onnxmltools imports packaging and does not ask for it.
+            # onnxmltools imports packaging and does not ask for it. A model that picks its columns by name takes data frames only.
             (
                 *_EVERYWHERE,
+                "pandas>=2.2,<4",
                 "scikit-learn>=1.5,<2",
                 "lightgbm>=4.5,<5",
                 "skl2onnx>=1.18,<2",
@@ -63,7 +64,7 @@ RECIPES = {
                 "packaging>=24",
             ),
             ("sklearn", "lightgbm", "skl2onnx", "onnxmltools"),
-            400 << 20,
+            480 << 20,
         ),
     )
 }

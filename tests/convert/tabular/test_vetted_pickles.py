@@ -28,6 +28,7 @@ ORDINARY = [
     "scipy.sparse._csr csr_matrix",
     "scipy.interpolate._interpolate interp1d",
     "pandas.core.indexes.base Index",
+    "pandas DataFrame",
     "builtins slice",
     "__builtin__ set",
     "copy_reg _reconstructor",
@@ -62,6 +63,7 @@ RUNS_CODE = [
     "sklearn.utils._testing TempMemmap",
     "sklearn.utils.fixes os.system",
     "pandas.core.frame DataFrame.to_csv",
+    "pandas read_pickle",
     "collections namedtuple",
     "copyreg __newobj__.__globals__",
 ]

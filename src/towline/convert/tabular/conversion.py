@@ -13,9 +13,9 @@ import onnx.helper
 
 from towline.convert.base import ConversionFailed
 from towline.convert.tabular.columns import Columns
-from towline.convert.tabular.finish import finish
+from towline.convert.tabular.finish import finish, round_before_trees
 from towline.convert.tabular.outputs import PROBABILITIES, SCORES, Output
-from towline.convert.tabular.parts import parts_of
+from towline.convert.tabular.parts import compares_in_floats, parts_of
 from towline.convert.wording import sentence
 
 # Trees have a type of their own from ai.onnx.ml 5 on, which converters do not write yet.
@@ -25,9 +25,11 @@ OPSETS = {"": 18, "ai.onnx.ml": 3}
 def converted(model: Any, columns: Columns, outputs: tuple[Output, ...], *, doubles: bool) -> bytes:
     """The ONNX model. Raises ConversionFailed with what the converter said."""
     try:
-        with warnings.catch_warnings(), _whole_numbers():
+        with warnings.catch_warnings(), _whole_numbers(), _thresholds_as_compared():
             warnings.simplefilter("ignore")
             graph = _graph(model, columns, outputs, doubles)
+            if doubles and compares_in_floats(model):
+                round_before_trees(graph)
             return bytes(finish(graph, columns, outputs, doubles=doubles).SerializeToString())
     except ConversionFailed:
         raise
@@ -123,3 +125,18 @@ def _whole_numbers() -> Iterator[None]:
         yield
     finally:
         onnx.helper.make_attribute = original
+
+
+@contextmanager
+def _thresholds_as_compared() -> Iterator[None]:
+    """scikit-learn's trees compare float32 values with thresholds in float64. A graph's thresholds are float32: each becomes the greatest
+    one not beyond the original, which splits the same. Left alone, the converter does so in graphs of floats only.
+    """
+    from skl2onnx.common import tree_ensemble
+
+    original = tree_ensemble.sklearn_threshold
+    tree_ensemble.sklearn_threshold = lambda threshold, dtype, mode: original(threshold, np.float32, mode)
+    try:
+        yield
+    finally:
+        tree_ensemble.sklearn_threshold = original

@@ -43,6 +43,21 @@ def finish(model: onnx.ModelProto, columns: Columns, outputs: Sequence[Output], 
     return model
 
 
+def round_before_trees(model: onnx.ModelProto) -> None:
+    """In a graph of doubles, have its trees see values rounded to float32, and add up their votes in doubles all the same."""
+    nodes: list[onnx.NodeProto] = []
+    taken = {name for node in model.graph.node for name in (*node.input, *node.output)}
+    for node in model.graph.node:
+        if node.op_type.startswith("TreeEnsemble"):
+            rounded, back = _free(f"{node.input[0]}_rounded", taken), _free(f"{node.input[0]}_compared", taken)
+            nodes.append(helper.make_node("Cast", [node.input[0]], [rounded], to=TensorProto.FLOAT))
+            nodes.append(helper.make_node("Cast", [rounded], [back], to=TensorProto.DOUBLE))
+            node.input[0] = back
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
 def _make_room(graph: onnx.GraphProto, wanted: set[str]) -> set[str]:
     """Call every tensor that bears a wanted name something else; all names that are taken then."""
     taken = {name for node in graph.node for name in (*node.input, *node.output)} | {value.name for value in graph.initializer} | wanted

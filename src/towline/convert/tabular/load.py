@@ -118,7 +118,11 @@ def _model_in(held: Any) -> tuple[Any, tuple[str, ...]]:
 
 
 def _is_model(held: Any) -> bool:
-    return any(hasattr(held, method) for method in ("predict", "transform", "fit_predict")) and not isinstance(held, type)
+    if isinstance(held, type):
+        return False
+    # Data frames transform too.
+    learns = hasattr(held, "get_params") or type(held).__module__.startswith("lightgbm.")
+    return learns and any(hasattr(held, method) for method in ("predict", "transform", "fit_predict"))
 
 
 def _version_notes(seen: list[warnings.WarningMessage]) -> tuple[str, ...]:

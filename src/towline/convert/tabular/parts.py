@@ -80,7 +80,15 @@ def architecture(model: Any) -> str:
     if kind in ("BoosterClassifier", "BoosterRegressor"):
         return f"Booster({model.objective_})"
     steps = [type(step).__name__ for _, step in getattr(model, "steps", ()) if not isinstance(step, str)]
+    if hasattr(model, "best_estimator_"):
+        return f"{kind}({architecture(model.best_estimator_)})"
     return f"{kind}({', '.join(steps)})" if steps else kind
+
+
+def compares_in_floats(model: Any) -> bool:
+    """Whether its trees round what they compare to float32 first, as scikit-learn's do but for those of histograms."""
+    trees = {kept for part in parts_of(model) for kept in ("tree_", "booster_", "_predictors") if hasattr(part, kept)}
+    return trees == {"tree_"}
 
 
 def has_boosters(model: Any) -> bool:

@@ -12,9 +12,19 @@ from towline.convert.wording import name as quoted
 from towline.core.errors import ImportRefused
 
 # Whole packages, but for the parts of them that read, write or fetch files.
-_PACKAGES = ("sklearn", "lightgbm", "pandas.core", "pandas._libs", "scipy.sparse", "scipy.stats", "scipy.interpolate", "scipy.spatial")
+_PACKAGES = (
+    "sklearn",
+    "lightgbm",
+    "pandas.core",
+    "pandas.arrays",
+    "pandas._libs",
+    "scipy.sparse",
+    "scipy.stats",
+    "scipy.interpolate",
+    "scipy.spatial",
+)
 # A model has no reason to name anything else of these.
-_OURS = ("numpy", "scipy", "joblib", *_PACKAGES)
+_OURS = ("numpy", "scipy", "joblib", "pandas", *_PACKAGES)
 _NOT_OF_THEM = ("sklearn.datasets", "sklearn.externals", "sklearn.utils._testing", "sklearn.tests", "sklearn.conftest", "lightgbm.dask")
 _NAMES = {
     "builtins": {
@@ -27,6 +37,7 @@ _NAMES = {
     "datetime": {"date", "datetime", "timedelta"},
     "functools": {"partial"},
     "joblib.numpy_pickle": {"NDArrayWrapper", "NumpyArrayWrapper", "ZNDArrayWrapper"},
+    "pandas": {"Categorical", "CategoricalDtype", "DataFrame", "Index", "MultiIndex", "RangeIndex", "Series", "StringDtype"},
     "types": {"SimpleNamespace"},
     "numpy.random._pickle": {"__bit_generator_ctor", "__generator_ctor", "__randomstate_ctor"},
     "numpy.random._mt19937": {"MT19937"},

@@ -17,6 +17,7 @@ from towline.convert.base import ConversionFailed, Converted, Task
 from towline.convert.files import DEFAULT_MAX_BYTES, Copied, copy_source
 from towline.convert.foreign.converter import Converter, Launch, Loaded
 from towline.convert.foreign.importers import importer_entry
+from towline.convert.foreign.lookout import SOURCE_ESCAPES
 from towline.convert.made import ONNX_ENGINE, Made, default_of, unread
 from towline.convert.onnx import inspect_model
 from towline.convert.recognise import Recognised, recognise
@@ -121,6 +122,8 @@ class _Import:
                 return Attempt(route, because), None
             judged = compared(self._order, candidate, asked, tolerances)
         except _FAILURES as error:
+            if error.code == SOURCE_ESCAPES:
+                raise
             return Attempt(route, error.message, error=error), None
         failed = next((name for name, one in judged.items() if not one.passed), None)
         if failed is None:

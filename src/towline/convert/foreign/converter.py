@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -13,21 +14,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
 
 from towline.convert.base import ConversionFailed, Converted, Layer, Task
-from towline.convert.foreign.host import CHATTER
 from towline.convert.foreign.importers import Entry
+from towline.convert.foreign.lookout import SOURCE_ESCAPES
 from towline.convert.wording import sentence
 from towline.core import channel
 from towline.core.errors import EngineError, ImportRefused, TowlineError
 from towline.core.frames import decode_frame, encode_frame
 from towline.core.interpreter import command
 from towline.core.manifest import Signature
-from towline.core.walls import Walls
+from towline.core.walls import SAID, Walls
 from towline.core.worker_messages import error_from
 
 LOAD_TIMEOUT_S = 600.0
@@ -57,14 +58,15 @@ class Converter:
     """A source, loaded in a process of its own. Use as a context manager: the process never outlives it."""
 
     def __init__(self, entry: Entry, task: Task, *, python: str, launch: Launch, reads: Sequence[Path] = ()) -> None:
-        """`task.scratch` is an empty folder. `reads` are files that options name, such as the code of an architecture."""
+        """`task.scratch` is an empty folder. `reads` is what belongs to the source, such as the code of an architecture."""
         self._task = task
         self._asked = 0
         self._end, theirs = channel.channel()
-        given = {**asdict(task), "source": str(task.source), "scratch": str(task.scratch)}
+        reads = (task.source, *reads)
+        given = {**asdict(task), "source": str(task.source), "scratch": str(task.scratch), "reads": [str(path) for path in reads]}
         words = command("towline.convert.foreign.host", str(theirs.fileno()), entry.reference, json.dumps(given), python=python)
         try:
-            self._process = launch(words, [theirs.fileno()], Walls(reads=(task.source, *reads), writes=(task.scratch,)))
+            self._process = launch(words, [theirs.fileno()], Walls(reads=reads, writes=(task.scratch,)))
         except BaseException:
             self._end.close()
             raise
@@ -100,7 +102,11 @@ class Converter:
         self._asked += 1
         into = f"route-{self._asked}"
         found = self._ask({"do": "convert", "route": route, "into": into}, CONVERT_TIMEOUT_S, ConversionFailed)
-        return self._task.scratch / into, msgspec.convert(found, Converted, strict=True)
+        folder = self._task.scratch / into
+        # A link would lead whoever copies what is beneath it out of the scratch folder.
+        if not stat.S_ISDIR(os.lstat(folder).st_mode):
+            raise self._broken("made no folder")
+        return folder, msgspec.convert(found, Converted, strict=True)
 
     def layers(self, inputs: Mapping[str, np.ndarray], *, signature: str) -> list[Layer]:
         message = {"do": "layers", "request": self._write(inputs), "signature": signature}
@@ -111,7 +117,9 @@ class Converter:
     def chatter(self, limit: int = 2000) -> str:
         """The end of what the framework printed, for whoever has to find out."""
         try:
-            return (self._task.scratch / CHATTER).read_bytes()[-limit:].decode("utf-8", "replace")
+            with self._opened(SAID) as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - limit))
+                return file.read(limit).decode("utf-8", "replace")
         except OSError:
             return ""
 
@@ -121,26 +129,35 @@ class Converter:
     def _write(self, arrays: Mapping[str, np.ndarray]) -> str:
         self._asked += 1
         name = f"request-{self._asked}.bin"
-        (self._task.scratch / name).write_bytes(encode_frame(dict(arrays)))
+        try:
+            descriptor = os.open(self._task.scratch / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileExistsError:
+            raise self._broken("wrote where it is asked") from None
+        with os.fdopen(descriptor, "wb") as file:
+            # Who reads it may be another user; nobody else comes into the folder.
+            os.fchmod(descriptor, 0o644)
+            file.write(encode_frame(dict(arrays)))
         return name
 
     def _read(self, name: object) -> dict[str, np.ndarray]:
-        """A frame from the scratch folder, which belongs to code that nobody vouches for."""
+        """A frame from the scratch folder."""
         if not isinstance(name, str) or not name.isascii() or "/" in name:
             raise self._broken("named no file of its own")
-        descriptor = -1
         try:
-            descriptor = os.open(self._task.scratch / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_FRAME_BYTES:
-                raise self._broken("wrote no plain answer")
-            with os.fdopen(os.dup(descriptor), "rb") as file:
+            with self._opened(name) as file:
+                if os.fstat(file.fileno()).st_size > _MAX_FRAME_BYTES:
+                    raise self._broken("wrote too large an answer")
                 return decode_frame(file.read(_MAX_FRAME_BYTES))
         except OSError:
             raise self._broken("wrote no answer") from None
-        finally:
-            if descriptor >= 0:
-                os.close(descriptor)
+
+    def _opened(self, name: str) -> BinaryIO:
+        """A plain file of the scratch folder, which belongs to code that nobody vouches for. Raises OSError for anything else."""
+        descriptor = os.open(self._task.scratch / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "no plain file")
+        return os.fdopen(descriptor, "rb")
 
     def _ask(self, message: dict[str, Any], timeout_s: float, refusal: type[TowlineError]) -> dict[str, Any]:
         try:
@@ -156,7 +173,9 @@ class Converter:
             )
         received = self._received()
         if "error" in received:
-            raise error_from(received["error"], refusal)
+            error = error_from(received["error"], refusal)
+            # No other route is tried with it.
+            raise ImportRefused(error.message, code=error.code, hint=error.hint) if error.code == SOURCE_ESCAPES else error
         ok = received.get("ok")
         if not isinstance(ok, dict):
             raise self._broken("said what is no answer")

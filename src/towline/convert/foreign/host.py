@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,20 +21,24 @@ import msgspec
 
 from towline.convert.base import Exemplary, Source, Task
 from towline.convert.foreign.importers import load_importer
+from towline.convert.foreign.lookout import HINT, SOURCE_ESCAPES, Allowed, arm, python_folders
 from towline.convert.wording import sentence
 from towline.core import channel
 from towline.core.errors import EngineError, ImportRefused, TowlineError
 from towline.core.frames import decode_frame, encode_frame
+from towline.core.walls import SAID
 from towline.core.worker_messages import error_message
 
-CHATTER = "said.log"
 _LAYERS_BYTES = 1 << 30
+# What native code says when it has come to a wall.
+_AT_A_WALL = re.compile("permission ?denied|read-only file system|operation not permitted", re.IGNORECASE)
 
 
 class Host:
-    def __init__(self, end: socket.socket, task: Task) -> None:
+    def __init__(self, end: socket.socket, task: Task, reads: Sequence[str]) -> None:
         self._end = end
         self._task = task
+        self._reads = reads
         self._source: Source | None = None
         self._written = 0
 
@@ -54,7 +59,10 @@ class Host:
 
     def _carry_out(self, message: Mapping[str, Any], reference: str) -> dict[str, Any]:
         if message["do"] == "load":
-            source = self._source = load_importer(reference).load(self._task)
+            importer = load_importer(reference)
+            # From here on it is the source that acts. Importing a framework looks at much that is nobody's business.
+            arm(self._allowed(), self._report)
+            source = self._source = importer.load(self._task)
             return {
                 "signatures": msgspec.to_builtins(dict(source.signatures)),
                 "facts": dict(source.facts),
@@ -80,6 +88,14 @@ class Host:
         response = self._write({str(place): layer.output for place, layer in enumerate(layers)})
         return {"layers": [[layer.name, layer.kind] for layer in layers], "response": response}
 
+    def _allowed(self) -> Allowed:
+        reads = (*self._reads, *python_folders())
+        return Allowed(tuple(map(os.path.realpath, reads)), os.path.realpath(self._task.scratch), os.getpid())
+
+    def _report(self, refusal: ImportRefused) -> None:
+        """It stands for the answer that is being waited for."""
+        channel.send(self._end, {"error": error_message(refusal)})
+
     def _write(self, arrays: dict[str, Any]) -> str:
         self._written += 1
         name = f"answer-{self._written}.bin"
@@ -90,6 +106,8 @@ class Host:
 def _unforeseen(error: Exception, task: Task) -> TowlineError:
     hidden = (str(task.source), str(task.scratch), str(task.source.parent))
     said = sentence(f"{type(error).__name__}: {error}", hidden=hidden)
+    if _AT_A_WALL.search(said):
+        return ImportRefused(f"The source tried what the walls around it do not allow: {said}", code=SOURCE_ESCAPES, hint=HINT)
     return EngineError(f"The source's own framework cannot do this: {said}", code="SOURCE_UNREADABLE")
 
 
@@ -97,10 +115,13 @@ def main(argv: list[str]) -> None:
     end = socket.socket(fileno=int(argv[0]))
     given = json.loads(argv[2])
     task = Task(Path(given["source"]), Path(given["scratch"]), given["kind"], given["options"])
-    chatter = os.open(task.scratch / CHATTER, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    chatter = os.open(task.scratch / SAID, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for descriptor in (1, 2):
         os.dup2(chatter, descriptor)
-    Host(end, task).work(argv[1])
+    # Names without a folder, and compiled modules, belong nowhere else.
+    os.chdir(task.scratch)
+    sys.dont_write_bytecode = True
+    Host(end, task, given["reads"]).work(argv[1])
 
 
 if __name__ == "__main__":

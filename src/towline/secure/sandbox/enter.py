@@ -7,6 +7,7 @@ walls around itself and becomes the program. STATUS_FD gets one JSON object a li
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import select
@@ -230,13 +231,11 @@ def _tell(status: int, **words: Any) -> None:
 
 def _keep_only(*descriptors: int) -> None:
     """Close the others: an end of a pipe that is open here would not be seen to close."""
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) not in descriptors:
-            try:
-                os.close(int(name))
-            except OSError:
-                # The one that the listing itself was read from.
-                continue
+    most = os.sysconf("SC_OPEN_MAX")
+    for low, high in itertools.pairwise(sorted({-1, *descriptors, most})):
+        # An empty range is taken for all there are.
+        if low + 1 < high:
+            os.closerange(low + 1, high)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Namespaces: a table of processes, a network, messages and mounts of one's own, in a user namespace whose limits are its own too."""
+"""Namespaces: a table of processes, a network and messages of one's own, in a user namespace whose limits are its own too."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 from towline.secure.sandbox import syscalls
 
-_OTHERS = syscalls.NEW_NAMESPACE | syscalls.NEW_PROCESSES | syscalls.NEW_NETWORK | syscalls.NEW_IPC | syscalls.NEW_UTS
+_OTHERS = syscalls.NEW_PROCESSES | syscalls.NEW_NETWORK | syscalls.NEW_IPC | syscalls.NEW_UTS
 
 
 def enter() -> None:

@@ -16,20 +16,24 @@ from towline.secure.sandbox.syscalls import (
     MS_NOSUID,
     MS_PRIVATE,
     MS_REC,
+    NEW_NAMESPACE,
     detach,
     mount,
     pivot_root,
     restrict_mount,
+    unshare,
 )
 
 _OLD = "/.outside"
 
 
 def build(reads: Sequence[str], writes: Sequence[str], devices: Sequence[str]) -> None:
-    """Replace the root of this process's mount namespace. Called by the first process of a new process namespace, as its root.
+    """Give this process mounts of its own, and another root. Called by the first process of a new process namespace, as its root.
 
     A path through links is there under the name it was given and under its own.
     """
+    # Not before: a new root is the root of every process that shares the mounts.
+    unshare(NEW_NAMESPACE)
     mount("none", "/", flags=MS_REC | MS_PRIVATE)
     # Any folder will do to mount the new root on: seen from the old root afterwards, it is what it was.
     base = writes[0] if writes else "/usr"

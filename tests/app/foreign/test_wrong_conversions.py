@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -49,9 +50,10 @@ def proven(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
     source.write_bytes((8).to_bytes(8, "little") + b'{"a": 1}' + tiny_models.convolutions())
 
     def run(*, by_route: bool, more: Mapping[str, Any] | None = None, **change: Any) -> ImportResult:
-        converted = tiny_models.write(tmp_path, tiny_models.convolutions(**change), "converted.onnx")
+        graph = tiny_models.convolutions(**change)
         if by_route:
-            return towline.import_model(source, home=home, options={"converted": str(converted)})
+            return towline.import_model(source, home=home, options={"converted": base64.b64encode(graph).decode()})
+        converted = tiny_models.write(tmp_path, graph, "converted.onnx")
         return towline.import_model(converted, home=home, against=source, **(more or {}))
 
     return run

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from towline.app.listing import Shown, show
-from towline.cli.output import emit, emit_json, moment_words, printable, size_words
+from towline.app.listing import Shown
+from towline.app.showing import Told, html_of, lineage, proof, tell
+from towline.cli.output import emit, emit_json, moment_words, printable, say, size_words
 from towline.cli.params import RefParam, home_option, json_option
+from towline.core.errors import UsageError
 from towline.core.refs import Ref
 
 if TYPE_CHECKING:
@@ -17,18 +21,35 @@ if TYPE_CHECKING:
 
 @click.command("show")
 @click.argument("ref", type=RefParam())
+@click.option("--html", metavar="FILE", help="Also write a page with plots and the graph's operators, which needs no network.")
 @home_option
 @json_option
-def command(ref: Ref, home: str | None, as_json: bool) -> None:
+def command(ref: Ref, html: str | None, home: str | None, as_json: bool) -> None:
     """Show what is known of a version: REF is digits, digits:3, digits@champion or sha256:1b77…."""
-    shown = show(ref, home=home)
+    told = tell(ref, home=home)
+    facts = [("version", str(told.shown.version)), *_facts(told.shown)]
+    if html:
+        _write_page(Path(html), html_of(told, [(name.strip(), value) for name, value in facts]))
     if as_json:
-        emit_json("towline.show/1", _shown_json(shown))
+        emit_json("towline.show/1", _shown_json(told))
         return
-    facts = [("version", str(shown.version)), *_facts(shown)]
+    facts += [row for row in lineage(told) if row[0] not in ("source", "from")]
+    facts += [("parity", line) for line in proof(told)]
+    facts += [("report", note) for note in told.notes]
     margin = max(len(name) for name, _ in facts) + 2
     for name, value in facts:
         emit(f"{name:<{margin}}{printable(value)}")
+    if html:
+        say(f"The page is in {html}")
+
+
+def _write_page(place: Path, content: str) -> None:
+    try:
+        place.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"--html {place} cannot be written: {os.strerror(error.errno or 0)}.", hint="Name a file in a folder of yours."
+        ) from None
 
 
 def _facts(shown: Shown) -> list[tuple[str, str]]:
@@ -72,9 +93,10 @@ def tensor_words(spec: TensorSpec) -> str:
     return f"{spec.name} {spec.dtype}[{shape}]"
 
 
-def _shown_json(shown: Shown) -> dict[str, object]:
+def _shown_json(told: Told) -> dict[str, object]:
     import msgspec
 
+    shown, event = told.shown, told.imported
     version = shown.version
     return {
         "name": version.name,
@@ -85,4 +107,5 @@ def _shown_json(shown: Shown) -> dict[str, object]:
         "created_s": version.created_s,
         "path": str(version.path),
         "manifest": msgspec.to_builtins(shown.manifest),
+        "imported": None if event is None else {"actor": event.actor, "at_s": event.at_s, "why": event.why, "data": event.data},
     }

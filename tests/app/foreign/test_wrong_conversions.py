@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import towline
 from towline.app import importing_foreign
 from towline.app.sealing import ImportResult
+from towline.cli.main import cli
 from towline.convert.foreign import importers
 from towline.convert.foreign.importers import Entry
 from towline.core.errors import ImportRefused, UsageError
@@ -59,6 +61,13 @@ def proven(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
     return run
 
 
+def shown(words: list[str], *said: str) -> bool:
+    """Whether the command line says all of that."""
+    ran = CliRunner().invoke(cli, words)
+    assert ran.exit_code == 0, ran.output
+    return all(" ".join(line.split()) in " ".join(ran.stdout.split()) for line in said)
+
+
 @pytest.mark.parametrize("what", WRONG)
 def test_a_wrong_conversion_is_refused_with_its_cause_and_what_shows_it(proven, home, what):
     change, where, said = WRONG[what]
@@ -84,7 +93,7 @@ def test_a_routes_own_wrong_conversion_is_looked_for_in_the_layers_it_names(prov
     assert "departs is 'bn2' (BatchNorm2d): it has no counterpart in the conversion; 'conv2' still agrees" in refusal.value.message
 
 
-def test_a_right_conversion_by_the_user_is_taken_and_measured_on_his_samples_and_labelled_rows(proven, tmp_path):
+def test_a_right_conversion_by_the_user_is_taken_and_measured_on_his_samples_and_labelled_rows(proven, home, tmp_path):
     rng = np.random.default_rng(0)
     samples = tmp_path / "samples"
     samples.mkdir()
@@ -92,10 +101,17 @@ def test_a_right_conversion_by_the_user_is_taken_and_measured_on_his_samples_and
         np.save(samples / f"{number}.npy", rng.normal(0, 1, (1, 3, 8, 8)))
     np.savez(tmp_path / "data.npz", image=rng.normal(0, 1, (70, 3, 8, 8)), labels=rng.integers(0, 4, 70))
 
-    result = proven(by_route=False, more={"data": tmp_path / "data.npz", "sample": samples})
+    result = proven(by_route=False, more={"data": tmp_path / "data.npz", "sample": samples, "name": "net"})
 
     (note,) = (line for line in result.report.warnings if "labelled rows" in line)
     assert note.startswith("On 70 labelled rows, by output 'y': accuracy 0.")
+    assert shown(
+        ["show", "net", "--home", str(home)], "parity       serving_default y: max |Δ|", "parity       accuracy of y on 70 labelled rows"
+    )
+    page = tmp_path / "page.html"
+    assert shown(["show", "net", "--home", str(home), "--html", str(page), "--json"], '"labelled"')
+    assert "<circle" in page.read_text()
+    assert "BatchNormalization" in page.read_text()
     kept = result.version.manifest.source_answers[2]
     request = decode_frame((result.version.path / kept.request).read_bytes())
     assert np.array_equal(request["image"], np.load(samples / "2.npy").astype(np.float32))

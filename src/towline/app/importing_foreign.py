@@ -86,7 +86,13 @@ class _Import:
                     evidence: dict[str, object] = {"source_kind": self._found.kind, "routes": [one.as_json() for one in attempts]}
                     evidence |= {"labelled": measured.as_json()} if measured else {}
                     answers = kept_answers(asked, default_of(loaded.signatures), tolerances[default_of(loaded.signatures)])
-                    notes = (*loaded.notes, *candidate.notes, *_passed_over(attempts), *([measured.words()] if measured else []))
+                    notes = (
+                        *loaded.notes,
+                        *candidate.notes,
+                        *_passed_over(attempts),
+                        *_ill_conditioned(attempt),
+                        *([measured.words()] if measured else []),
+                    )
                     whole = replace(candidate, evidence=evidence, notes=notes, source_answers=answers, examples=examples)
                     return seal(self._order, self._given, whole)
         raise refused(self._found, attempts, self._order.store.refusals(), self._order.name)
@@ -120,7 +126,7 @@ class _Import:
             candidate = self._made(route, loaded, staged)
             if because := unlike(loaded.signatures, candidate.made.signatures):
                 return Attempt(route, because), None
-            judged = compared(self._order, candidate, asked, tolerances)
+            judged = compared(self._order, self._converter, candidate, asked, tolerances)
         except _FAILURES as error:
             if error.code == SOURCE_ESCAPES:
                 raise
@@ -218,6 +224,15 @@ def _kept(closest: Attempt, folder: Path, name: str) -> str:
     worst = max(closest.parity.values(), key=lambda one: (not one.passed, one.distance))
     kept = keep_worst(worst, folder, name)
     return f" The worst input and both answers are in the store's folder: {folder.name}/{kept.name}." if kept else ""
+
+
+def _ill_conditioned(attempt: Attempt) -> tuple[str, ...]:
+    told = [(name, one.ill_conditioned, one.samples) for name, one in attempt.parity.items() if one.ill_conditioned]
+    return tuple(
+        f"In {count} of {of} requests the answers differ by more than is allowed elsewhere ('{name}'), but no more than rounding the input "
+        "moves the source's own."
+        for name, count, of in told
+    )
 
 
 def _passed_over(attempts: Sequence[Attempt]) -> tuple[str, ...]:

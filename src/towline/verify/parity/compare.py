@@ -27,6 +27,7 @@ Pair = tuple[Answers, Answers, Answers]
 class Parity:
     """The verdict over `samples` requests. `worst` is the one with the widest error, `worst_reference` and `worst_candidate` its answers.
 
+    `ill_conditioned` counts the requests that pass only because rounding their input alone moves the source by as much.
     `because` says why it did not pass; empty when it did. Outputs that cannot be compared element by element are not among `outputs`.
     """
 
@@ -37,6 +38,7 @@ class Parity:
     because: str
     worst_reference: Answers = field(default_factory=dict)
     worst_candidate: Answers = field(default_factory=dict)
+    ill_conditioned: int = 0
 
     @property
     def distance(self) -> float:
@@ -52,6 +54,7 @@ class Parity:
             "passed": self.passed,
             "because": self.because,
             "samples": self.samples,
+            "ill_conditioned": self.ill_conditioned,
             "outputs": {name: _as_json(one, with_points=name in plotted) for name, one in widest},
             "left_out": len(self.outputs) - len(widest),
         }
@@ -62,8 +65,11 @@ class Parity:
         return [f"{name}: {_words(one)}  ({requests}, limit {one.limit:.2g})" for name, one in self.outputs.items()]
 
 
-def judge(pairs: Sequence[Pair], tolerance: Tolerance) -> Parity:
-    """Compare at least one pair. What is plainly another thing (names, dtypes, shapes) is told before any figure."""
+def judge(pairs: Sequence[Pair], tolerance: Tolerance, moved: Sequence[Mapping[str, float]] = ()) -> Parity:
+    """Compare at least one pair. What is plainly another thing (names, dtypes, shapes) is told before any figure.
+
+    `moved` tells for each pair how far the source's own outputs move with the rounding of its input (conditioning.py).
+    """
     assert pairs, "nothing was compared"
     for number, pair in enumerate(pairs):
         if because := _unlike(number, pair[1], pair[2]):
@@ -71,7 +77,9 @@ def judge(pairs: Sequence[Pair], tolerance: Tolerance) -> Parity:
             return Parity(False, {}, len(pairs), pair[0], f"{because}.{guess}", pair[1], pair[2])
     outputs = {
         name: compared(
-            [(np.asarray(reference[name]), np.asarray(candidate[name])) for _, reference, candidate in pairs], tolerance.of(name)
+            [(np.asarray(reference[name]), np.asarray(candidate[name])) for _, reference, candidate in pairs],
+            tolerance.of(name),
+            [one.get(name, 0.0) for one in moved],
         )
         for name in pairs[0][1]
     }

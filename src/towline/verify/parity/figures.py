@@ -75,10 +75,11 @@ def usual_magnitudes(references: Sequence[np.ndarray]) -> list[float]:
     return [max(scale, usual) for scale in own]
 
 
-def compared(pairs: Sequence[Pair], limit: Bound) -> Compared:
-    """(source, conversion) by request, equal in dtype and shape."""
+def compared(pairs: Sequence[Pair], limit: Bound, moved: Sequence[float] = ()) -> Compared:
+    """(source, conversion) by request, equal in dtype and shape. `moved` is how far the source itself moves there (conditioning.py)."""
     scales = usual_magnitudes([reference for reference, _ in pairs])
-    found = [_gaps(*pair, limit, scale) for pair, scale in zip(pairs, scales, strict=True)]
+    more = moved or [0.0] * len(pairs)
+    found = [_gaps(*pair, limit, scale, extra) for pair, scale, extra in zip(pairs, scales, more, strict=True)]
     strains = [_strain(one) for one in found]
     sample = int(np.argmax(strains))
     worst = found[sample]
@@ -111,8 +112,8 @@ def compared(pairs: Sequence[Pair], limit: Bound) -> Compared:
     )
 
 
-def _gaps(reference: np.ndarray, candidate: np.ndarray, limit: Bound, scale: float) -> _Gaps:
-    allowed = limit.absolute + limit.relative * scale
+def _gaps(reference: np.ndarray, candidate: np.ndarray, limit: Bound, scale: float, extra: float) -> _Gaps:
+    allowed = limit.absolute + limit.relative * scale + extra
     if reference.dtype.kind in "OSU":
         same = [_bytes(one) == _bytes(other) for one, other in zip(reference.reshape(-1), candidate.reshape(-1), strict=True)]
         return _Gaps(np.where(np.array(same, bool).reshape(reference.shape), 0.0, math.inf), 0.0, scale, is_misplaced=False)

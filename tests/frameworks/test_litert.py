@@ -19,6 +19,7 @@ import pytest
 import towline
 from towline.app.home import opened_store
 from towline.app.importing import import_model
+from towline.app.load import load
 from towline.convert.report import ImportReport
 from towline.core.errors import ImportRefused
 from towline.core.refs import parse_ref
@@ -178,6 +179,15 @@ def test_text_goes_in_and_comes_out(server: RunningServer) -> None:
 
     assert found["again"].tolist() == words.tolist()
     assert found["is_yes"].tolist() == [True, False, False]
+
+
+def test_a_file_becomes_onnx_where_that_is_asked_for(environments: Path, tmp_path: Path, alone: dict[str, list[np.ndarray]]) -> None:
+    result = import_model(FILES / "int8.tflite", options={"route": "tf2onnx"}, home=tmp_path / "home")
+
+    assert (result.version.manifest.engine, result.version.manifest.environment) == ("onnxruntime", "")
+    answer = load("int8", home=tmp_path / "home").predict({"picture": PICTURES})
+    # Rounded in other places: at most one step apart.
+    assert np.abs(answer["output_0"].astype(int) - alone["int8"][0].astype(int)).max() <= 1
 
 
 # Faults

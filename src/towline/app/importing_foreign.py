@@ -269,7 +269,7 @@ def _source_of(given: Given) -> Recognised:
 
 
 def _converter(found: Recognised, given: Given, copy: ForeignCopy, work: Path) -> Converter:
-    entry = importer_entry(found.importer)
+    entry = importer_entry(found.importer, copy.options.get("route", ""))
     scratch = work / "scratch"
     scratch.mkdir(mode=0o700)
     options = {name: value for name, value in copy.options.items() if name != "route"}

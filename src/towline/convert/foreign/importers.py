@@ -26,12 +26,21 @@ BUILT_IN = {
     "torch": Entry("torch", "torch", "towline.convert.torch.importer:TorchImporter"),
     "tensorflow": Entry("tensorflow", "tensorflow", "towline.convert.tensorflow.importer:TensorFlowImporter"),
     "tflite": Entry("tflite", "litert", "towline.convert.tflite.importer:TfliteImporter"),
+    "tflite-onnx": Entry("tflite-onnx", "tensorflow", "towline.convert.tflite.onnx_importer:TfliteOnnxImporter"),
     "tabular": Entry("tabular", "tabular", "towline.convert.tabular.importer:TabularImporter"),
 }
 
 
-def importer_entry(name: str) -> Entry:
-    """A built-in, or what an entry point of the group `towline.importers` names; that one runs in our own Python."""
+# Routes that need another environment than the one that a kind of source is read in otherwise.
+_BY_ROUTE = {("tflite", "tf2onnx"): "tflite-onnx"}
+
+
+def importer_entry(name: str, route: str = "") -> Entry:
+    """A built-in, or what an entry point of the group `towline.importers` names; that one runs in our own Python.
+
+    `route` is the one route that was asked for, if any.
+    """
+    name = _BY_ROUTE.get((name, route), name)
     if name in BUILT_IN:
         return BUILT_IN[name]
     for found in importlib.metadata.entry_points(group=GROUP):

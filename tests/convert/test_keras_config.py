@@ -110,7 +110,7 @@ def test_pruning_wrappers_come_off_and_the_wrapped_layer_keeps_their_name() -> N
     assert inner["config"] == {"name": "prune_low_magnitude_dense", "units": 3}
     assert inner["inbound_nodes"] == [[["first", 0, 0, {}]]]
     assert found.stripped == {"prune_low_magnitude_dense": "PruneLowMagnitude"}
-    assert "Pruning wrappers were taken off 1 layers" in found.notes[0]
+    assert "Pruning wrappers were taken off one layer" in found.notes[0]
 
 
 def test_quantisation_wrappers_come_off_with_their_activations_and_it_is_said() -> None:
@@ -122,6 +122,15 @@ def test_quantisation_wrappers_come_off_with_their_activations_and_it_is_said() 
     assert [one["class_name"] for one in found.config["config"]["layers"]] == ["Activation", "Dense"]
     assert found.config["config"]["layers"][1]["config"]["activation"] == "relu"
     assert "the float model" in found.notes[0]
+
+
+def test_what_keras_2_wrote_is_told_as_keras_3_has_it() -> None:
+    config = model(layer("BatchNormalization", "bn", axis=[3])) | {"module": "tf_keras.src.engine.sequential"}
+
+    found = judge(config, lambda namespace, name: namespace in ("layers", "models")).config
+
+    assert found["module"] == "keras.src.models.sequential"
+    assert found["config"]["layers"][0]["config"]["axis"] == 3
 
 
 def test_what_a_wrapper_hides_is_judged_as_well() -> None:

@@ -23,7 +23,7 @@ from towline.convert.base import Source, Task
 from towline.convert.tensorflow import keras_file
 from towline.convert.tensorflow.keras import keras_source
 from towline.convert.tensorflow.object_checkpoint import restore
-from towline.convert.tensorflow.program import own_inputs, program_of
+from towline.convert.tensorflow.program import FAILURES, own_inputs, program_of
 from towline.convert.tensorflow.saved_model import output_names, parameters_of
 from towline.convert.tensorflow.source import TensorFlowSource
 from towline.core.errors import ImportRefused, VersionError
@@ -131,7 +131,7 @@ def _fill(model: Any, task: Task) -> None:
     )
     try:
         load()
-    except (ValueError, TypeError, KeyError, AttributeError, OSError, tf.errors.OpError) as error:
+    except FAILURES as error:
         said = wording.sentence(str(error).partition("\n")[0], hidden=(str(task.source), str(task.source.parent)))
         raise ImportRefused(
             f"The weights do not fit the model that the code builds: {said}",

@@ -12,7 +12,7 @@ from tensorflow.core.framework import graph_pb2
 from towline.convert import wording
 from towline.convert.base import Task
 from towline.convert.tensorflow.guard import check_graph
-from towline.convert.tensorflow.program import Program, program_of
+from towline.convert.tensorflow.program import FAILURES, Program, program_of
 from towline.convert.tensorflow.saved_model import parameters_of
 from towline.convert.tensorflow.source import TensorFlowSource
 from towline.convert.tensorflow.specs import unique
@@ -66,7 +66,7 @@ def program_for(graph: Any, inputs: Mapping[str, str], outputs: Mapping[str, str
         wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
         feeds, fetches = ([_tensor(wrapped.graph, tensor) for tensor in tensors.values()] for tensors in (inputs, outputs))
         function = wrapped.prune(feeds, fetches)
-    except (tf.errors.OpError, ValueError, TypeError, KeyError) as error:
+    except FAILURES as error:
         said = wording.sentence(str(error).partition("\n")[0])
         raise ImportRefused(f"TensorFlow cannot read this graph: {said}", code="INVALID_GRAPH", hint="Export it again.") from error
     return program_of(function, list(inputs), list(outputs))

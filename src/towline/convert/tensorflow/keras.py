@@ -15,15 +15,13 @@ from towline.convert.base import Task
 from towline.convert.tensorflow import keras_file
 from towline.convert.tensorflow.keras_config import Judged, judge
 from towline.convert.tensorflow.layers import call_flat
-from towline.convert.tensorflow.program import Program, program_of
+from towline.convert.tensorflow.program import FAILURES, Program, program_of
 from towline.convert.tensorflow.source import TensorFlowSource
 from towline.convert.tensorflow.specs import unique
 from towline.core.errors import ImportRefused
 from towline.core.manifest import DEFAULT_SIGNATURE
 
 _NAMESPACES = ("layers", "models", "initializers", "regularizers", "constraints", "dtype_policies", "ops")
-_WRAPPED = "unwrapped"
-_FAILURES = (ValueError, TypeError, KeyError, AttributeError, OSError, IndexError, RuntimeError, NotImplementedError, ImportError)
 
 
 def open_keras(task: Task) -> TensorFlowSource:
@@ -38,11 +36,11 @@ def open_keras(task: Task) -> TensorFlowSource:
             hint=f"Give the code that builds the model: towline import {wording.sentence(task.source.name)} --arch file.py:function",
         )
     judged = judge(config, is_kerass, trusted=trusted)
-    path = _rewritten(task, judged, is_archive) if judged.stripped else task.source
+    path = task.source if judged.config == config else _rewritten(task, judged, is_archive)
     try:
         model = framework.saving.load_model(path, compile=False, safe_mode=not trusted)
-    except _FAILURES as error:
-        said = wording.sentence(_first_line(error), hidden=(str(path), str(path.parent)))
+    except FAILURES as error:
+        said = wording.sentence(_reason(error), hidden=(str(path), str(path.parent)))
         raise ImportRefused(
             f"Keras cannot load this file: {said}", code="UNREADABLE_MODEL", hint="Save it again with the Keras that made it, as .keras."
         ) from error
@@ -92,8 +90,8 @@ def keras_program(model: Any) -> Program:
     ]
     try:
         function = tf.function(answer, autograph=False).get_concrete_function(*specs)
-    except _FAILURES as error:
-        raise ImportRefused(f"Keras cannot run this model: {wording.sentence(_first_line(error))}", code="UNREADABLE_MODEL") from error
+    except FAILURES as error:
+        raise ImportRefused(f"Keras cannot run this model: {wording.sentence(_reason(error))}", code="UNREADABLE_MODEL") from error
     return program_of(function, inputs, outputs)
 
 
@@ -142,16 +140,21 @@ def _operation(name: str) -> Any:
 
 
 def _rewritten(task: Task, judged: Judged, is_archive: bool) -> Path:
-    if is_archive:
+    if is_archive and judged.stripped:
         raise ImportRefused(
             "The .keras file still has wrappers of the Model Optimization Toolkit.",
             code="STILL_WRAPPED",
             hint="Save it as .h5 where it was made, or take them off: tfmot.sparsity.keras.strip_pruning(model).save('model.keras')",
         )
-    path = task.scratch / f"{_WRAPPED}.h5"
-    keras_file.rewrite_hdf5(task.source, judged.config, judged.stripped, path)
+    path = task.scratch / ("rewritten.keras" if is_archive else "rewritten.h5")
+    if is_archive:
+        keras_file.rewrite_archive(task.source, judged.config, path)
+    else:
+        keras_file.rewrite_hdf5(task.source, judged.config, judged.stripped, path)
     return path
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _reason(error: BaseException) -> str:
+    """What went wrong, without the description of the layer, which Keras prints before it."""
+    said = str(error).strip().rpartition("Exception encountered:")[2].strip()
+    return (said or type(error).__name__).splitlines()[0]

@@ -22,6 +22,7 @@ _CLUSTERING = ("ClusterWeights",)
 # Layers of Keras' own that run what is not in it.
 _RUNS_CODE = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "__lambda__")
 _OPERATIONS = ("TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "ClassMethod", "InstanceMethod", "InstanceProperty")
+_SPACES = ("layers", "models", "initializers", "regularizers", "constraints", "dtype_policies")
 # Values that Keras writes as if they were objects.
 _VALUES = ("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__", "__tuple__", "__complex__")
 
@@ -31,7 +32,8 @@ IsKerass = Callable[[str, str], bool]
 
 @dataclass(frozen=True)
 class Judged:
-    """`config` is without wrappers. `stripped` maps the names of layers that were wrapped to their wrappers' class."""
+    """`config` is without wrappers, its modules those of Keras 3. `stripped` maps the names of layers that
+    were wrapped to their wrappers' class."""
 
     config: dict[str, Any]
     stripped: Mapping[str, str]
@@ -42,12 +44,16 @@ class Judged:
         quantized = len(self.stripped) - pruned
         notes = []
         if pruned:
-            notes.append(f"Pruning wrappers were taken off {pruned} layers; their weights stay as they were pruned.")
+            notes.append(f"Pruning wrappers were taken off {_layers(pruned)}; their weights stay as they were pruned.")
         if quantized:
             notes.append(
-                f"Quantisation wrappers were taken off {quantized} layers: what answers is the float model that was trained with them."
+                f"Quantisation wrappers were taken off {_layers(quantized)}: what answers is the float model that was trained with them."
             )
         return tuple(notes)
+
+
+def _layers(count: int) -> str:
+    return "one layer" if count == 1 else f"{count} layers"
 
 
 def judge(config: Mapping[str, Any], is_kerass: IsKerass, *, trusted: bool = False) -> Judged:
@@ -129,6 +135,16 @@ def _namespace(module: object) -> str:
     return rest[0] if rest else "keras"
 
 
+def _todays(module: str) -> str:
+    """The module as Keras 3 has it, of what Keras 2 wrote: tf_keras.src.engine.functional, keras.src.layers.core.dense."""
+    if module.split(".")[0] not in ("keras", "tf_keras"):
+        return module
+    space = _namespace(module)
+    if space in ("functional", "sequential"):
+        return f"keras.src.models.{space}"
+    return f"keras.{space}" if module.startswith("tf_keras.") and space in _SPACES else module
+
+
 def _is_plain_function(described: Mapping[str, Any], is_kerass: IsKerass) -> bool:
     """A function by name that is one of Keras' activations."""
     name = described.get("config")
@@ -150,7 +166,14 @@ def _unwrapped(value: Any, stripped: dict[str, str], depth: int) -> Any:
         inner = config.get("activation") if isinstance(config, dict) else None
         return _unwrapped(inner, stripped, depth + 1) if inner is not None else "linear"
     if isinstance(kind, str) and isinstance(config, dict):
-        value = _without_wrapper(value, kind.rpartition(">")[2], config, stripped)
+        axis = config.get("axis")
+        if kind == "BatchNormalization" and isinstance(axis, list) and len(axis) == 1:
+            # Keras 2 wrote a list, of which Keras 3 makes nothing.
+            value = {**value, "config": {**config, "axis": axis[0]}}
+        value = {**value, "module": _todays(value["module"])} if isinstance(value.get("module"), str) else value
+        inner = _without_wrapper(value, kind.rpartition(">")[2], config, stripped)
+        if inner is not value:
+            return _unwrapped(inner, stripped, depth + 1)
     return {key: _unwrapped(one, stripped, depth + 1) for key, one in value.items()}
 
 

@@ -83,6 +83,17 @@ def _parsed(raw: bytes | str) -> dict[str, Any]:
     return config
 
 
+def rewrite_archive(path: Path, config: Mapping[str, Any], into: Path) -> None:
+    """A copy of a `.keras` file with another config."""
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(into, "w") as copy:
+        for entry in archive.infolist():
+            if entry.filename == "config.json":
+                copy.writestr("config.json", json.dumps(config))
+                continue
+            with archive.open(entry) as source, copy.open(entry.filename, "w", force_zip64=True) as target:
+                shutil.copyfileobj(source, target)
+
+
 def rewrite_hdf5(path: Path, config: Mapping[str, Any], stripped: Mapping[str, str], into: Path) -> None:
     """A copy of a `.h5` file with another config, and without the wrappers' own values."""
     shutil.copyfile(path, into)

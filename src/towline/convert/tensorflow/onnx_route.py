@@ -17,7 +17,7 @@ import tf2onnx.tf_loader
 from towline.convert import wording
 from towline.convert.base import ConversionFailed, Converted
 from towline.convert.tensorflow.onnx_names import keep_names, tensors_of_layers
-from towline.convert.tensorflow.program import Program, own_inputs
+from towline.convert.tensorflow.program import FAILURES, Program, own_inputs
 from towline.convert.tensorflow.saved_model_route import named_function
 from towline.core.manifest import DEFAULT_SIGNATURE
 
@@ -51,7 +51,7 @@ def _converted(program: Program) -> onnx.ModelProto:
     outputs = [tensor.name for tensor in function.outputs]
     try:
         model = _tf2onnx(function, inputs, outputs)
-    except _FAILURES as error:
+    except FAILURES as error:
         raise ConversionFailed(f"tf2onnx cannot convert this model: {wording.sentence(_last_line(error))}") from error
     keep_names(
         model.graph, dict(zip(inputs, program.inputs, strict=True)), list(zip(outputs, program.outputs, strict=True)), program.signature
@@ -74,19 +74,6 @@ def _alone(program: Program) -> Any:
     return named_function(program)
 
 
-_FAILURES = (
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    AssertionError,
-    NotImplementedError,
-    RuntimeError,
-    IndexError,
-    tf.errors.OpError,
-)
-
-
 def convert_by_keras(model: Any, programs: Mapping[str, Program], into: Path) -> Converted:
     """By Keras' own export, which traces the model anew. Raises ConversionFailed."""
     import keras
@@ -94,11 +81,13 @@ def convert_by_keras(model: Any, programs: Mapping[str, Program], into: Path) ->
     program = programs[DEFAULT_SIGNATURE]
     path = into / "exported.onnx"
     specs = [keras.InputSpec(shape=spec.shape, dtype=spec.dtype.name, name=name) for name, spec in program.inputs.items()]
+    structure = getattr(model, "_inputs_struct", None)
+    given = specs if structure is None else [keras.tree.pack_sequence_as(structure, specs)]
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            model.export(str(path), format="onnx", verbose=False, input_signature=specs, opset_version=OPSET)
+            model.export(str(path), format="onnx", verbose=False, input_signature=given, opset_version=OPSET)
         exported = onnx.load(str(path))
-    except _FAILURES as error:
+    except FAILURES as error:
         raise ConversionFailed(f"Keras cannot export this model: {wording.sentence(_last_line(error))}") from error
     path.unlink()
     inputs = [value.name for value in exported.graph.input]
@@ -147,7 +136,7 @@ def cleaned(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         slim = onnxslim.slim(model)
         onnx.checker.check_model(slim)
-    except (*_FAILURES, onnx.checker.ValidationError):
+    except (*FAILURES, onnx.checker.ValidationError):
         return model
     return slim if [value.name for value in (*slim.graph.input, *slim.graph.output)] == names else model
 

@@ -14,6 +14,20 @@ from towline.convert.tensorflow.specs import signature_of
 from towline.core.errors import EngineError, ImportRefused, Kind
 from towline.core.manifest import Signature
 
+# What TensorFlow and Keras raise for what they cannot read or do: their C++ code is told as Python's own errors.
+FAILURES = (
+    tf.errors.OpError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    IndexError,
+    OSError,
+    RuntimeError,
+    AssertionError,
+    ImportError,
+)
+
 
 @dataclass(frozen=True)
 class Program:
@@ -41,7 +55,7 @@ class Program:
             answer = self.function(**tensors) if self.keywords else self.function(*tensors.values())
             flat = tf.nest.flatten(answer)
             return {name: _array(tensor) for name, tensor in zip(self.outputs, flat, strict=True)}
-        except (tf.errors.OpError, ValueError, TypeError) as error:
+        except FAILURES as error:
             said = wording.sentence(str(error).partition("\n")[0])
             raise EngineError(f"TensorFlow refused this input: {said}", code="ENGINE_REFUSED", kind=Kind.INVALID) from error
 

@@ -13,7 +13,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from towline.convert import wording
 from towline.convert.base import Task
 from towline.convert.tensorflow.guard import check_saved_model
-from towline.convert.tensorflow.program import Program, loaded_program, own_inputs, program_of
+from towline.convert.tensorflow.program import FAILURES, Program, loaded_program, own_inputs, program_of
 from towline.convert.tensorflow.saved_model_route import copy_saved_model
 from towline.convert.tensorflow.source import TensorFlowSource
 from towline.core.errors import ImportRefused
@@ -34,7 +34,7 @@ def open_saved_model(task: Task) -> TensorFlowSource:
     alone = _alone(folder, meta_graph, task.scratch / "alone")
     try:
         loaded = tf.saved_model.load(str(alone), tags=tags)
-    except (tf.errors.OpError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except FAILURES as error:
         said = wording.sentence(f"{error}".partition("\n")[0], hidden=(f"{alone}/", str(alone), f"{folder}/", str(folder)))
         raise ImportRefused(
             f"TensorFlow cannot load this SavedModel: {said}",

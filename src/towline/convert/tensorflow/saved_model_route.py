@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from towline.convert import wording
 from towline.convert.base import ConversionFailed, Converted
-from towline.convert.tensorflow.program import Program
+from towline.convert.tensorflow.program import FAILURES, Program
 
 if TYPE_CHECKING:
     from towline.convert.tensorflow.source import TensorFlowSource
@@ -51,7 +51,7 @@ def _write(source: TensorFlowSource, folder: Path) -> None:
     try:
         signatures = {name: named_function(program) for name, program in source.programs.items()}
         tf.saved_model.save(module, str(folder), signatures=signatures)
-    except (tf.errors.OpError, ValueError, TypeError, AssertionError) as error:
+    except FAILURES as error:
         said = wording.sentence(str(error).partition("\n")[0], hidden=(str(folder),))
         raise ConversionFailed(f"TensorFlow cannot save this as a SavedModel: {said}") from error
     # Its unique id is random: the same source is to give the same version.

@@ -19,7 +19,7 @@ from towline.convert import wording
 from towline.convert.base import Task
 from towline.convert.tensorflow.graph import asked_nodes, found_inputs, found_outputs, plain, program_between, program_for
 from towline.convert.tensorflow.guard import check_graph
-from towline.convert.tensorflow.program import Program
+from towline.convert.tensorflow.program import FAILURES, Program
 from towline.convert.tensorflow.saved_model import parameters_of
 from towline.convert.tensorflow.source import TensorFlowSource
 from towline.core.errors import ImportRefused
@@ -38,6 +38,7 @@ def open_session_checkpoint(task: Task) -> TensorFlowSource:
     wanted = _wanted(meta_graph, task.options)
     graph = tf.compat.v1.graph_util.extract_sub_graph(meta_graph.graph_def, sorted({_node(tensor) for tensor in wanted}))
     check_graph(graph)
+    _add_reads(graph)
     frozen = _frozen(graph, _values(graph, meta_graph, task.source), wanted)
     if meta_graph.signature_def and "outputs" not in task.options:
         return _source(_signatures(meta_graph, frozen))
@@ -97,7 +98,7 @@ def _ranks(graph: Any, names: Sequence[str]) -> dict[str, int | None]:
     with tf.Graph().as_default() as live:
         try:
             tf.graph_util.import_graph_def(cut, name="")
-        except (tf.errors.OpError, ValueError, TypeError, KeyError):
+        except FAILURES:
             return dict.fromkeys(names)
         nodes = {name: live.get_operation_by_name(name) for name in names}
         return {name: 0 if node.type in _ABOUT_SHAPES else node.outputs[0].shape.rank for name, node in nodes.items() if node.outputs}
@@ -109,7 +110,7 @@ def _values(graph: Any, meta_graph: Any, prefix: Path) -> dict[str, np.ndarray]:
         reader = tf.train.load_checkpoint(str(prefix))
         declared = {_node(one.variable_name): one for one in _declared(meta_graph)}
         return {node.name: _value(reader, node, declared.get(node.name)) for node in graph.node if node.op in _VARIABLES}
-    except (tf.errors.OpError, ValueError) as error:
+    except FAILURES as error:
         said = wording.sentence(str(error).partition("\n")[0], hidden=(str(prefix), str(prefix.parent)))
         raise ImportRefused(
             f"The checkpoint's values cannot be read: {said}",
@@ -156,11 +157,19 @@ def _frozen(graph: Any, values: Mapping[str, np.ndarray], wanted: Iterable[str])
                 session.run(assign, {given: value})
             nodes = sorted({_node(tensor) for tensor in wanted})
             return tf.compat.v1.graph_util.convert_variables_to_constants(session, graph, nodes)
-        except (tf.errors.OpError, ValueError, TypeError, KeyError) as error:
+        except FAILURES as error:
             said = wording.sentence(str(error).partition("\n")[0])
             raise ImportRefused(
                 f"TensorFlow cannot restore this checkpoint: {said}", code="INVALID_GRAPH", hint="Copy it again."
             ) from error
+
+
+def _add_reads(graph: Any) -> None:
+    """The nodes by which TensorFlow's freezing looks at variables that are resources, where cutting took them away."""
+    there = {node.name for node in graph.node}
+    for node in [node for node in graph.node if node.op == "VarHandleOp" and f"{node.name}/Read/ReadVariableOp" not in there]:
+        read = graph.node.add(name=f"{node.name}/Read/ReadVariableOp", op="ReadVariableOp", input=[node.name])
+        read.attr["dtype"].CopyFrom(node.attr["dtype"])
 
 
 def _signatures(meta_graph: Any, graph: Any) -> dict[str, Program]:

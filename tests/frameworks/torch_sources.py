@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -47,6 +48,19 @@ def write(folder: Path) -> None:
     ids = torch.randint(0, 50, (2, 7))
     torch.export.save(torch.export.export(encoder, (ids,), dynamic_shapes=({0: rows, 1: length},)), folder / "encoder.pt2")
     torch.export.save(torch.export.export(made("Gamma"), (torch.zeros(2, 6),), dynamic_shapes=({0: rows},)), folder / "gamma.pt2")
+    for whole, torn in (("script.pt", "torn-script.pt"), ("encoder.pt2", "torn-program.pt2")):
+        (folder / torn).write_bytes((folder / whole).read_bytes()[:-2000])
+    torch.save({"layers.0.weight": torch.zeros(16, 10), "trap": Trap(f"touch {folder / 'canary'}")}, folder / "hostile.pth")
+
+
+class Trap:
+    """Unpickled, it runs a command."""
+
+    def __init__(self, words: str) -> None:
+        self._words = words
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, (self._words,)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,15 @@ def load_model(path: Path, kind: str, arch: Arch | None) -> tuple[torch.nn.Modul
     check_fits({name: tuple(tensor.shape) for name, tensor in expected.items()}, shapes, type(model).__name__)
     # Counters may be missing or too many; everything else was checked above.
     model.load_state_dict({name: tensor for name, tensor in fitted.tensors.items() if name in expected}, strict=False)
-    return model, (*loaded.notes, *fitted.notes)
+    return model, (*loaded.notes, *fitted.notes, *widened(fitted.tensors.values()))
+
+
+def widened(tensors: Iterable[Any]) -> tuple[str, ...]:
+    """A note where some of these tensors are narrower than float32, in which they are answered with."""
+    narrow = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors if tensor.dtype in (torch.float16, torch.bfloat16)}
+    if not narrow:
+        return ()
+    return (f"The weights are {' and '.join(sorted(narrow))} in the source; they were widened to float32, which changes none of them.",)
 
 
 def _load_module(path: Path, arch: Arch | None) -> tuple[torch.nn.Module, tuple[str, ...]]:

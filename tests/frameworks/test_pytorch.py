@@ -252,3 +252,9 @@ def test_what_cannot_be_taken_is_refused_with_what_to_do(case: Callable[[str], C
 def test_nothing_of_a_hostile_file_ran(case: Callable[[str], Case], sources: Path) -> None:
     assert case("hostile").told["refused"]
     assert not (sources / "canary").exists()
+
+
+def test_the_engine_refuses_a_program_that_would_run_code(case: Callable[[str], Case], sources: Path) -> None:
+    """Import saves none like it; one that lies in a store was put there."""
+    assert case("evil").told == {"code": "LOAD_FAILED", "message": "The model's file is torn, or would run code when it is loaded."}
+    assert not (sources / "canary").exists()

@@ -19,8 +19,9 @@ import numpy as np
 
 from towline.convert.base import ConversionFailed, Source, Task
 from towline.convert.torch.importer import TorchImporter
+from towline.core.engine import EngineOptions
 from towline.core.errors import TowlineError
-from towline.core.manifest import Facts, Manifest, Measured, Origin
+from towline.core.manifest import Facts, Manifest, Measured, Origin, Signature, TensorSpec
 from towline.engines.torch import TorchEngine
 from towline.testing.engine_contract import check_engine
 
@@ -140,8 +141,6 @@ def engine_keeps_the_contract(source: Source, folder: Path, file: str, arrays: d
         check_engine(TorchEngine(), folder, manifest, inputs)
     except AssertionError:
         return traceback.format_exc()
-    from towline.core.engine import EngineOptions
-
     answer = TorchEngine().load(folder, manifest, EngineOptions()).run(inputs)
     wrong = [
         spec.name
@@ -151,7 +150,20 @@ def engine_keeps_the_contract(source: Source, folder: Path, file: str, arrays: d
     return f"other answers at {', '.join(wrong)}" if wrong else ""
 
 
+def refused_by_the_engine(file: Path) -> dict[str, str]:
+    spec = TensorSpec("ids", "int64", ("N", 8))
+    origin, measured = Origin("torch", "sha256:0"), Measured("any", True, 0, 0, 8)
+    signatures = {"serving_default": Signature((spec,), (spec,))}
+    manifest = Manifest(1, "torch", file.name, signatures, True, origin, Facts(0, {}, {}), measured, environment="torch")
+    try:
+        TorchEngine().load(file.parent, manifest, EngineOptions())
+    except TowlineError as refusal:
+        return {"code": refusal.code, "message": refusal.message}
+    return {}
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     for one in CASES:
         run(one, Path(sys.argv[1]), Path(sys.argv[2]))
+    (Path(sys.argv[2]) / "evil.json").write_text(json.dumps(refused_by_the_engine(Path(sys.argv[1]) / "evil.pt2")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import subprocess
+import sys
 import tomllib
 import zipfile
 from pathlib import Path
@@ -252,6 +253,31 @@ def test_the_archives_that_were_named_are_taken_under_the_names_they_were_given(
 
     assert [model["name"] for model in named["models"]] == ["a", "second"]
     assert [model["name"] for model in everything["models"]] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("form", ["default", "tgz", "no-archive"])
+def test_what_torch_model_archiver_makes_is_read(form: str, towline: Run, tmp_path: Path) -> None:
+    for name, content in {"net.onnx": tiny_models.mean_colour(), "index_to_name.json": json.dumps(LABELS).encode()}.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "store").mkdir()
+    given = {
+        "model-name": "colour",
+        "version": "2.0",
+        "serialized-file": tmp_path / "net.onnx",
+        "handler": "image_classifier",
+        "extra-files": tmp_path / "index_to_name.json",
+        "export-path": tmp_path / "store",
+        "archive-format": form,
+    }
+    words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    subprocess.run([sys.executable, "-m", "model_archiver.model_packaging", *words], check=True, timeout=60, capture_output=True)
+
+    # One of them for real: its files lie in a folder of the archive.
+    done = towline("migrate", "torchserve", "--model-store", tmp_path / "store", *([] if form == "tgz" else ["--dry-run"]))
+
+    assert done.code == 0, done.out
+    assert "colour:2" in done.out
+    assert "(net.onnx)" in done.out
 
 
 def test_an_unpacked_archive_is_read_as_well(towline: Run, tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def test_a_torchscript_models_names_and_shapes_are_those_of_its_configuration(tm
 
     (model,) = plan_triton(TritonSource((tmp_path / "r",))).models
 
-    assert model.versions[0].given == {"input": "INPUT__0=float32[N,3,8,8],INPUT__1=int64[N,D0]", "outputs": "OUTPUT__0"}
+    assert model.versions[0].given == {"input": "float32[N,3,8,8],int64[N,D0]", "inputs": "INPUT__0,INPUT__1", "outputs": "OUTPUT__0"}
 
 
 def test_every_field_that_triton_knows_is_known() -> None:

@@ -22,7 +22,7 @@ from towline.core.store import Store
 
 PAGE_NAME = "MIGRATION.md"
 # Words for a converter, where there is one.
-_FOREIGN = ("arch", "input", "outputs")
+_FOREIGN = ("arch", "input", "inputs", "outputs")
 Progress = Callable[[str], None]
 
 

@@ -50,13 +50,16 @@ def extract_archive(archive: Path, into: Path, bounds: Bounds = DEFAULT_BOUNDS) 
 
 
 def read_archive(archive: Path, names: Collection[str], scratch: Path, *, max_bytes: int) -> dict[str, bytes | None]:
-    """What some small files of an archive hold; None for one that is not in it. Nothing is unpacked, and the same is refused."""
+    """What some small files of an archive hold; None for one that is not in it. They may lie in one folder, as a tar mostly has it.
+
+    Nothing is unpacked, and the same is refused.
+    """
     found: dict[str, bytes | None] = dict.fromkeys(names)
     try:
         with archive.open("rb") as file, _opened(file, scratch, DEFAULT_BOUNDS) as entries:
             for entry in checked(entries, archive_bytes=os.fstat(file.fileno()).st_size, bounds=DEFAULT_BOUNDS):
-                name = "/".join(entry.parts)
-                if name in found and not entry.is_folder:
+                name = next((name for name in names if name in ("/".join(entry.parts), "/".join(entry.parts[1:]))), "")
+                if name and found[name] is None and not entry.is_folder:
                     if entry.size_bytes > max_bytes:
                         raise refused("TOO_LARGE", f"has {wording.name(name)} of more than {max_bytes} bytes", kind=Kind.TOO_LARGE)
                     content = io.BytesIO()

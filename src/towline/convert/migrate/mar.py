@@ -91,6 +91,8 @@ def unpack(path: Path, inside: str, given: Mapping[str, str], into: Path) -> tup
         folder = into / "mar"
         folder.mkdir()
         extract_archive(path, folder)
+        if not (folder / MANIFEST).is_file():
+            folder = next((inner.parents[1] for inner in folder.glob(f"*/{MANIFEST}")), folder)
     words = dict(given)
     if "labels" in words:
         words["labels"] = str(_labels(folder / words["labels"], into / _LABELS_FILE))

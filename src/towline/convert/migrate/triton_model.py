@@ -44,7 +44,7 @@ _OTHERS = {
     "tensorrtllm": "Language models are not served here: keep that model where it is.",
 }
 _BY_FILE = {"model.plan": "tensorrt", "model.py": "python", "model.xml": "openvino"}
-_INDEXED = re.compile(r".*__(\d+)")
+_INDEXED = re.compile(r".*__(\d{1,4})")
 
 
 def planned_model(folder: Path, config_name: str = "") -> PlannedModel:
@@ -137,17 +137,21 @@ def _given(kind: str, config: Mapping[str, Any], *, is_batched: bool) -> dict[st
         return {}
     if not inputs:
         raise UsageError("A TorchScript model does not tell its inputs.", code="NO_INPUTS", hint="Write them into its config.pbtxt.")
-    ordered = sorted(enumerate(inputs), key=lambda pair: _place(str(pair[1].get("name", "")), pair[0]))
-    outputs = sorted(enumerate(config.get("output") or []), key=lambda pair: _place(str(pair[1].get("name", "")), pair[0]))
-    given = {"input": ",".join(_spec(one, is_batched=is_batched) for _, one in ordered)}
-    names = ",".join(str(one.get("name", "")) for _, one in outputs)
-    return {**given, **({"outputs": names} if names else {})}
+    given = {
+        "input": ",".join(_spec(one, is_batched=is_batched) for one in _ordered(inputs)),
+        "inputs": ",".join(str(one.get("name", "")) for one in _ordered(inputs)),
+        "outputs": ",".join(str(one.get("name", "")) for one in _ordered(config.get("output") or [])),
+    }
+    return {word: value for word, value in given.items() if value}
 
 
-def _place(name: str, place: int) -> int:
-    """INPUT__0 is the first argument, by Triton's convention; other names go in the order of the configuration."""
-    found = _INDEXED.fullmatch(name)
-    return int(found[1]) if found else place
+def _ordered(tensors: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """By the number in their names, where all have one, as Triton binds them to arguments; else as they are written."""
+    places = [_INDEXED.fullmatch(str(tensor.get("name", ""))) for tensor in tensors]
+    numbers = [int(place[1]) for place in places if place is not None]
+    if len(numbers) < len(tensors):
+        return list(tensors)
+    return [tensor for _, tensor in sorted(zip(numbers, tensors, strict=True), key=lambda pair: pair[0])]
 
 
 def _spec(tensor: Mapping[str, Any], *, is_batched: bool) -> str:
@@ -158,7 +162,7 @@ def _spec(tensor: Mapping[str, Any], *, is_batched: bool) -> str:
             f"The input {clip(str(tensor.get('name')))!r} has {'a reshape' if dtype else 'no data_type'} and cannot be told to PyTorch."
         )
     dims = [str(dim) if int(dim) > 0 else f"D{place}" for place, dim in enumerate(tensor.get("dims") or [])]
-    return f"{tensor.get('name')}={dtype}[{','.join(['N', *dims] if is_batched else dims)}]"
+    return f"{dtype}[{','.join(['N', *dims] if is_batched else dims)}]"
 
 
 def _notes(config: Mapping[str, Any], read: TritonConfig) -> tuple[str, ...]:

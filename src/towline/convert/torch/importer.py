@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +17,13 @@ from towline.convert.torch.exported import bound_like, exported_inputs, load_exp
 from towline.convert.torch.guesses import guesses, known_names, parameter_names
 from towline.convert.torch.probing import probe, replace_dims
 from towline.convert.torch.program import Program, bound_by_name
+from towline.convert.torch.renaming import names_in, renamed
 from towline.convert.torch.source import TorchSource
 from towline.convert.torch.specs import BATCH, parse_inputs
 from towline.core.errors import ImportRefused
 from towline.core.manifest import TensorSpec
 
-_OPTIONS = ("arch", "input")
+_OPTIONS = ("arch", "input", "inputs", "outputs")
 
 
 @dataclass(frozen=True)
@@ -40,26 +41,26 @@ class TorchImporter:
         unknown = [option for option in task.options if option not in _OPTIONS]
         if unknown:
             raise ImportRefused(
-                f"PyTorch models have no option {wording.name(unknown[0])}; there is {' and '.join(_OPTIONS)}.", code="UNKNOWN_OPTION"
+                f"PyTorch models have no option {wording.name(unknown[0])}; there is {', '.join(_OPTIONS)}.", code="UNKNOWN_OPTION"
             )
         # A fused kernel for transformers in inference, which neither exporter knows.
         torch.backends.mha.set_fastpath_enabled(False)
         given = task.options.get("input", "")
         if task.kind == "torch_export":
-            return _exported(task.source, given)
+            return _exported(task.source, given, task.options)
         read = _script(task) if task.kind == "torchscript" else _module(task)
         notes = list(read.notes)
         model = _in_inference(read.model, notes)
-        program = _said(model, given, notes) if given else _guessed(model, notes)
-        return TorchSource(program, architecture=read.architecture, notes=tuple(notes))
+        program = _said(model, given, names_in(task.options, "inputs"), notes) if given else _guessed(model, notes)
+        return TorchSource(renamed(program, task.options), architecture=read.architecture, notes=tuple(notes))
 
 
-def _exported(source: Path, given: str) -> Source:
+def _exported(source: Path, given: str, options: Mapping[str, str]) -> Source:
     exported = load_exported(source)
     notes = ("What the model takes is that of its own export; the option input was not needed.",) if given else ()
     program, found = probe(exported.module(), bound_like(exported), exported_inputs(exported))
     named = Program(program.flat, program.signature, exported)
-    return TorchSource(named, architecture="torch.export", notes=(*notes, *found))
+    return TorchSource(renamed(named, options), architecture="torch.export", notes=(*notes, *found))
 
 
 def _script(task: Task) -> _Read:
@@ -93,9 +94,13 @@ def _in_inference(model: nn.Module, notes: list[str]) -> nn.Module:
     return model
 
 
-def _said(model: nn.Module, given: str, notes: list[str]) -> Program:
+def _said(model: nn.Module, given: str, names: Sequence[str], notes: list[str]) -> Program:
+    """`names` are the inputs' names for clients; where they are parameters of `forward`, they say which input is which."""
     known = known_names(model)
-    specs = _named(parse_inputs(given), parameter_names(model), known)
+    given_specs = parse_inputs(given)
+    if known is not None and len(names) == len(given_specs) and set(names) <= set(known):
+        given_specs = tuple(TensorSpec(name, spec.dtype, spec.shape) for name, spec in zip(names, given_specs, strict=True))
+    specs = _named(given_specs, parameter_names(model), known)
     program, found = probe(model, bound_by_name([spec.name for spec in specs], known), specs)
     notes.extend(found)
     return program

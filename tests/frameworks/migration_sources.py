@@ -1,0 +1,92 @@
+"""Run by the environments 'torch' and 'tensorflow': `python migration_sources.py torch|tensorflow FOLDER` writes what other servers served,
+and `answers FOLDER` what PyTorch answers to FOLDER/x.npy."""
+
+import json
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+CODE = """
+import torch
+
+
+class Colours(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.features = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, stride=4), torch.nn.BatchNorm2d(4), torch.nn.ReLU())
+        self.head = torch.nn.Linear(4, 3)
+
+    def forward(self, picture):
+        return self.head(self.features(picture).mean(dim=(2, 3)))
+"""
+SCRIPT_CONFIG = """
+platform: "pytorch_libtorch"
+max_batch_size: 8
+input [ { name: "INPUT__0" data_type: TYPE_FP32 dims: [ 10 ] } ]
+output [ { name: "OUTPUT__0" data_type: TYPE_FP32 dims: [ 4 ] } ]
+"""
+
+
+def colours():
+    import torch
+
+    scope: dict = {}
+    exec(CODE, scope)
+    torch.manual_seed(4)
+    model = scope["Colours"]()
+    torch.nn.init.uniform_(model.features[1].running_mean, -1, 1)
+    torch.nn.init.uniform_(model.features[1].running_var, 0.5, 2)
+    return model.eval()
+
+
+def write_torch(folder: Path) -> None:
+    import torch
+
+    model = colours()
+    weights = folder / "weights.pt"
+    torch.save(model.state_dict(), weights)
+    manifest = {"modelName": "colours", "serializedFile": "weights.pt", "modelFile": "model.py", "handler": "image_classifier"}
+    (folder / "store").mkdir()
+    with zipfile.ZipFile(folder / "store" / "colours.mar", "w") as archive:
+        archive.writestr("MAR-INF/MANIFEST.json", json.dumps({"model": {**manifest, "modelVersion": "1.0"}}))
+        archive.writestr("model.py", CODE)
+        archive.writestr("index_to_name.json", json.dumps({"0": "red", "1": "green", "2": "blue"}))
+        archive.write(weights, "weights.pt")
+    torch.manual_seed(5)
+    scripted = torch.jit.script(torch.nn.Sequential(torch.nn.Linear(10, 8), torch.nn.Tanh(), torch.nn.Linear(8, 4)).eval())
+    place = folder / "repository" / "script" / "1"
+    place.mkdir(parents=True)
+    torch.jit.save(scripted, place / "model.pt")
+    (place.parent / "config.pbtxt").write_text(SCRIPT_CONFIG)
+    x = np.linspace(-1, 1, 20, dtype=np.float32).reshape(2, 10)
+    np.save(folder / "script.npy", scripted(torch.from_numpy(x)).detach().numpy())
+
+
+def write_answers(folder: Path) -> None:
+    import torch
+
+    logits = colours()(torch.from_numpy(np.load(folder / "x.npy"))).detach()
+    np.save(folder / "scores.npy", torch.softmax(logits, dim=1).numpy())
+
+
+def write_tensorflow(folder: Path) -> None:
+    import tensorflow as tf
+
+    class Scaled(tf.Module):
+        def __init__(self) -> None:
+            self.weights = tf.Variable(np.linspace(-1, 1, 40, dtype=np.float32).reshape(10, 4))
+
+        @tf.function(input_signature=[tf.TensorSpec((None, 10), tf.float32, name="features")])
+        def __call__(self, features):
+            return {"scores": tf.nn.softmax(features @ self.weights)}
+
+    model = Scaled()
+    place = folder / "models" / "scaled" / "42"
+    tf.saved_model.save(model, str(place), signatures={"serving_default": model.__call__})
+    x = np.linspace(-1, 1, 20, dtype=np.float32).reshape(2, 10)
+    np.save(folder / "scaled.npy", model(x)["scores"].numpy())
+
+
+{"torch": write_torch, "answers": write_answers, "tensorflow": write_tensorflow}[sys.argv[1]](Path(sys.argv[2]))

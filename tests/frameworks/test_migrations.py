@@ -1,0 +1,89 @@
+"""What TorchServe, Triton and TF Serving served in their frameworks' own formats: converted, proven, and answered as the frameworks do."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from towline.testing.server import RunningServer
+
+pytestmark = pytest.mark.frameworks
+SOURCES = Path(__file__).parent / "migration_sources.py"
+TOWLINE = [sys.executable, "-c", "import sys; from towline.cli.main import main; sys.exit(main())"]
+X = np.linspace(-1, 1, 20, dtype=np.float32).reshape(2, 10)
+
+
+def write(environments: Path, name: str, what: str, folder: Path) -> None:
+    done = subprocess.run(
+        [environments / name / "bin" / "python", SOURCES, what, folder], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def migrate(folder: Path, *words: object) -> RunningServer:
+    """A server on what `towline migrate` made of it."""
+    command = [*TOWLINE, "migrate", *map(str, words), "--home", str(folder / "home"), "--into", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    again = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=300, check=False)
+    assert {one["state"] for model in json.loads(again.stdout)["models"] for one in model["versions"]} == {"existed"}, again.stderr
+    settings = tomllib.loads((folder / "towline.toml").read_text()) | {"port": 0, "grpc_port": 0}
+    return RunningServer(home=folder / "home", settings=settings, flags=("--rest_api_port=0",) if words[0] == "tfserving" else ())
+
+
+@pytest.fixture(scope="module")
+def torch_sources(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("migrations")
+    write(environments, "torch", "torch", folder)
+    return folder
+
+
+def test_an_eager_model_in_an_archive_answers_torchserves_clients_as_pytorch_does(environments: Path, torch_sources: Path) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (256, 256, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    # 256 wide, so that TorchServe's resize changes nothing, and its crop is the middle.
+    x = pixels[16:240, 16:240].astype(np.float32) / 255
+    normal = ((x - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]).transpose(2, 0, 1)[None].astype(np.float32)
+    np.save(torch_sources / "x.npy", normal)
+    write(environments, "torch", "answers", torch_sources)
+    (expected,) = np.load(torch_sources / "scores.npy")
+
+    with migrate(torch_sources, "torchserve", "--model-store", torch_sources / "store") as server:
+        status, body = server.ask("PUT", "/predictions/colours", file.getvalue())
+
+    assert status == 200, body
+    order = np.argsort(-expected)
+    assert list(json.loads(body)) == [("red", "green", "blue")[place] for place in order]
+    np.testing.assert_allclose(list(json.loads(body).values()), expected[order], rtol=1e-4)
+
+
+def test_a_torchscript_model_answers_tritons_clients_under_the_names_of_its_configuration(torch_sources: Path) -> None:
+    asked = {"inputs": [{"name": "INPUT__0", "shape": [2, 10], "datatype": "FP32", "data": X.ravel().tolist()}]}
+
+    with migrate(torch_sources, "triton", "--repository", torch_sources / "repository") as server:
+        status, body = server.post("/v2/models/script/infer", json.dumps(asked).encode())
+
+    assert status == 200, body
+    (output,) = json.loads(body)["outputs"]
+    assert (output["name"], output["shape"]) == ("OUTPUT__0", [2, 4])
+    np.testing.assert_allclose(np.reshape(output["data"], (2, 4)), np.load(torch_sources / "script.npy"), rtol=1e-4, atol=1e-6)
+
+
+def test_a_saved_model_answers_tf_servings_clients_as_tensorflow_does(environments: Path, tmp_path: Path) -> None:
+    write(environments, "tensorflow", "tensorflow", tmp_path)
+    base = tmp_path / "models" / "scaled"
+
+    with migrate(tmp_path, "tfserving", "--model_base_path", base, "--model_name", "scaled") as server:
+        status, body = server.post("/v1/models/scaled/versions/42:predict", json.dumps({"instances": X.tolist()}).encode())
+
+    assert status == 200, body
+    np.testing.assert_allclose(json.loads(body)["predictions"], np.load(tmp_path / "scaled.npy"), rtol=1e-4, atol=1e-6)

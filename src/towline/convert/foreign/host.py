@@ -121,6 +121,8 @@ def main(argv: list[str]) -> None:
     # Names without a folder, and compiled modules, belong nowhere else.
     os.chdir(task.scratch)
     sys.dont_write_bytecode = True
+    # urllib3, which converters bring along, opens a socket to try it out as it is imported: that is no attempt of the source's.
+    socket.has_ipv6 = False
     Host(end, task, given["reads"]).work(argv[1])
 
 

@@ -25,7 +25,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "serve"))
 
 from plane import Api, HonestPlane, version
 
-from towline.convert.tfserving_config import read_batching, read_model_config
+from towline.convert.migrate.properties import read_properties
+from towline.convert.migrate.triton_text import read_config_text
+from towline.convert.tfserving_config import read_batching, read_each_model, read_metrics_path, read_model_config
 from towline.core.errors import InvalidRequest, UsageError
 from towline.core.frames import FrameError, decode_frame, encode_frame
 from towline.serve.codecs import multipart
@@ -191,21 +193,30 @@ def read_grpc_web(given_: tuple[bytes, bool]) -> None:
     assert len(message) <= 32
 
 
-# TF Serving's files
+# The files of TF Serving, Triton and TorchServe
 
 FIELDS = """
     model_config_list config name base_path model_platform version_policy model_version_policy specific versions version_labels
     max_batch_size max_enqueued_batches num_batch_threads value key custom_model_config allow_version_labels_for_unavailable_models
+    backend platform input output dims data_type TYPE_FP32 dynamic_batching prometheus_config enable true
 """
-MARKS = """{ } : [ ] < > , ; "m" '/models/m' "\\xff" 1 -1 0 999999999999999999999999999999 1e9 # é"""
+MARKS = """{ } : [ ] < > , ; "m" '/models/m' "\\xff" = \\ \\u ! 1 -1 0 999999999999999999999999999999 1e9 # é"""
 WORDS = st.sampled_from([*FIELDS.split(), *MARKS.split(), "\n", "\0"])
 TEXTS = st.lists(WORDS, max_size=25).map(" ".join) | st.binary(max_size=60).map(lambda raw: raw.decode("latin-1"))
 WHOLE = 'model_config_list { config { name: "m" base_path: "/models/m" model_platform: "tensorflow" } }'
 CONFIGS = TEXTS | st.builds(lambda at, put: cut(WHOLE, at, put).decode("utf-8", "replace"), st.integers(0), WORDS)
 
 
+def read_triton(text: str) -> None:
+    read_config_text(text, "config.pbtxt")
+
+
+def read_torchserve(text: str) -> None:
+    read_properties(text, "config.properties")
+
+
 def read_configs(text: str) -> None:
-    for read in (read_model_config, read_batching):
+    for read in (read_model_config, read_each_model, read_batching, read_metrics_path, read_triton, read_torchserve):
         try:
             with bounded_memory():
                 read(text)
@@ -228,7 +239,7 @@ TARGETS = {
     "a frame": Target(FRAMES, read_a_frame),
     "a form": Target(FORMS, read_a_form),
     "gRPC-Web": Target(WEB, read_grpc_web),
-    "TF Serving's files": Target(CONFIGS, read_configs),
+    "other servers' files": Target(CONFIGS, read_configs),
 }
 ANYTHING = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large, HealthCheck.large_base_example]
 
@@ -244,7 +255,7 @@ def fuzz(name: str, examples: int, number: int) -> None:
 
     # What is loaded or cached on first use is no cost of one request.
     target.read(
-        {"v2 binary": ({}, b"", None), "gRPC-Web": (b"", False), "TF Serving's files": "", "a frame": whole_frame()}.get(name, b"{}")
+        {"v2 binary": ({}, b"", None), "gRPC-Web": (b"", False), "other servers' files": "", "a frame": whole_frame()}.get(name, b"{}")
     )
     tracemalloc.start()
     try:

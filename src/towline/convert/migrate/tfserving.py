@@ -95,7 +95,7 @@ def _listed(source: TfServingSource) -> list[PlannedModel | _Configured]:
 
 def _hint(problem: UsageError, name: str) -> str:
     if "://" in problem.message or "address" in problem.message:
-        return "Fetch its versions to a folder first, and write that into base_path; or give --volume FOLDER:/PATH."
+        return "Fetch its versions to a folder first, and write that folder into base_path."
     return problem.hint if MODEL_NAME.fullmatch(name) else f"{problem.hint} Clients ask by the name, so it is not changed for you."
 
 

@@ -16,6 +16,7 @@ import onnxruntime
 import pytest
 
 import towline
+from towline.convert.files import copy_source
 
 pytestmark = pytest.mark.frameworks
 HERE = Path(__file__).parent
@@ -67,7 +68,7 @@ def _in_the_environment(environments: Path, script: str, *words: Path) -> None:
 
 ONNX = [
     *((name, "torchscript") for name in ("mlp", "cnn", "recurrent", "fixed", "safetensors", "half", "wrapped", "old")),
-    *((name, "torchscript") for name in ("module", "layers", "script", "traced")),
+    *((name, "torchscript") for name in ("module", "layers", "script", "traced", "frozen")),
     *((name, "dynamo") for name in ("cnn", "encoder", "spectrum", "script", "program")),
 ]
 
@@ -121,6 +122,18 @@ def test_a_folded_batch_norm_has_the_tensor_of_the_layer_before_it(case: Callabl
     assert "features.0" not in tensors
 
 
+def test_weights_beside_the_graph_are_copied_by_import(case: Callable[[str], Case], tmp_path: Path) -> None:
+    found = case("beside")
+    file = found.folder / found.told["converted"]["dynamo"]["file"]
+    assert sorted(one.name for one in file.parent.iterdir()) == ["model.onnx", "model.onnx.data"]
+
+    copied = copy_source(file, tmp_path)
+
+    session = onnxruntime.InferenceSession(str(tmp_path / copied.model_file))
+    for got, answer in zip(session.run(None, found.of("input")), found.of("answer").values(), strict=True):
+        np.testing.assert_allclose(got, answer, atol=2e-6)
+
+
 def test_layers_are_told_in_the_order_in_which_they_ran(case: Callable[[str], Case]) -> None:
     assert list(case("cnn").of("layer")) == ["features.0", "features.1", "features.2", "head"]
     assert next(iter(case("program").of("layer"))) == "embedding"
@@ -142,6 +155,7 @@ def test_a_conversion_leaves_the_model_as_it_was(case: Callable[[str], Case], na
         ("gamma", "torch-script"),
         ("recurrent", "torch"),
         ("script", "torch-script"),
+        ("frozen", "torch-script"),
         ("program", "torch"),
         ("gamma-program", "torch"),
     ],

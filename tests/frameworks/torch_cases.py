@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from towline.convert.base import ConversionFailed, Source, Task
+from towline.convert.torch import routes as routes_module
 from towline.convert.torch.importer import TorchImporter
 from towline.core.engine import EngineOptions
 from towline.core.errors import TowlineError
@@ -51,6 +52,9 @@ CASES: dict[str, tuple[str, str, dict[str, str], tuple[str, ...]]] = {
     "script": ("script.pt", "torchscript", {"input": "float32[N,3,16,16]"}, (*ONNX, "torch-script")),
     "traced": ("traced.pt", "torchscript", {}, ("torchscript",)),
     "branching-script": ("branching.pt", "torchscript", {}, ("torchscript", "torch-script")),
+    "frozen": ("frozen.pt", "torchscript", {"input": "float32[N,10]"}, ("torchscript", "torch-script")),
+    # With its weights in a file of their own, as those of a large model are.
+    "beside": ("cnn.pth", "state_dict", {"arch": "Cnn", "input": "float32[N,3,16,16]"}, ("dynamo",)),
     "program": ("encoder.pt2", "torch_export", {}, ("dynamo", "torch")),
     "gamma-program": ("gamma.pt2", "torch_export", {}, ("dynamo", "torch")),
     "remembering": ("remembering.pth", "state_dict", {"arch": "Remembering"}, ()),
@@ -81,6 +85,7 @@ def run(case: str, sources: Path, results: Path) -> None:
     if "arch" in given and not given["arch"].startswith("torchvision"):
         given["arch"] = f"{NETS}:{given['arch']}"
     told: dict[str, Any] = {}
+    routes_module.MAX_INLINE_BYTES = 0 if case == "beside" else 1 << 30
     try:
         source = TorchImporter().load(Task(sources / file, results, kind, given))
     except TowlineError as refusal:

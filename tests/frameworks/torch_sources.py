@@ -45,6 +45,7 @@ def write(folder: Path) -> None:
         warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.script(cnn), folder / "script.pt")
         torch.jit.save(torch.jit.trace(mlp, torch.zeros(2, 10)), folder / "traced.pt")
+        torch.jit.save(torch.jit.freeze(torch.jit.script(mlp)), folder / "frozen.pt")
         torch.jit.save(torch.jit.script(made("Branching")), folder / "branching.pt")
     rows, length = torch.export.Dim("rows"), torch.export.Dim("length")
     ids = torch.randint(0, 50, (2, 7))

@@ -86,9 +86,11 @@ def _load_module(path: Path, arch: Arch | None) -> tuple[torch.nn.Module, tuple[
     _refuse_hostile(needed)
     if arch is not None and arch.is_torchvision:
         torchvision_models()
+        needed = tuple(name for name in needed if not name.module.startswith("torchvision.models."))
     elif arch is not None:
         _lend(load_file(Path(arch.place)), needed)
-    elif needed:
+        needed = ()
+    if needed:
         raise ImportRefused(f"The module needs code that was not given: {_some(needed)}.", code="ARCHITECTURE_NEEDED", field="arch")
     try:
         root = torch.load(path, map_location="cpu", weights_only=False)

@@ -18,7 +18,7 @@ _SIDES = (224, 32, 28, 64, 256, 299, 128, 96, 16, 8)
 _LENGTHS = (16_000, 1024, 128, 16)
 _TOKENS = ("input_ids", "token_type_ids", "position_ids", "tokens", "ids")
 _MASKS = ("attention_mask", "mask")
-_SAID = "Say what they are: --input 'NAME=float32[N,3,224,224],…', with N where the batch may vary."
+_SAID = "Say it: --input 'NAME=float32[N,3,224,224],…', with N where the batch may vary."
 
 
 def parameter_names(model: nn.Module) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
 
 from towline.convert.cost import cost_of
@@ -27,6 +28,15 @@ def test_parameters_and_flops_of_each_operator_are_those_counted_by_hand(tmp_pat
     assert rows["dense"].flops == 2 * (2 * 4) * 8 + 2 * 4
     assert cost.flops == sum(row.flops for row in cost.rows)
     assert cost.unknown == 0
+
+
+def test_shapes_that_the_file_tells_for_another_batch_do_not_count(tmp_path: Path):
+    model = onnx.load_model_from_string(tiny_models.convolutions())
+    model.graph.value_info.append(onnx.helper.make_tensor_value_info("conv1", onnx.TensorProto.FLOAT, [1, 8, 8, 8]))
+
+    cost = cost_of(tiny_models.write(tmp_path, model.SerializeToString()), {"image": (2, 3, 8, 8)})
+
+    assert cost.rows[0].shape == (2, 8, 8, 8)
 
 
 def test_what_nobody_can_count_is_unknown_and_not_nothing(tmp_path: Path):

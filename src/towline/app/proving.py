@@ -32,7 +32,7 @@ RUN_TIMEOUT_S = 300.0
 MAX_KEPT_BYTES = 8 << 20
 # What is looked into layer by layer: values of so many kinds at least, in so many bytes at most, because every layer's output is kept.
 _VARIED = 8
-_TELLING_BYTES = 4 << 20
+_TELLING_BYTES = 1 << 20
 
 Arrays = Mapping[str, np.ndarray]
 

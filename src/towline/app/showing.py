@@ -65,7 +65,7 @@ def proof(told: Told) -> list[str]:
             continue
         for signature, parity in dict(route.get("parity") or {}).items():
             for name, one in dict(parity.get("outputs") or {}).items():
-                lines.append(f"{signature} {name}: {_figures(one)}, {parity.get('samples')} requests, by way of {route.get('route')}")
+                lines.append(f"{signature} {name}: {_figures(one)}, {_requests(parity)}, by way of {route.get('route')}")
     labelled = told.imported.data.get("labelled") if told.imported else None
     if isinstance(labelled, dict):
         lines.append(
@@ -73,6 +73,11 @@ def proof(told: Told) -> list[str]:
             f"{labelled.get('source'):.4g} in the source, {labelled.get('conversion'):.4g} converted"
         )
     return lines
+
+
+def _requests(parity: Mapping[str, Any]) -> str:
+    count = int(parity.get("samples") or 0)
+    return f"{count} request{'s'[: count != 1]}"
 
 
 def _figures(one: Mapping[str, Any]) -> str:

@@ -84,6 +84,24 @@ def test_a_batch_norm_folded_into_its_convolution_is_no_divergence_and_a_wrong_o
     assert "epsilon looks wrong" in found.advice
 
 
+def test_three_layers_fused_into_one_tensor_are_no_divergence_and_four_that_differ_are():
+    fused = [output for name, _, output in GOOD if name not in ("conv2", "bn2")]
+    apart = [output for name, _, output in GOOD if name not in ("conv1", "bn1", "relu1", "conv2")]
+
+    assert first_unmatched(GOOD, fused) is None
+    # As in one of two branches: what comes later agrees again.
+    assert first_unmatched(GOOD, apart).layer == "conv1"
+
+
+def test_a_batch_norm_without_a_tensor_behind_a_layer_that_agrees_is_lost_when_the_next_one_differs():
+    candidate = {name: output for name, _, output in inner(tiny_models.convolutions(batch_norm=False))}
+
+    found = first_divergence(GOOD, candidate)
+
+    assert (found.layer, found.last_good) == ("bn2", "conv2")
+    assert "it is lost in the conversion" in found.advice
+
+
 def test_a_conversion_with_its_channels_last_agrees():
     layers = {name: np.moveaxis(output, 1, -1) if output.ndim == 4 else output for name, _, output in GOOD}
 

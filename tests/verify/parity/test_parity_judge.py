@@ -258,6 +258,15 @@ def test_outputs_under_other_names_are_told_before_any_figure():
     assert parity.outputs == {}
 
 
+def test_of_two_equal_outputs_under_other_names_each_is_told_once():
+    answer = floats(2, 3)
+    limits = tolerance_for(outputs(a="float32", b="float32"))
+
+    parity = judge([({}, {"a": answer, "b": answer}, {"a": answer, "c": answer})], limits)
+
+    assert parity.because.endswith("The answers are the same under other names: 'b' is given as 'c'.")
+
+
 @pytest.mark.parametrize(
     ("candidate", "said"),
     [

@@ -70,7 +70,7 @@ def test_it_shows_figures_plots_operators_and_the_routes_that_were_not_taken():
     assert kinds.count("circle") == 12
     for said in (
         "Not taken: it has no edges",
-        "1 requests of signature serving_default",
+        "Signature serving_default, requests compared: 1.",
         "state_dict",
         "It is a toy.",
         "conv1",

@@ -65,8 +65,8 @@ def _route(route: Mapping[str, Any]) -> str:
     parts = [f"<h3>By way of {_text(str(route.get('route')))}</h3>", f"<p>Not taken: {_text(because)}</p>" if because else ""]
     for signature, parity in dict(route.get("parity") or {}).items():
         outputs: Mapping[str, Mapping[str, Any]] = parity.get("outputs") or {}
-        requests = f"{parity.get('samples')} requests of signature {signature}; limits are shares of each output's magnitude, by its dtype."
-        parts.append(f"<p>{_text(requests)}</p>")
+        requests = f"Signature {signature}, requests compared: {parity.get('samples')}."
+        parts.append(f"<p>{_text(requests)} Limits are shares of each output's magnitude, by its dtype.</p>")
         heads = ("Output", "dtype", "max |Δ|", "limit", "mean |Δ|", "cosine", "top-1", "elements")
         parts.append(_table(heads, [_figures(name, one) for name, one in outputs.items()]))
         parts += [_plots(name, one) for name, one in outputs.items() if one.get("points")]

@@ -46,13 +46,16 @@ def _reordered(answers: Sequence[tuple[_Answers, _Answers]], tolerance: Toleranc
     if len(first) != len(second) or not 1 <= len(first) <= _MOST_OUTPUTS:
         return ""
     place: dict[str, str] = {}
-    for name in first:
-        found = [other for other in second if all(_same(one[name], two[other], tolerance.of(name)) for one, two in answers)]
-        if not found:
+    # Those that are where they belong first: what is left is for the others, each once.
+    for name in sorted(first, key=lambda name: name not in second):
+        limit = tolerance.of(name)
+        free = [other for other in (name, *second) if other in second and other not in place.values()]
+        found = next((other for other in free if all(_same(one[name], two[other], limit) for one, two in answers)), None)
+        if found is None:
             return ""
-        place[name] = name if name in found else found[0]
+        place[name] = found
     moved = {name: other for name, other in place.items() if name != other}
-    if not moved or len(set(place.values())) < len(place):
+    if not moved:
         return ""
     told = ", ".join(f"'{name}' is given as '{other}'" for name, other in list(moved.items())[:4])
     if set(first) != set(second):

@@ -211,6 +211,27 @@ def test_running_it_again_imports_only_what_failed_and_the_rest_was_there_meanwh
         assert store.numbers("mlp") == (1, 3)
 
 
+def test_killed_in_between_it_left_what_was_done_and_goes_on_from_there(old: Path, towline: Run, home: Path) -> None:
+    running = subprocess.Popen([*TOWLINE, *map(str, words(old))], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert running.stderr is not None
+    for line in running.stderr:
+        if "mlp:3" in line:
+            break
+    running.kill()
+    running.wait(timeout=30)
+    running.stderr.close()
+    left = list(Path.cwd().iterdir())
+
+    done = towline(*words(old), "--json")
+
+    assert left == []
+    assert done.code == 0, done.err
+    states = {(model["name"], one["number"]): one["state"] for model in done.json()["models"] for one in model["versions"]}
+    assert states == {("mlp", 1): "existed", ("mlp", 3): "imported", ("add", 7): "imported"}
+    with opened_store(home) as store:
+        assert list(store.verify_events()) == []
+
+
 def test_two_versions_of_the_same_content_are_stored_once_and_both_labels_lead_there(towline: Run, old: Path, home: Path) -> None:
     (old / "models" / "mlp" / "3" / "model.onnx").write_bytes(tiny_models.mlp(seed=1))
     (old / "models.config").write_text(CONFIG.replace('  config { name: "add" base_path: "/models/add" }', ""))

@@ -84,9 +84,11 @@ def checked(
     trust: bool = False,
     may_convert: bool = True,
     data: str | Path | None = None,
+    foreign: Recognised | None = None,
 ) -> Given:
     """The paths, once each is known to be a plain file that can be read. Raises UsageError.
 
+    `foreign` is what `source` is, where that is known; else it is looked at.
     `may_convert`: a source that is no ONNX file is recognised, to be converted; else convert/files.py says what it is and refuses it.
     """
     named = [Path(path) if path else None for path in (labels, sample, processing, against)]
@@ -102,7 +104,7 @@ def checked(
         tolerance=tolerance,
         against=named[3],
         trust=trust,
-        foreign=recognise(Path(source)) if may_convert else None,
+        foreign=foreign or (recognise(Path(source)) if may_convert else None),
         data=Path(data) if data else None,
     )
     _check_words(given)

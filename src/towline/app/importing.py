@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from towline.app.fetching import fetched
 from towline.app.given import Given, checked
@@ -35,11 +35,11 @@ _SUFFIXES = (
 
 
 def import_model(
-    source: str | Path,
+    source: str | Path | object,
     *,
     name: str | None = None,
     labels: str | Path | None = None,
-    sample: str | Path | None = None,
+    sample: str | Path | object | None = None,
     processing: str | Path | None = None,
     preset: str = "",
     fuse: bool = False,
@@ -71,12 +71,35 @@ def import_model(
     for the importer; `tolerance` tightens how far an answer may lie off; `against` names what an ONNX file was converted from, to prove
     that too; on `data`, which is labelled (.npz, .csv, .jsonl), source and version are both measured; `trust_this_file` converts where no
     wall stands.
+    A model of this very process is given as it is: a `torch.nn.Module`, a Keras model, a fitted estimator of scikit-learn or LightGBM, a
+    Booster; `sample` may then be an array, a dict of arrays or a data frame. It is converted here, and left as it was.
     Raises UsageError for a path that is no readable file, ImportRefused for what may not be imported.
     """
     from towline.serve.workers.local import LocalWorker
 
     words = {**(options or {}), **({"arch": arch} if arch else {}), **({"input": input} if input else {})}
     say = progress or _in_silence
+    if not isinstance(source, str | Path):
+        return _import_object(
+            source,
+            sample,
+            name=name,
+            labels=labels,
+            processing=processing,
+            preset=preset,
+            include=include,
+            fuse=fuse,
+            options=words,
+            tolerance=tolerance,
+            data=data,
+            message=message,
+            home=home,
+            say=say,
+        )
+    if sample is not None and not isinstance(sample, str | Path):
+        raise UsageError(
+            "A file is tried with a sample in a file.", field="sample", hint="Save the arrays: numpy.savez('sample.npz', x=…)."
+        )
     with fetched(source, progress=say) as model, fetched(against or "", progress=say) as original:
         name = name or name_of(model)
         given: Given | HandlerSource
@@ -102,6 +125,23 @@ def import_model(
             result, worker = _import(order, given)
             if worker is not None:
                 worker.close()
+    return result
+
+
+def _import_object(
+    source: object, sample: object, *, name: str | None, message: str, home: str | Path | None, say: Progress, **more: Any
+) -> ImportResult:
+    from towline.app.live import import_object, recognise_object
+    from towline.serve.workers.local import LocalWorker
+
+    found = recognise_object(source)
+    of_file = sample if isinstance(sample, str | Path) else None
+    given = checked(found.path, sample=of_file, foreign=found, **more)
+    with opened_store(home) as store:
+        order = Order(store, check_model_name(name or found.path.name), None, current_actor(), message, LocalWorker.start, say)
+        result, worker = import_object(order, given, source, sample if of_file is None else None)
+        if worker is not None:
+            worker.close()
     return result
 
 

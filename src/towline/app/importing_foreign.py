@@ -56,6 +56,13 @@ def import_foreign(order: Order, given: Given) -> tuple[ImportResult, LocalWorke
             return _Import(order, given, found, converter, work, digest).run()
 
 
+def import_asked(
+    order: Order, given: Given, found: Recognised, asked: Asked, work: Path, digest: str
+) -> tuple[ImportResult, LocalWorker | None]:
+    """Convert and prove a source that somebody else asks; `work` is an empty folder of the import's own."""
+    return _Import(order, given, found, asked, work, digest).run()
+
+
 class _Import:
     """One source being converted and proven."""
 

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -89,3 +90,12 @@ class KnowingToy(Toy):
         if not (inputs["x"] == 7).all():
             raise EngineError("Sevens only.")
         return super().answer(inputs, signature=signature)
+
+
+# What was said of the inputs of a live one, by the order of asking.
+DECLARED: list[str] = []
+
+
+def live_toy(model: Any, options: Mapping[str, str]) -> Toy:
+    DECLARED.append(options.get("input", ""))
+    return Toy(model.options)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from towline.convert.base import Importer
+from towline.convert.base import Importer, Source
 from towline.core.errors import MissingExtra
 
 GROUP = "towline.importers"
@@ -47,6 +48,20 @@ def importer_entry(name: str, route: str = "") -> Entry:
         if found.name == name:
             return Entry(name, "", found.value)
     raise MissingExtra(f"No importer named '{name}' is installed.", hint=f"There is: {', '.join(BUILT_IN)}.")
+
+
+# Of models that live in the caller's own process: what makes a source of one, given the model and the options of its import.
+LIVE = {
+    "torch": "towline.convert.torch.live:source_of",
+    "tensorflow": "towline.convert.tensorflow.live:source_of",
+    "tabular": "towline.convert.tabular.live:source_of",
+}
+
+
+def live_source(importer: str, model: object, options: Mapping[str, str]) -> Source:
+    """Raises ImportRefused."""
+    module, _, name = LIVE[importer].partition(":")
+    return cast("Source", getattr(importlib.import_module(module), name)(model, options))
 
 
 def load_importer(reference: str) -> Importer:

@@ -43,16 +43,27 @@ class TorchImporter:
             raise ImportRefused(
                 f"PyTorch models have no option {wording.name(unknown[0])}; there is {', '.join(_OPTIONS)}.", code="UNKNOWN_OPTION"
             )
-        # A fused kernel for transformers in inference, which neither exporter knows.
-        torch.backends.mha.set_fastpath_enabled(False)
         given = task.options.get("input", "")
         if task.kind == "torch_export":
+            _without_fast_path()
             return _exported(task.source, given, task.options)
         read = _script(task) if task.kind == "torchscript" else _module(task)
-        notes = list(read.notes)
-        model = _in_inference(read.model, notes)
-        program = _said(model, given, names_in(task.options, "inputs"), notes) if given else _guessed(model, notes)
-        return TorchSource(renamed(program, task.options), architecture=read.architecture, notes=tuple(notes))
+        return source_of_module(read.model, architecture=read.architecture, options=task.options, notes=read.notes)
+
+
+def source_of_module(model: nn.Module, *, architecture: str, options: Mapping[str, str], notes: tuple[str, ...] = ()) -> TorchSource:
+    """`model` is put into inference mode. Of `options` those that name inputs and outputs. Raises ImportRefused."""
+    _without_fast_path()
+    said = list(notes)
+    model = _in_inference(model, said)
+    given = options.get("input", "")
+    program = _said(model, given, names_in(options, "inputs"), said) if given else _guessed(model, said)
+    return TorchSource(renamed(program, options), architecture=architecture, notes=tuple(said))
+
+
+def _without_fast_path() -> None:
+    """A fused kernel for transformers in inference, which neither exporter knows."""
+    torch.backends.mha.set_fastpath_enabled(False)
 
 
 def _exported(source: Path, given: str, options: Mapping[str, str]) -> Source:

@@ -35,6 +35,9 @@ def call_natively(target: str) -> None:
 
 
 def what_libraries_do(target: str) -> None:
+    # Whether there is IPv6, as urllib3 asks.
+    with contextlib.suppress(OSError):
+        socket.socket(socket.AF_INET6).bind(("::1", 0))
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "file").write_text("weights")
     os.makedirs(os.path.expanduser("~/.cache/framework"), exist_ok=True)
@@ -55,7 +58,6 @@ DEEDS: Mapping[str, Callable[[str], object]] = {
     "connect": connect,
     "send": send,
     "fetch": lambda target: socket.getaddrinfo(target, 80),
-    "open a socket": lambda _: socket.socket(),
     "run": lambda target: subprocess.run([target, "-c", "true"]),
     "replace": lambda target: os.execv(target, [target]),
     "load": ctypes.CDLL,
@@ -72,6 +74,8 @@ class HostileImporter:
         deed, target = task.options["deed"], task.options["target"]
         if deed == "natively":
             call_natively(target)
+        elif deed == "by a socket":
+            socket.socket().connect(("127.0.0.1", 4444))
         elif deed == "plant":
             for asked in range(10):
                 os.symlink(target, task.scratch / f"request-{asked}.bin")

@@ -90,7 +90,6 @@ def test_what_it_tries_with_a_file_is_named(converter: Load, tmp_path: Path, dee
     ("deed", "target", "says"),
     [
         ("fetch", "example.org", "connect to 'example.org:80'"),
-        ("open a socket", "", "open a network socket"),
         ("run", "/bin/sh", "run '/bin/sh -c true'"),
         ("replace", "/bin/true", "run '/bin/true'"),
         ("signal", "1", "send a signal to process 1"),
@@ -112,8 +111,9 @@ def test_a_connection_is_named_and_never_made(converter: Load) -> None:
             server.accept()
 
 
-def test_native_code_comes_to_the_wall_and_that_is_told(converter: Load, tmp_path: Path) -> None:
-    refusal = refused(converter("natively", tmp_path / "canary"))
+@pytest.mark.parametrize("deed", ["natively", "by a socket"])
+def test_what_nobody_hears_comes_to_the_wall_and_that_is_told(converter: Load, tmp_path: Path, deed: str) -> None:
+    refusal = refused(converter(deed, tmp_path / "canary"))
 
     assert refusal.code == "SOURCE_ESCAPES"
     assert "the walls around it do not allow" in refusal.message
@@ -182,6 +182,8 @@ ALLOWED = Allowed(("/data/model", sys.prefix), "/scratch", 42)
         ("socket.connect", (None, ("::1", 80, 0, 0)), "connect to '::1:80'"),
         ("socket.connect", (None, "/run/docker.sock"), "connect to '/run/docker.sock'"),
         ("socket.sendmsg", (None, None), ""),
+        ("socket.bind", (None, ("::1", 0)), ""),
+        ("socket.bind", (None, ("0.0.0.0", 4444)), "listen at '0.0.0.0:4444'"),
         ("subprocess.Popen", ("/usr/bin/lscpu", ["lscpu", "-p"], None, None), ""),
         ("subprocess.Popen", ("/bin/sh", ["/bin/sh", "-c", "lscpu"], None, None), "run '/bin/sh -c lscpu'"),
         ("ctypes.dlopen", ("libc.so.6",), ""),

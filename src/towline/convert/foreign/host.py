@@ -48,7 +48,7 @@ class Host:
             try:
                 answer: dict[str, Any] = {"ok": self._carry_out(message, reference)}
             except TowlineError as error:
-                answer = {"error": error_message(error)}
+                answer = {"error": error_message(_at_a_wall(error.message) or error)}
             except MemoryError:
                 answer = {"error": error_message(ImportRefused("The source needs more memory than an import may take.", code="TOO_LARGE"))}
             except Exception as error:
@@ -106,9 +106,14 @@ class Host:
 def _unforeseen(error: Exception, task: Task) -> TowlineError:
     hidden = (str(task.source), str(task.scratch), str(task.source.parent))
     said = sentence(f"{type(error).__name__}: {error}", hidden=hidden)
-    if _AT_A_WALL.search(said):
-        return ImportRefused(f"The source tried what the walls around it do not allow: {said}", code=SOURCE_ESCAPES, hint=HINT)
-    return EngineError(f"The source's own framework cannot do this: {said}", code="SOURCE_UNREADABLE")
+    return _at_a_wall(said) or EngineError(f"The source's own framework cannot do this: {said}", code="SOURCE_UNREADABLE")
+
+
+def _at_a_wall(said: str) -> ImportRefused | None:
+    """The refusal for what failed as things fail at the walls, in whatever words it is told."""
+    if not _AT_A_WALL.search(said):
+        return None
+    return ImportRefused(f"The source tried what the walls around it do not allow: {said}", code=SOURCE_ESCAPES, hint=HINT)
 
 
 def main(argv: list[str]) -> None:

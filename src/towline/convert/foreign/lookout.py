@@ -8,7 +8,6 @@ only fail at the walls.
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -70,11 +69,7 @@ class Allowed:
         if event in _READS:
             return self._read(_READS[event], arguments[0])
         if event in _CONNECTS:
-            # A message to whoever is connected already names nobody.
-            return f"{_CONNECTS[event]} {_address(arguments[1])}" if arguments[1] is not None else ""
-        if event == "socket.__new__":
-            # The walls refuse it, so that nobody hears whom it was for.
-            return "" if arguments[1] in (-1, socket.AF_UNIX) else "open a network socket"
+            return "" if _is_nowhere(event, arguments[1]) else f"{_CONNECTS[event]} {_address(arguments[1])}"
         if event == "socket.getaddrinfo":
             return f"connect to {_address(arguments)}" if arguments[1] is not None else f"look up {_address(arguments[0])}"
         if event in _ASKS:
@@ -167,6 +162,11 @@ def _run(program: object, words: object) -> str:
 
 def _first(words: object) -> str:
     return _text(words[0]) if isinstance(words, list | tuple) and words else _text(words)
+
+
+def _is_nowhere(event: str, address: object) -> bool:
+    """A message to whoever is connected already; a port that is given at random, by which libraries find out about IPv6."""
+    return address is None or (event == "socket.bind" and isinstance(address, tuple) and len(address) > 1 and address[1] == 0)
 
 
 def _address(address: object) -> str:

@@ -55,6 +55,9 @@ def load_weights(path: Path, kind: str) -> Unwrapped:
 
 def load_model(path: Path, kind: str, arch: Arch | None) -> tuple[torch.nn.Module, tuple[str, ...]]:
     """A module with its weights, and notes for the report. Raises ImportRefused."""
+    if kind != "safetensors":
+        # First of all: who is asked for the code of something hostile might go and find it.
+        _refuse_hostile(code_names(stored(path).names))
     if arch is None:
         refuse_without_code(path, kind, path.name if _PLAIN_FILE.fullmatch(path.name) else "FILE")
     if kind != "safetensors" and described(stored(path)).module is not None:

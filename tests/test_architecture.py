@@ -59,6 +59,7 @@ LIBRARIES = {
     # In the converter process, in an environment of its own.
     **dict.fromkeys(("sklearn", "skl2onnx", "onnxmltools", "lightgbm", "joblib", "pandas"), ("convert/tabular",)),
     "fsspec": ("app/fetching.py",),
+    "onnx2tf": ("convert/onnx2tf.py",),
 }
 UNSAFE = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 # What is unpickled here is unpickled in the converter process, behind the walls of the sandbox, each name vetted before it is imported.

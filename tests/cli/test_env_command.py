@@ -167,7 +167,8 @@ def test_one_made_from_an_older_recipe_is_said_to_be_out_of_date_and_made_anew_w
 ) -> None:
     assert towline("env", "create", "torch", "--with", "towline-more").code == 0
     states = {one["name"]: one["state"] for one in towline("env", "ls", "--json").json()["environments"]}
-    assert states == {"torch": "ready", "tensorflow": "missing", "litert": "missing", "tabular": "missing"}
+    assert states.pop("torch") == "ready"
+    assert set(states.values()) == {"missing"}
 
     monkeypatch.setitem(RECIPES, "torch", recipe("towline-tiny>=1.0"))
     listed = towline("env", "ls")

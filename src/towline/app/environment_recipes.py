@@ -66,6 +66,14 @@ RECIPES = {
             ("sklearn", "lightgbm", "skl2onnx", "onnxmltools"),
             480 << 20,
         ),
+        # The last that runs on Python 3.11; it pins TensorFlow 2.19 and numpy 1.26, and so shares an environment with nobody.
+        Recipe(
+            "onnx2tf",
+            "the way out to devices: towline export --to tflite",
+            ("onnx2tf==1.29.24", "msgspec>=0.19,<0.23", "numpy>=1.26,<2", "onnx>=1.18,<2"),
+            ("onnx2tf",),
+            2700 << 20,
+        ),
     )
 }
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "test": "Measure a version on labelled data, and judge it by gates.",
     "compare": "Run two versions on the same rows, and say what differs.",
     "bench": "Measure a version or a running server under load.",
+    "export": "Write a version as an ONNX or TensorFlow Lite file.",
     "env": "Make, list or remove the environments of frameworks.",
     "key": "Make, list or revoke the keys that servers ask for.",
     "ps": "List running servers and their models.",

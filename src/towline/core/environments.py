@@ -14,7 +14,7 @@ from towline.core.errors import MissingExtra, VersionError
 VARIABLE = "TOWLINE_ENVIRONMENTS"
 # The module whose presence tells that a Python has what an environment of this name is for.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-PROBES = {"torch": "torch", "tensorflow": "tensorflow", "litert": "ai_edge_litert", "tabular": "skl2onnx"}
+PROBES = {"torch": "torch", "tensorflow": "tensorflow", "litert": "ai_edge_litert", "tabular": "skl2onnx", "onnx2tf": "onnx2tf"}
 
 
 def environments_folder(environ: Mapping[str, str] = os.environ) -> Path:

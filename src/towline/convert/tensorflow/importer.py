@@ -23,6 +23,25 @@ class TensorFlowImporter:
     name = "tensorflow"
     environment = "tensorflow"
 
+    def __init__(self) -> None:
+        """Import all that reading and converting use: what is done from `load` on is laid to the source."""
+        quiet_tensorflow()
+        from towline.convert.tensorflow.architecture import open_with_code
+        from towline.convert.tensorflow.graph import open_graph
+        from towline.convert.tensorflow.keras import open_keras
+        from towline.convert.tensorflow.saved_model import open_saved_model
+        from towline.convert.tensorflow.session_checkpoint import open_session_checkpoint
+
+        self._with_code = open_with_code
+        self._openers: dict[str, Callable[[Task], Source]] = {
+            "saved_model": open_saved_model,
+            "frozen_graph": open_graph,
+            "tf1_checkpoint": open_session_checkpoint,
+            "tf2_checkpoint": open_with_code,
+            "keras": open_keras,
+            "keras_h5": open_keras,
+        }
+
     def load(self, task: Task) -> Source:
         """Raises ImportRefused."""
         known = _OPTIONS.get(task.kind)
@@ -36,28 +55,5 @@ class TensorFlowImporter:
                 field=unknown[0],
                 hint=f"It takes: {', '.join(sorted(known))}.",
             )
-        quiet_tensorflow()
-        return _opener(task)(task)
-
-
-def _opener(task: Task) -> Callable[[Task], Source]:
-    """Late, and only what is needed: each import costs, that of Keras most."""
-    if task.kind == "saved_model":
-        from towline.convert.tensorflow.saved_model import open_saved_model
-
-        return open_saved_model
-    if task.kind == "frozen_graph":
-        from towline.convert.tensorflow.graph import open_graph
-
-        return open_graph
-    if task.kind == "tf1_checkpoint" and "arch" not in task.options:
-        from towline.convert.tensorflow.session_checkpoint import open_session_checkpoint
-
-        return open_session_checkpoint
-    if "arch" in task.options or task.kind == "tf2_checkpoint":
-        from towline.convert.tensorflow.architecture import open_with_code
-
-        return open_with_code
-    from towline.convert.tensorflow.keras import open_keras
-
-    return open_keras
+        opener = self._with_code if "arch" in task.options else self._openers[task.kind]
+        return opener(task)

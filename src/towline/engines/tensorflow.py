@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,12 @@ os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"}
 warnings.simplefilter("ignore")
 
 import numpy as np
+
+try:
+    tempfile.gettempdir()
+except FileNotFoundError:
+    # A worker may write nowhere. The import of TensorFlow asks for the folder's name all the same, and never uses it.
+    tempfile.tempdir = os.path.join(os.sep, "nonexistent")
 
 # By no setting of its own the library says on stderr which kernels it has.
 _stderr, _nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)

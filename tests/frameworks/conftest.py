@@ -47,3 +47,24 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return folders[what]
 
     return export
+
+
+@pytest.fixture(scope="session")
+def run_tensorflow(environments: Path) -> Callable[..., None]:
+    """`run_tensorflow("script.py", *paths)` runs a script of this folder in the environment of TensorFlow, which is lent our package."""
+
+    def run(script: str, *paths: Path) -> None:
+        words = [environments / "tensorflow/bin/python", Path(__file__).parent / script, *paths]
+        space = {"PYTHONPATH": str(ROOT / "src"), "PATH": ""}
+        ran = subprocess.run(words, capture_output=True, text=True, timeout=EXPORT_TIMEOUT_S, check=False, env=space)
+        assert ran.returncode == 0, ran.stderr[-3000:]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tensorflow_sources(run_tensorflow: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What tests/frameworks/tensorflow_models.py writes."""
+    folder = tmp_path_factory.mktemp("tensorflow")
+    run_tensorflow("tensorflow_models.py", folder)
+    return folder

@@ -69,6 +69,10 @@ class Many(tf.Module):
     def singular(self, m: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"values": tf.linalg.svd(m, compute_uv=False)}
 
+    @tf.function(input_signature=[tf.TensorSpec([], tf.int64, name="turns")])
+    def spin(self, turns: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"turned": tf.while_loop(lambda n: n < turns, lambda n: [n + 1], [tf.constant(0, tf.int64)])[0]}
+
 
 def trained(folder: Path) -> keras.Model:
     keras.utils.set_random_seed(3)
@@ -100,7 +104,7 @@ def write_saved_models(model: keras.Model, folder: Path) -> None:
     tf.saved_model.save(many, str(folder / "two"), signatures={"serving_default": many.classify, "scale": many.scale})
     tf.saved_model.save(many, str(folder / "text"), signatures={"serving_default": many.read})
     tf.saved_model.save(many, str(folder / "svd"), signatures={"serving_default": many.singular})
-    tf.saved_model.save(many, str(folder / "unsigned"))
+    tf.saved_model.save(many, str(folder / "spin"), signatures={"serving_default": many.spin})
     model.export(str(folder / "exported"), verbose=False)
 
 

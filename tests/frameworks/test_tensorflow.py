@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,7 @@ import pytest
 pytestmark = pytest.mark.frameworks
 
 HERE = Path(__file__).parent
-SOURCE = HERE.parents[1] / "src"
 KERAS2 = HERE / "keras2"
-TIMEOUT_S = 300
 # name: file beneath the written folder, what convert/recognise.py calls it, options
 GOOD = {
     "keras": ("model.keras", "keras", {}),
@@ -67,31 +65,20 @@ BAD: dict[str, tuple[str, str, dict[str, str], str, str]] = {
 
 
 @pytest.fixture(scope="module")
-def written(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tensorflow")
-    run(environments, HERE / "tensorflow_models.py", folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def lab(environments: Path, written: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def lab(
+    run_tensorflow: Callable[..., None], tensorflow_sources: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
     """The folder and the report of tensorflow_lab.py for every source."""
     folder = tmp_path_factory.mktemp("lab")
-    tasks = {name: task(written, *one[:3]) for name, one in {**GOOD, **BAD}.items()}
+    tasks = {name: task(tensorflow_sources, *one[:3]) for name, one in {**GOOD, **BAD}.items()}
     (folder / "tasks.json").write_text(json.dumps(tasks))
-    run(environments, HERE / "tensorflow_lab.py", folder / "tasks.json", folder)
+    run_tensorflow("tensorflow_lab.py", folder / "tasks.json", folder)
     return folder, json.loads((folder / "report.json").read_text())
 
 
 def task(written: Path, file: str | Path, kind: str, options: dict[str, str]) -> dict[str, object]:
     code = {name: f"{written}/{value}" if name == "arch" else value for name, value in options.items()}
     return {"source": str(written / file), "kind": kind, "options": code}
-
-
-def run(environments: Path, script: Path, *arguments: Path) -> None:
-    words = [environments / "tensorflow/bin/python", script, *arguments]
-    ran = subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env={"PYTHONPATH": str(SOURCE), "PATH": ""})
-    assert ran.returncode == 0, ran.stderr[-3000:]
 
 
 def arrays(folder: Path, what: str, number: int) -> dict[str, np.ndarray]:
@@ -191,10 +178,10 @@ def test_the_layers_of_a_keras_model_are_told_in_order_and_found_in_the_graph(la
 
 
 def test_a_session_is_restored_by_nodes_of_ours_and_its_answer_is_found_beside_its_loss(
-    lab: tuple[Path, dict[str, Any]], written: Path
+    lab: tuple[Path, dict[str, Any]], tensorflow_sources: Path
 ) -> None:
     folder, report = lab
-    kept = dict(np.load(written / "tf1.npz"))
+    kept = dict(np.load(tensorflow_sources / "tf1.npz"))
     for name in ("tf1", "session"):
         files = report[name]["routes"]["tf2onnx"]["files"]
         answer = converted(folder, name, "tf2onnx", files["serving_default"], {"x": kept["x"]})
@@ -224,12 +211,14 @@ def test_what_keras_2_wrote_answers_as_it_did_there(lab: tuple[Path, dict[str, A
 
 
 @pytest.mark.parametrize("name", list(BAD))
-def test_what_is_damaged_incomplete_or_hostile_is_refused_by_name(lab: tuple[Path, dict[str, Any]], written: Path, name: str) -> None:
+def test_what_is_damaged_incomplete_or_hostile_is_refused_by_name(
+    lab: tuple[Path, dict[str, Any]], tensorflow_sources: Path, name: str
+) -> None:
     _, _, _, code, named = BAD[name]
 
     refusal = lab[1][name]
 
     assert refusal.get("code") == code, refusal
     assert named in refusal["message"]
-    assert str(written) not in refusal["message"] + refusal["hint"]
-    assert not list(written.rglob("canary*"))
+    assert str(tensorflow_sources) not in refusal["message"] + refusal["hint"]
+    assert not list(tensorflow_sources.rglob("canary*"))

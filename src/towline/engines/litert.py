@@ -79,7 +79,7 @@ class Copy:
 
 
 class LiteRtSession:
-    """As many interpreters as there were runs at the same time; the weights are mapped from the file once for all of them."""
+    """As many interpreters as there were runs at the same time, all over one mapped file."""
 
     def __init__(self, open_copy: Callable[[], Copy]) -> None:
         self._open_copy = open_copy

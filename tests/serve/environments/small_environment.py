@@ -53,6 +53,7 @@ def escapes(folder):
         "write": lambda: open(outside + "/written.txt", "w").write("x"),
         "change": lambda: open(folder / "factor.txt", "a").write("x"),
         "connect": lambda: socket.create_connection(("127.0.0.1", int(port)), 5),
+        "send": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("127.0.0.1", int(port))),
         "secret": lambda: os.environ["TOWLINE_KEY"],
         "privilege": lambda: os.setgroups([]),
     }}

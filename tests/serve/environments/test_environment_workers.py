@@ -125,7 +125,7 @@ def test_an_engine_of_an_environment_reads_its_version_writes_nothing_and_speaks
     # A user's own handler runs without walls: each attempt would succeed.
     privilege = {"privilege"} if os.geteuid() == 0 else set()
     trusted = msgspec.structs.replace(small_manifest(""), handler=handler)
-    assert escapes(unwalled, trusted) == {"read", "write", "change", "connect", "secret"} | privilege
+    assert escapes(unwalled, trusted) == {"read", "write", "change", "connect", "send", "secret"} | privilege
 
 
 # What is not there

@@ -3,7 +3,7 @@
 mobilenet: MobileNetV2 with its ImageNet weights -> model.onnx, labels.txt, coffee.png, expected.json
 weights: the same weights as they were published -> mobilenet_v2.pth, labels.txt, coffee.png
 minilm: all-MiniLM-L6-v2 -> model.onnx, tokenizer.json, expected.json
-pitch: Spotify's basic-pitch, an ONNX file already -> model.onnx
+pitch: Spotify's basic-pitch, an ONNX and a TensorFlow Lite file already -> model.onnx, model.tflite
 mel: librosa's spectrograms of a fixed signal -> expected.json
 """
 
@@ -94,7 +94,8 @@ def minilm(folder: Path) -> None:
 
 
 def pitch(folder: Path) -> None:
-    shutil.copy(package("basic_pitch") / "saved_models" / "icassp_2022" / "nmp.onnx", folder / "model.onnx")
+    for suffix in (".onnx", ".tflite"):
+        shutil.copy(package("basic_pitch") / "saved_models" / "icassp_2022" / f"nmp{suffix}", folder / f"model{suffix}")
 
 
 def mel(folder: Path) -> None:

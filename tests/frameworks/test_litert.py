@@ -8,12 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
 import numpy as np
+import onnxruntime
 import pytest
 
 import towline
@@ -188,6 +189,23 @@ def test_a_file_becomes_onnx_where_that_is_asked_for(environments: Path, tmp_pat
     answer = load("int8", home=tmp_path / "home").predict({"picture": PICTURES})
     # Rounded in other places: at most one step apart.
     assert np.abs(answer["output_0"].astype(int) - alone["int8"][0].astype(int)).max() <= 1
+
+
+def test_basic_pitch_answers_as_its_onnx_file_does(exported: Callable[[str], Path], environments: Path, tmp_path: Path) -> None:
+    folder = exported("pitch")
+    sound = np.sin(np.arange(2 * 43844, dtype=np.float32) * 0.05).reshape(2, 43844, 1)
+    np.savez(tmp_path / "sound.npz", input_2=sound)
+
+    import_model(folder / "model.tflite", name="pitch", sample=tmp_path / "sound.npz", home=tmp_path / "home")
+    ours = load("pitch", home=tmp_path / "home").predict({"input_2": sound})
+
+    onnx = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    theirs = onnx.run(None, {onnx.get_inputs()[0].name: sound})
+    # The two files name their outputs differently: each is found among the other's, and none of them is flat.
+    assert {array.shape for array in theirs} == {(2, 172, 88), (2, 172, 264)}
+    for name, array in ours.items():
+        assert np.ptp(array) > 0.1, name
+        assert min(np.abs(array - other).max() for other in theirs if other.shape == array.shape) < 1e-5, name
 
 
 # Faults

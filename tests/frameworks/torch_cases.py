@@ -73,7 +73,7 @@ CASES: dict[str, tuple[str, str, dict[str, str], tuple[str, ...]]] = {
     "wrong-size": ("mlp.pth", "state_dict", {"arch": "Mlp", "input": "float32[N,11]"}, ()),
     "option": ("mlp.pth", "state_dict", {"arch": "Mlp", "colour": "red"}, ()),
     "hostile": ("hostile.pth", "state_dict", {"arch": "Mlp"}, ()),
-    "hostile-module": ("hostile.pth", "torch_module", {"arch": "Mlp"}, ()),
+    "hostile-module": ("hostile.pt", "torch_module", {"arch": "Mlp"}, ()),
     "torn-script": ("torn-script.pt", "torchscript", {}, ()),
     "torn-program": ("torn-program.pt2", "torch_export", {}, ()),
 }
@@ -146,13 +146,16 @@ def engine_keeps_the_contract(source: Source, folder: Path, file: str, arrays: d
         check_engine(TorchEngine(), folder, manifest, inputs)
     except AssertionError:
         return traceback.format_exc()
-    answer = TorchEngine().load(folder, manifest, EngineOptions()).run(inputs)
-    wrong = [
-        spec.name
-        for spec, array in zip(signature.outputs, answer, strict=True)
-        if not np.allclose(array, arrays[f"answer/{spec.name}"], atol=1e-5)
-    ]
-    return f"other answers at {', '.join(wrong)}" if wrong else ""
+    session = TorchEngine().load(folder, manifest, EngineOptions())
+    # With values large enough, of both signs, to take either way of code that branches.
+    for factor in (1, 9, -9):
+        asked = {name: array * np.float32(factor) if array.dtype.kind == "f" else array for name, array in inputs.items()}
+        wanted = source.answer(asked, signature="serving_default")
+        got = dict(zip(wanted, session.run(asked), strict=True))
+        wrong = [name for name, array in wanted.items() if not np.allclose(got[name], array, atol=1e-5)]
+        if wrong:
+            return f"other answers at {', '.join(wrong)}"
+    return ""
 
 
 def refused_by_the_engine(file: Path) -> dict[str, str]:

@@ -54,6 +54,7 @@ def write(folder: Path) -> None:
     for whole, torn in (("script.pt", "torn-script.pt"), ("encoder.pt2", "torn-program.pt2")):
         (folder / torn).write_bytes((folder / whole).read_bytes()[:-2000])
     torch.save({"layers.0.weight": torch.zeros(16, 10), "trap": Trap(f"touch {folder / 'canary'}")}, folder / "hostile.pth")
+    torch.save(Trap(f"touch {folder / 'canary'}"), folder / "hostile.pt")
     with zipfile.ZipFile(folder / "encoder.pt2") as whole, zipfile.ZipFile(folder / "evil.pt2", "w") as evil:
         for entry in whole.namelist():
             evil.writestr(entry, pickled(folder) if "sample_inputs" in entry else whole.read(entry))

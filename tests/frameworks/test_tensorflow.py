@@ -23,6 +23,7 @@ GOOD = {
     "weights": ("only.weights.h5", "keras_h5", {"arch": "arch.py:build"}),
     "exported": ("exported", "saved_model", {}),
     "two": ("two", "saved_model", {}),
+    "learning": ("learning", "saved_model", {}),
     "text": ("text", "saved_model", {}),
     "svd": ("svd", "saved_model", {}),
     "session": ("session", "saved_model", {}),
@@ -60,6 +61,7 @@ BAD: dict[str, tuple[str, str, dict[str, str], str, str]] = {
     "tags": ("two", "saved_model", {"tags": "train"}, "NO_SUCH_TAGS", "there is: serve"),
     "no_such_node": ("frozen.pb", "frozen_graph", {"outputs": "nowhere"}, "NO_SUCH_NODE", "'nowhere'"),
     "unknown_option": ("two", "saved_model", {"opset": "9"}, "UNKNOWN_OPTION", "'opset'"),
+    "remembering": ("remembering", "saved_model", {}, "STATEFUL_MODEL", "'serving_default' changes the model's variables"),
     "stateful": ("stateful.keras", "keras", {}, "STATEFUL_MODEL", "'remembers' keeps its state"),
 }
 
@@ -144,6 +146,11 @@ def test_all_signatures_come_along(lab: tuple[Path, dict[str, Any]]) -> None:
     assert report["signatures"].keys() == {"serving_default", "scale"}
     assert [spec["name"] for spec in report["signatures"]["scale"]["inputs"]] == ["factor", "x"]
     assert report["routes"]["tf2onnx"]["files"] == {"serving_default": "model.onnx", "scale": "model-2.onnx"}
+
+
+def test_a_signature_that_learns_is_left_out_and_said(lab: tuple[Path, dict[str, Any]]) -> None:
+    assert list(lab[1]["learning"]["signatures"]) == ["serving_default"]
+    assert "'learn' was left out" in lab[1]["learning"]["notes"][0]
 
 
 def test_a_keras_models_inputs_and_outputs_keep_their_names_whatever_structure_they_have(lab: tuple[Path, dict[str, Any]]) -> None:

@@ -23,7 +23,7 @@ from towline.convert.base import Source, Task
 from towline.convert.tensorflow import keras_file
 from towline.convert.tensorflow.keras import keras_source
 from towline.convert.tensorflow.object_checkpoint import restore
-from towline.convert.tensorflow.program import FAILURES, own_inputs, program_of
+from towline.convert.tensorflow.program import FAILURES, own_inputs, program_of, without_memory
 from towline.convert.tensorflow.saved_model import output_names, parameters_of
 from towline.convert.tensorflow.source import TensorFlowSource
 from towline.core.errors import ImportRefused, VersionError
@@ -152,7 +152,7 @@ def _module_source(module: Any) -> Source:
         )
     function = call.get_concrete_function()
     names = [tensor.name.partition(":")[0] for tensor in own_inputs(function)]
-    programs = {DEFAULT_SIGNATURE: program_of(function, names, output_names(function.structured_outputs))}
+    programs, _ = without_memory({DEFAULT_SIGNATURE: program_of(function, names, output_names(function.structured_outputs))})
     return TensorFlowSource(programs, parameters=parameters_of(programs), holds=module)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from towline.convert import wording
-from towline.convert.tensorflow.ops import ALLOWED, SAVING, harm_of
+from towline.convert.tensorflow.ops import ALLOWED, CHANGING, SAVING, harm_of
 from towline.core.errors import ImportRefused
 
 MAX_NODES = 1_000_000
@@ -66,6 +66,12 @@ def _called(meta_graph: Any) -> Iterator[str]:
             yield from (tensor.coo_sparse.values_tensor_name, tensor.coo_sparse.indices_tensor_name)
     for key in ("saved_model_main_op", "legacy_init_op", "table_initializer"):
         yield from meta_graph.collection_def[key].node_list.value if key in meta_graph.collection_def else ()
+
+
+def changing_node(graph: Any) -> str:
+    """The name of a node of a GraphDef, or of a function in it, that leaves something behind for the next request; empty if none does."""
+    inside = (node for function in graph.library.function for node in function.node_def)
+    return next((node.name for node in (*graph.node, *inside) if node.op.startswith(CHANGING)), "")
 
 
 class _Reached:

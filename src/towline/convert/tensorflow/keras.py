@@ -15,7 +15,7 @@ from towline.convert.base import Task
 from towline.convert.tensorflow import keras_file
 from towline.convert.tensorflow.keras_config import Judged, judge
 from towline.convert.tensorflow.layers import call_flat
-from towline.convert.tensorflow.program import FAILURES, Program, program_of
+from towline.convert.tensorflow.program import FAILURES, Program, program_of, without_memory
 from towline.convert.tensorflow.source import TensorFlowSource
 from towline.convert.tensorflow.specs import unique
 from towline.core.errors import ImportRefused
@@ -59,9 +59,9 @@ def keras_source(model: Any, *, notes: tuple[str, ...] = (), facts: Mapping[str,
             field=stateful[0],
             hint="Build it with stateful=False, the state as inputs (initial_state) and outputs (return_state=True).",
         )
-    program = keras_program(model)
+    programs, _ = without_memory({DEFAULT_SIGNATURE: keras_program(model)})
     return TensorFlowSource(
-        {DEFAULT_SIGNATURE: program},
+        programs,
         parameters=int(model.count_params()),
         facts=facts or {},
         notes=notes,

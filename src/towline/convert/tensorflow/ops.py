@@ -132,6 +132,13 @@ ALLOWED = frozenset(_PURE.split()) | frozenset(_STATEFUL.split())
 # What writes and reads a checkpoint: allowed to a model's own saver, which nobody calls, and nowhere else.
 SAVING = frozenset(["MergeV2Checkpoints", "Restore", "RestoreSlice", "RestoreV2", "Save", "SaveSlices", "SaveV2"])
 
+# What leaves something behind for the next request.
+CHANGING = (
+    *("Assign", "Apply", "SparseApply", "ScatterNdUpdate", "ScatterUpdate", "CountUpTo"),
+    *("ResourceApply", "ResourceSparseApply", "ResourceScatter", "ResourceStridedSliceAssign", "ResourceCountUpTo"),
+    *("LookupTableInsert", "LookupTableRemove", "LookupTableImport"),
+)
+
 # What the most likely find would have done, for the message.
 _HARM = {
     **dict.fromkeys(("ReadFile", "WholeFileReader", "WholeFileReaderV2", "TextLineReader", "TextLineReaderV2"), "reads files"),

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from towline.convert import wording
+from towline.convert.tensorflow.guard import changing_node
 from towline.convert.tensorflow.specs import signature_of
 from towline.core.errors import EngineError, ImportRefused, Kind
 from towline.core.manifest import Signature
@@ -45,6 +46,11 @@ class Program:
     def signature(self) -> Signature:
         return signature_of(self.inputs, self.outputs)
 
+    @property
+    def changing_node(self) -> str:
+        """What of it leaves something behind for the next request; empty if nothing does."""
+        return changing_node(self.function.graph.as_graph_def())
+
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every output by name. Raises EngineError for what TensorFlow refuses."""
         missing = self.inputs.keys() - feeds.keys()
@@ -58,6 +64,24 @@ class Program:
         except FAILURES as error:
             said = wording.sentence(str(error).partition("\n")[0])
             raise EngineError(f"TensorFlow refused this input: {said}", code="ENGINE_REFUSED", kind=Kind.INVALID) from error
+
+
+def without_memory(programs: Mapping[str, Program]) -> tuple[dict[str, Program], tuple[str, ...]]:
+    """The programs whose answers depend on their request only, and a sentence for each of the others. Raises ImportRefused for none."""
+    changing = {name: node for name, program in programs.items() if (node := program.changing_node)}
+    if len(changing) == len(programs):
+        name, node = next(iter(changing.items()))
+        raise ImportRefused(
+            f"Signature {wording.name(name)} changes the model's variables (at {wording.name(node)}): answers depend on who asked before.",
+            code="STATEFUL_MODEL",
+            field=name,
+            hint="Export the state as inputs and outputs, and in inference mode.",
+        )
+    notes = (
+        f"Signature {wording.name(name)} was left out: it changes the model's variables (at {wording.name(node)})."
+        for name, node in changing.items()
+    )
+    return {name: program for name, program in programs.items() if name not in changing}, tuple(notes)
 
 
 def program_of(function: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Program:

@@ -66,6 +66,19 @@ def test_a_pickled_module_names_its_class(tmp_path: Path) -> None:
     assert refused.hint == "Give the code: towline import net.pt --name NAME --arch FILE.py:Net"
 
 
+def test_a_module_in_a_wrapper_names_the_code_that_is_needed(tmp_path: Path) -> None:
+    inner = reducing("nets", "Net")[2:-1]
+    wrapped = b"\x80\x02ctorch.nn.parallel.data_parallel\nDataParallel\n(" + inner + b"tR."
+
+    assert "class 'nets.Net'" in refusal(zipped(tmp_path / "net.pt", wrapped), "torch_module").message
+
+
+def test_a_pickled_module_of_torchvision_says_so(tmp_path: Path) -> None:
+    refused = refusal(zipped(tmp_path / "net.pt", reducing("torchvision.models.squeezenet", "SqueezeNet")), "torch_module")
+
+    assert refused.hint.endswith("--arch torchvision:squeezenet")
+
+
 def test_a_module_of_pytorchs_own_layers_needs_no_code(tmp_path: Path) -> None:
     refuse_without_code(zipped(tmp_path / "net.pt", reducing("torch.nn.modules.container", "Sequential")), "torch_module")
 

@@ -107,6 +107,8 @@ def _load_module(path: Path, arch: Arch | None) -> tuple[torch.nn.Module, tuple[
     found = root if isinstance(root, torch.nn.Module) else _first_module(root)
     if found is None:
         raise ImportRefused(f"The file holds a {wording.name(type(root).__name__)}, no model.", code="NO_MODEL")
+    if isinstance(found, torch.nn.DataParallel):
+        found = found.module
     return found, ("The source was a pickled module, which runs code when it is read; that ran behind the walls.",)
 
 

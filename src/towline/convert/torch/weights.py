@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from towline.convert.torch.architectures import likely
-from towline.convert.torch.pickled import MAX_BYTES, Made, Name, NotAPickle, Pickle, Stored, code_names, is_layer, read_pickle
+from towline.convert.torch.pickled import MAX_BYTES, Made, Name, NotAPickle, Pickle, Stored, code_names, read_pickle
 from towline.convert.torch.unwrapping import unwrap, without_prefix
 from towline.convert.wording import name as quoted
 from towline.core.errors import ImportRefused
@@ -64,7 +64,7 @@ def refuse_without_code(path: Path, kind: str, source: str = "FILE") -> None:
     found = contents(path, kind)
     if found.module is not None:
         if found.code:
-            raise _module_refused(found.module, source)
+            raise _module_refused(found, source)
         return
     if not found.shapes:
         raise ImportRefused("The file holds no weights.", code="NO_WEIGHTS", hint="Save model.state_dict(), or the exported model.")
@@ -83,12 +83,17 @@ def refuse_without_code(path: Path, kind: str, source: str = "FILE") -> None:
     )
 
 
-def _module_refused(module: Name, source: str) -> ImportRefused:
+def _module_refused(found: Contents, source: str) -> ImportRefused:
+    # A wrapper of PyTorch's own, such as DataParallel, needs no code: what is in it does.
+    needed = next((name for name in found.code if not name.module.startswith("torch.")), found.code[0])
+    arch = f"FILE.py:{needed.name}"
+    if needed.module.startswith("torchvision.models."):
+        arch = f"torchvision:{needed.module.rpartition('.')[2]}"
     return ImportRefused(
-        f"The file is a pickled object of class {quoted(str(module))}, whose code is not in it.",
+        f"The file is a pickled object of class {quoted(str(needed))}, whose code is not in it.",
         code="ARCHITECTURE_NEEDED",
         field="arch",
-        hint=f"Give the code: towline import {source} --name NAME --arch FILE.py:{module.name.rpartition('.')[2] or 'Class'}",
+        hint=f"Give the code: towline import {source} --name NAME --arch {arch}",
     )
 
 
@@ -99,10 +104,6 @@ def _module(root: Any) -> Name | None:
     values = root.values() if isinstance(root, dict) else ()
     objects = [value.what for value in values if isinstance(value, Made) and isinstance(value.state, dict) and "_modules" in value.state]
     return objects[0] if objects else None
-
-
-def is_only_layers(found: Contents) -> bool:
-    return found.module is not None and is_layer(found.module) and not found.code
 
 
 def _zipped(file: IO[bytes]) -> Pickle:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -89,6 +91,7 @@ def _loaded(file: Path, device: str) -> Callable[..., Any]:
         model: Callable[..., Any] = torch.jit.load(str(file), map_location=device).eval()
         return model
     check_plain(file)
+    _name_a_place(file.parent)
     program = torch.export.load(str(file))
     if device != "cpu":
         from torch.export.passes import move_to_device_pass
@@ -96,6 +99,18 @@ def _loaded(file: Path, device: str) -> Callable[..., Any]:
         program = move_to_device_pass(program, device)
     made: Callable[..., Any] = program.module()
     return made
+
+
+def _name_a_place(folder: Path) -> None:
+    """PyTorch's compiler wants folders for its caches as soon as it is imported, and writes none for a program that is only run.
+
+    Behind walls nothing may be written: it is told one that is there.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = str(folder)
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
 
 
 def check_plain(file: Path) -> None:

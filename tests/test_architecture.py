@@ -22,10 +22,10 @@ MAY_IMPORT = {
 }
 # Every library outside the standard one, and the only places that may import it.
 LIBRARIES = {
-    "numpy": ("core", "app", "cli/predict.py", "client", "convert", "engines", "serve", "testing", "verify"),
+    "numpy": ("core", "app", "cli/predict.py", "client", "convert", "engines", "optimize", "serve", "testing", "verify"),
     "msgspec": ("core", "app", "cli/show.py", "convert", "engines/handlers", "serve", "testing"),
     "click": ("cli",),
-    "onnx": ("convert", "testing/tiny_models.py"),
+    "onnx": ("convert", "optimize", "testing/tiny_models.py"),
     "google": (
         "verify/conformance/run.py",
         "convert/inspect.py",
@@ -35,13 +35,13 @@ LIBRARIES = {
     ),
     "grpc": ("verify/conformance/target.py", "serve/protocols/grpc", "verify/load/grpc.py"),
     "pygrpc_native": ("serve/protocols/grpc/native.py",),
-    "onnxruntime": ("engines/onnxruntime.py",),
+    "onnxruntime": ("engines/onnxruntime.py", "optimize"),
     "ai_edge_litert": ("engines/litert.py", "convert/tflite"),
     "tensorflow": ("engines/tensorflow.py", "convert/tensorflow", "convert/tflite/onnx_importer.py"),
     "keras": ("convert/tensorflow",),
     "h5py": ("convert/tensorflow/keras_file.py",),
     "tf2onnx": ("convert/tensorflow/onnx_route.py", "convert/tflite/onnx_importer.py"),
-    "onnxslim": ("convert/tensorflow/onnx_route.py", "convert/torch/cleaning.py"),
+    "onnxslim": ("convert/tensorflow/onnx_route.py", "convert/torch/cleaning.py", "optimize/graph.py"),
     "orjson": ("serve",),
     "graphql": ("serve/protocols/graphql",),
     "torch": ("convert/torch", "engines/torch.py"),

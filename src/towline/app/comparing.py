@@ -6,12 +6,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from towline.app.home import actor, opened_store
 from towline.app.judging import Options, Say, labels_of, loaded, number, opened_data, rows_per_run, yardstick
 from towline.core.event import Event
+from towline.core.manifest import Manifest
 from towline.core.refs import Ref, parse_ref
 from towline.core.version import Version
 from towline.verify.accuracy import Answered, Progress, answer_all, figures_of, judged, reading_of
@@ -21,6 +23,9 @@ from towline.verify.metrics.classification import Classified
 from towline.verify.metrics.difference import McNemar, agreement, mcnemar, paired
 from towline.verify.metrics.regression import Regressed
 from towline.verify.pace import Pace, paces
+
+if TYPE_CHECKING:
+    from towline.serve.workers.local import LocalWorker
 
 COMPARED = "version.compared"
 WORST_ROWS = 10
@@ -112,28 +117,64 @@ def compare(
     return found
 
 
+@dataclass(frozen=True)
+class Side:
+    """A loaded version, its data, and what it answered to all of it."""
+
+    version: Version
+    manifest: Manifest
+    worker: LocalWorker
+    data: DataSet
+    answered: Answered
+
+
+def side(
+    version: Version,
+    manifest: Manifest,
+    worker: LocalWorker,
+    data: DataSet,
+    *,
+    output: str = "",
+    say: Say | None = None,
+    progress: Progress | None = None,
+) -> Side:
+    """Have a loaded version answer every row."""
+    if say is not None:
+        say(f"{version}: answering {data.rows:,} rows")
+    answered = answer_all(worker, data, reading_of(manifest.signature, data, output), rows_per_run(manifest), progress)
+    return Side(version, manifest, worker, data, answered)
+
+
+def beside(first: Side, second: Side, gates: Sequence[Gate], *, speed: bool = True, seed: int = 0, say: Say | None = None) -> Comparison:
+    """What two loaded versions answered, set side by side, and both timed turn by turn."""
+    timed: tuple[Pace, ...] = ()
+    if speed:
+        if say is not None:
+            say("Timing them turn by turn")
+        sides = (first, second)
+        workers = [one.worker for one in sides]
+        alone = [one.data.read(0, 1) for one in sides]
+        many = [one.data.read(0, min(rows_per_run(one.manifest), one.data.rows)) for one in sides]
+        timed = paces(workers, alone, many)
+    labels = [labels_of(one.version, one.manifest) for one in (first, second)]
+    known = labels[0] or first.data.classes
+    versions, rows, answered = (first.version, second.version), (first.data, second.data), (first.answered, second.answered)
+    return _judged(versions, rows, answered, timed, max(map(len, labels)), gates, seed, known)
+
+
 def _compared(
     versions: tuple[Version, ...], data: Path, gates: Sequence[Gate], options: Options, say: Say | None, progress: Progress | None
 ) -> Comparison:
     manifests = [version.manifest for version in versions]
-    labels = [labels_of(version, manifest) for version, manifest in zip(versions, manifests, strict=True)]
-    rows = [opened_data(data, manifest, known, options) for manifest, known in zip(manifests, labels, strict=True)]
-    readings = [reading_of(manifest.signature, one, options.output) for manifest, one in zip(manifests, rows, strict=True)]
-    sizes = [rows_per_run(manifest) for manifest in manifests]
+    rows = [
+        opened_data(data, manifest, labels_of(version, manifest), options) for version, manifest in zip(versions, manifests, strict=True)
+    ]
     with loaded(versions[0]) as one, loaded(versions[1]) as other:
-        runners = (one, other)
-        answered = []
-        for place, version in enumerate(versions):
-            if say is not None:
-                say(f"{version}: answering {rows[place].rows:,} rows")
-            answered.append(answer_all(runners[place], rows[place], readings[place], sizes[place], progress))
-        timed: tuple[Pace, ...] = ()
-        if options.speed:
-            if say is not None:
-                say("Timing them turn by turn")
-            shared = min(*sizes, rows[0].rows)
-            timed = paces(runners, [part.read(0, 1) for part in rows], [part.read(0, shared) for part in rows])
-    return _judged(versions, rows, answered, timed, max(map(len, labels)), gates, options.seed, labels[0] or rows[0].classes)
+        first, second = (
+            side(version, manifest, worker, part, output=options.output, say=say, progress=progress)
+            for version, manifest, worker, part in zip(versions, manifests, (one, other), rows, strict=True)
+        )
+        return beside(first, second, gates, speed=options.speed, seed=options.seed, say=say)
 
 
 def _judged(
@@ -151,6 +192,7 @@ def _judged(
     is_class = answered[0].reading.kind != "values"
     scores = [one.scores(classes) for one in answered] if is_class else []
     figures = _figures(found, answered, truth, scores, seed) if found and truth is not None else {}
+    figures |= {"not_finite_rows": _plain(*(float(one.not_finite_rows) for one in answered))}
     figures |= {"size_mb": _plain(*(version.size_bytes / 1e6 for version in versions))}
     if timed:
         figures |= {

@@ -1,16 +1,21 @@
-"""Say what a file that is no ONNX model is, from its first bytes, and what to do with it. Pure; nothing is ever unpickled."""
+"""Say what a file that is no ONNX model is, from its first bytes, and what to do with it. Nothing is ever unpickled."""
 
 from __future__ import annotations
 
 import bz2
 import lzma
 import zlib
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import BinaryIO
 from typing import Any
 
 # How much of a file `identify` wants to see.
 HEAD_BYTES = 64 << 10
+_MAX_MEMBERS = 10_000
+_PICKLE_BYTES = 256
 
 
 @dataclass(frozen=True)
@@ -32,8 +37,26 @@ _SKLEARN = (
 _UNPACK = "Unpack it and import the .onnx file inside."
 
 
+def head_of(file: BinaryIO) -> bytes:
+    """What `identify` is to look at: the first bytes; of a zip the names of all its members too, which may lie behind megabytes of weights,
+    and how the pickle of a PyTorch file begins."""
+    head = file.read(HEAD_BYTES)
+    if not head.startswith(b"PK\x03\x04"):
+        return head
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()[:_MAX_MEMBERS]
+            pickled = next((name for name in names if name.endswith("/data.pkl")), "")
+            begins = archive.open(pickled).read(_PICKLE_BYTES) if pickled else b""
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError, zlib.error):
+        return head
+    return b"\n".join(
+        [head[:4], *(name.encode("utf-8", "replace") for name in names if name != pickled), pickled.encode("utf-8", "replace") + begins]
+    )
+
+
 def identify(head: bytes, size_bytes: int) -> Foreign | None:
-    """What the file is instead of an ONNX model, or None when it may be one. `head` is its first HEAD_BYTES bytes."""
+    """What the file is instead of an ONNX model, or None when it may be one. `head` is what `head_of` gives of it."""
     if size_bytes == 0:
         return Foreign("EMPTY_FILE", "empty", "Copy or export the model again.")
     for matches, foreign in _SIGNS:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from towline.convert.identify import HEAD_BYTES, identify
+from towline.convert.identify import head_of, identify
 
 _CHECKPOINT = re.compile(r"(.+)\.(?:meta|index|data-\d{5}-of-\d{5})")
 
@@ -60,7 +60,7 @@ def recognise(path: Path) -> Recognised | None:
         return None
     try:
         with path.open("rb") as file:
-            foreign = identify(file.read(HEAD_BYTES), path.stat().st_size)
+            foreign = identify(head_of(file), path.stat().st_size)
     except OSError:
         # Whoever reads it next says why it cannot be read.
         return None

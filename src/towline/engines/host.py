@@ -213,6 +213,7 @@ class Host:
 _BUILT_IN = {
     "onnxruntime": "towline.engines.onnxruntime:OnnxRuntimeEngine",
     "python": "towline.engines.python:PythonEngine",
+    "inputs": "towline.engines.inputs:InputsEngine",
     "litert": "towline.engines.litert:LiteRtEngine",
     "torch": "towline.engines.torch:TorchEngine",
     "tensorflow": "towline.engines.tensorflow:TensorFlowEngine",

@@ -58,6 +58,15 @@ class DataSet:
         truth = None if self.truth is None else self.truth[:kept]
         return DataSet(kept, self.read, f"{self.digest} first {kept}" if kept < self.rows else self.digest, truth, self.classes, self.names)
 
+    def after(self, rows: int) -> DataSet:
+        """The rows behind the first `rows`."""
+        truth = None if self.truth is None else self.truth[rows:]
+
+        def read(start: int, stop: int) -> dict[str, np.ndarray]:
+            return self.read(start + rows, stop + rows)
+
+        return DataSet(self.rows - rows, read, f"{self.digest} after {rows}", truth, self.classes, lambda row: self.names(row + rows))
+
 
 def in_memory(
     arrays: Mapping[str, np.ndarray], digest: str, truth: np.ndarray | None, classes: tuple[str, ...] = (), what: str = "row"

@@ -1,0 +1,55 @@
+"""What a search has tried so far, on disk, so that one that was killed goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from towline.optimize.base import Pass, settings_of
+from towline.optimize.plan import Tried
+
+MAX_BYTES = 64 << 20
+
+
+class Journal:
+    """A line per pass: its kind and settings, and what came of it. A torn last line, of a kill, is left out."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, dict[str, Any]] = {}
+        if path.exists():
+            with path.open("rb") as file:
+                for line in file.read(MAX_BYTES).splitlines():
+                    try:
+                        found = json.loads(line)
+                    except ValueError:
+                        continue
+                    self._known[found["key"]] = found["result"]
+
+    @classmethod
+    def of(cls, folder: Path, search: str) -> Journal:
+        """That of one search: the same version, data and limits."""
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return cls(folder / f"{hashlib.sha256(search.encode()).hexdigest()[:32]}.jsonl")
+
+    def result(self, one: Pass) -> Tried | None:
+        found = self._known.get(_key(one))
+        return None if found is None else Tried(one, **found)
+
+    def write(self, tried: Tried) -> None:
+        result = {name: getattr(tried, name) for name in ("fits", "speedup", "size_ratio", "drop", "because")}
+        with self._path.open("ab") as file:
+            file.write(json.dumps({"key": _key(tried.tried), "result": result}).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def forget(self) -> None:
+        """A search that came to its end starts anew next time: the machine may be another by then."""
+        self._path.unlink(missing_ok=True)
+
+
+def _key(one: Pass) -> str:
+    return json.dumps([type(one).__name__, settings_of(one)], sort_keys=True)

@@ -1,0 +1,130 @@
+"""`towline optimize`: find a version that is smaller or faster on this machine and still right."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import click
+
+from towline.cli.output import emit, emit_json, printable, say, say_next, table
+from towline.cli.params import RefParam, home_option, json_option
+from towline.core.refs import Ref
+
+if TYPE_CHECKING:
+    from towline.app.optimizing import OneTried
+
+_SHARE = re.compile(r"([0-9.]+)\s*(pt|%)?")
+_TIME = re.compile(r"([0-9.]+)\s*(s|m|h)?")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+class ShareParam(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.3
+    """`0.5pt`, `0.5%` or `0.005`."""
+
+    name = "share"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = _SHARE.fullmatch(str(value))
+        try:
+            share = float(found[1]) * (0.01 if found[2] else 1.0) if found else -1.0
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 1:
+            self.fail(f"'{str(value)[:32]}' is not written like 0.5pt, 0.5% or 0.005.", param, ctx)
+        return share
+
+
+class TimeParam(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.3
+    """`90s`, `10m` or `1h`; a bare number means seconds."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = _TIME.fullmatch(str(value))
+        try:
+            seconds = float(found[1]) * _SECONDS[found[2] or ""] if found else 0.0
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds <= 7 * 86_400:
+            self.fail(f"'{str(value)[:32]}' is not written like 90s, 10m or 1h.", param, ctx)
+        return seconds
+
+
+@click.command("optimize")
+@click.argument("ref", type=RefParam())
+@click.option("--data", required=True, metavar="PATH", help="Rows, best with labels: the first calibrate, the others judge.")
+@click.option("--max-drop", type=ShareParam(), default="0.5pt", show_default=True, help="How much accuracy may be lost.")
+@click.option("--min-agreement", type=ShareParam(), default="0", help="The least share of rows whose first class stays.")
+@click.option(
+    "--max-p99",
+    "max_p99_ms",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="MS",
+    help="The most that one row in a hundred may take.",
+)
+@click.option("--max-size", "max_size_mb", type=click.FloatRange(0), default=0.0, metavar="MB", help="The most bytes on disk.")
+@click.option(
+    "--budget", "budget_s", type=TimeParam(), default="10m", show_default=True, help="When to stop; what was tried is remembered."
+)
+@click.option("--label", default="", metavar="NAME", help="The column or array of truths, where it is not called label or target.")
+@click.option("--output", default="", metavar="NAME", help="The output that answers, where several could.")
+@click.option("--limit", type=click.IntRange(5), metavar="N", help="Only the first N rows.")
+@home_option
+@json_option
+def command(
+    ref: Ref,
+    data: str,
+    max_drop: float,
+    min_agreement: float,
+    max_p99_ms: float,
+    max_size_mb: float,
+    budget_s: float,
+    label: str,
+    output: str,
+    limit: int | None,
+    home: str | None,
+    as_json: bool,
+) -> None:
+    """Try what may make the version REF smaller or faster on this machine, judge each beside it, and publish the best that is still right.
+
+    What is slower or worse here is never handed over; it is kept in the record, with the reason.
+    """
+    from towline.app.judging import Options
+    from towline.app.optimizing import Limits, optimize
+
+    limits = Limits(max_drop, min_agreement, max_p99_ms, max_size_mb)
+    options = Options(label, output, limit or 0)
+    found = optimize(ref, data, limits=limits, budget_s=budget_s, options=options, home=home, say=lambda text: say(f"  {printable(text)}"))
+    if as_json:
+        emit_json("towline.optimize/1", found.as_json())
+        return
+    rows = [_row(one) for one in found.tried]
+    emit(table(("pass", "settings", "speed", "size", "drop", "verdict"), rows, right=("speed", "size", "drop")))
+    for guilty in sorted(found.guilty, key=lambda one: one.sqnr_db)[:5]:
+        say(f"  loses most: {printable(guilty.operator)} ({printable(guilty.kind)}), {guilty.sqnr_db:.1f} dB")
+    if found.stopped:
+        say(f"  {found.stopped} The same command goes on where it was.")
+    if found.result is None or found.best is None:
+        emit(f"{found.version} stays: nothing tried was faster, or smaller and as fast, and still right.")
+        say_next("", f"towline events --name {found.version.name}")
+        return
+    made = found.result.version
+    emit(f"{made} {found.best.speedup:.2f}x as fast, {found.best.size_ratio:.2f}x the size  {made.digest}")
+    say_next(f"towline show {made}", f"towline compare {found.version} {made} --data {data}", f"towline alias {made} challenger")
+
+
+def _row(one: OneTried) -> tuple[str, ...]:
+    return (
+        one.tried.name,
+        one.tried.settings,
+        _times(one.speedup),
+        _times(one.size_ratio),
+        f"{100 * one.drop:+.2f} pt",
+        one.because or "fits",
+    )
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2f}x" if ratio else "-"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "towline"
-ROOMS = {"store", "engines", "convert", "verify", "serve", "monitor", "secure"}
+ROOMS = {"store", "engines", "convert", "verify", "serve", "monitor", "optimize", "secure"}
 # Which parts of towline each part may import, beside itself.
 MAY_IMPORT = {
     "core": set(),

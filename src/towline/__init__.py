@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from towline.app.comparing import compare as compare
     from towline.app.importing import import_model as import_model
     from towline.app.load import load as load
     from towline.app.mounted import asgi_app as asgi_app
+    from towline.app.optimizing import optimize as optimize
     from towline.app.serve import serve as serve
     from towline.client.http import Client as Client
     from towline.core.errors import TowlineError as TowlineError
@@ -19,13 +21,15 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "asgi_app": "towline.app.mounted",
     "import_model": "towline.app.importing",
+    "optimize": "towline.app.optimizing",
+    "compare": "towline.app.comparing",
     "load": "towline.app.load",
     "serve": "towline.app.serve",
     "Client": "towline.client.http",
     "TowlineError": "towline.core.errors",
 }
 
-__all__ = ["Client", "TowlineError", "__version__", "asgi_app", "import_model", "load", "serve"]
+__all__ = ["Client", "TowlineError", "__version__", "asgi_app", "compare", "import_model", "load", "optimize", "serve"]
 
 
 def __getattr__(name: str) -> Any:

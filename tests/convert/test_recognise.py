@@ -67,3 +67,24 @@ def test_what_is_no_model_is_nobodys(tmp_path: Path):
     assert recognise(tmp_path / "notes.txt") is None
     assert recognise(tmp_path / "missing") is None
     assert recognise(tmp_path) is None
+
+
+def test_an_archive_is_known_by_members_that_lie_behind_megabytes_of_weights(tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "late.pt", "w") as archive:
+        archive.writestr("late/data/0", bytes(1 << 20))
+        archive.writestr("late/data.pkl", b"\x80\x02ctorch\nmodule\n")
+        archive.writestr("late/code/__torch__.py", b"")
+        archive.writestr("late/constants.pkl", b"")
+    with zipfile.ZipFile(tmp_path / "dict.pth", "w") as archive:
+        archive.writestr("dict/data/0", bytes(1 << 20))
+        archive.writestr("dict/data.pkl", b"\x80\x02}q\x00.")
+
+    assert _kind(tmp_path / "late.pt") == "torchscript"
+    assert _kind(tmp_path / "dict.pth") == "state_dict"
+
+
+def test_a_torn_archive_is_still_looked_at(tmp_path: Path):
+    whole = _zip(tmp_path / "a.keras", "model.weights.h5").read_bytes()
+    (tmp_path / "torn.keras").write_bytes(whole[: len(whole) // 2])
+
+    assert _kind(tmp_path / "torn.keras") == "keras"

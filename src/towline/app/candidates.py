@@ -107,9 +107,11 @@ def sealed(order: Order, of: Version, drafted: Draft, evidence: Mapping[str, obj
 def calibration(of: Version, data: DataSet, rows: int = CALIBRATION_ROWS) -> list[dict[str, np.ndarray]]:
     """The first rows as the graph is given them: what declared processing makes of pictures or text is what is calibrated with."""
     manifest = of.manifest
-    some = data.first(rows)
+    size = rows_per_run(manifest)
+    # Whole batches only: what collects histograms takes no other shape.
+    some = data.first(max(min(rows, data.rows) // size, 1) * size)
     with _reader(of, manifest) as worker:
-        return [worker.run(batch.inputs) if worker is not None else batch.inputs for batch in some.batches(rows_per_run(manifest))]
+        return [worker.run(batch.inputs) if worker is not None else batch.inputs for batch in some.batches(size)]
 
 
 @contextmanager

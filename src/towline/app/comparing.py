@@ -22,7 +22,7 @@ from towline.verify.gates import Gate, Verdict, read_gates, verdicts
 from towline.verify.metrics.classification import Classified
 from towline.verify.metrics.difference import McNemar, agreement, mcnemar, paired
 from towline.verify.metrics.regression import Regressed
-from towline.verify.pace import Pace, paces
+from towline.verify.pace import Pace, paces, throughput_ratios
 
 if TYPE_CHECKING:
     from towline.serve.workers.local import LocalWorker
@@ -73,7 +73,12 @@ class Comparison:
 
     @property
     def throughput_ratio(self) -> float:
-        return self.paces[1].rows_per_s / self.paces[0].rows_per_s if self.paces else float("nan")
+        return throughput_ratios(*self.paces)[0] if self.paces else float("nan")
+
+    @property
+    def throughput_sure(self) -> float:
+        """What three turns in four reach."""
+        return throughput_ratios(*self.paces)[1] if self.paces else float("nan")
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -245,7 +250,7 @@ def _relative(
         loss = (-one.difference, -one.low) if isinstance(found[0], Classified) else (one.difference, one.high)
         relative |= {"drop": loss[0], "drop_sure": loss[1]}
     if timed:
-        relative |= {"speedup": timed[0].p50_ms / timed[1].p50_ms, "throughput_ratio": timed[1].rows_per_s / timed[0].rows_per_s}
+        relative |= {"speedup": timed[0].p50_ms / timed[1].p50_ms, "throughput_ratio": throughput_ratios(*timed)[0]}
     size = figures["size_mb"]
     return relative | {"size_ratio": size.second / size.first}
 

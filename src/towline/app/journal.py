@@ -40,7 +40,7 @@ class Journal:
         return None if found is None else Tried(one, **found)
 
     def write(self, tried: Tried) -> None:
-        result = {name: getattr(tried, name) for name in ("fits", "speedup", "size_ratio", "drop", "because")}
+        result = {name: getattr(tried, name) for name in ("fits", "speedup", "size_ratio", "drop", "because", "speedup_sure")}
         with self._path.open("ab") as file:
             file.write(json.dumps({"key": _key(tried.tried), "result": result}).encode() + b"\n")
             file.flush()

@@ -11,7 +11,7 @@ from towline.app.candidates import CALIBRATION_ROWS, calibration, draft, sealed
 from towline.app.comparing import Comparison, Side, beside, side
 from towline.app.home import actor, opened_store
 from towline.app.journal import Journal
-from towline.app.judging import Options, Say, labels_of, loaded, opened_data
+from towline.app.judging import Options, Say, labels_of, loaded, number, opened_data
 from towline.app.sealing import ImportResult, Order, loaded_by
 from towline.core.cpu import cpu_kind
 from towline.core.errors import DeadlineExceeded, EngineError, ImportRefused, MissingExtra, UsageError, VersionError
@@ -70,7 +70,7 @@ class Optimized:
             "version": str(self.version),
             "rows": self.rows,
             "tried": [one_json(one) for one in self.tried],
-            "guilty": [{"operator": one.operator, "kind": one.kind, "sqnr_db": one.sqnr_db, "moved": one.moved} for one in self.guilty],
+            "guilty": [{**vars(one), "sqnr_db": number(one.sqnr_db)} for one in self.guilty],
             "best": None if self.best is None else one_json(self.best),
             "result": None if self.result is None else {"version": str(self.result.version), "digest": self.result.version.digest},
             "stopped": self.stopped,
@@ -228,7 +228,7 @@ def _tried(one: Pass, found: Comparison) -> Tried:
     because = "" if found.passed else found.verdict
     if found.passed and found.throughput_ratio < 1:
         because = f"It is slower here: {found.throughput_ratio:.2f}x."
-    return Tried(one, found.passed, found.throughput_ratio, size.second / size.first, drop, because)
+    return Tried(one, found.passed, found.throughput_ratio, size.second / size.first, drop, because, found.throughput_sure)
 
 
 def _silent(sentence: str) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import bz2
 import lzma
-import zlib
 import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO
-from typing import Any
+from typing import Any, BinaryIO
 
 # How much of a file `identify` wants to see.
 HEAD_BYTES = 64 << 10

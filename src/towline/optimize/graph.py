@@ -54,9 +54,13 @@ class Half:
     def run(self, model: Path, into: Path, calibration: Sequence[Arrays]) -> Passed:
         import onnx
         from onnxruntime.transformers.float16 import convert_float_to_float16
+        from onnxruntime.transformers.onnx_model import OnnxModel
 
         try:
-            onnx.save(convert_float_to_float16(onnx.load(model), keep_io_types=True), into / "model.onnx")
+            half = OnnxModel(convert_float_to_float16(onnx.load(model), keep_io_types=True))
+            # Its casts stand at the end, after what reads them.
+            half.topological_sort()
+            onnx.save(half.model, into / "model.onnx")
         except (ValueError, RuntimeError, KeyError, IndexError, TypeError) as error:
             raise PassFailed(f"The graph cannot be made float16: {type(error).__name__}.") from error
         return Passed("model.onnx")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,13 +19,18 @@ TURNS = 10
 
 @dataclass(frozen=True)
 class Pace:
-    """Milliseconds of one run of one row (link included), and rows per second where many go into a run."""
+    """Milliseconds of one run of one row (link included), and rows per second where many go into a run.
+
+    `turns` are the seconds of a run of many rows, turn by turn, where several versions were measured side by side.
+    """
 
     runs: int
     p50_ms: float
     p90_ms: float
     p99_ms: float
     rows_per_s: float
+    turns: tuple[float, ...] = ()
+    rows: int = 1
 
     def figures(self) -> dict[str, float]:
         return {"p50_ms": self.p50_ms, "p90_ms": self.p90_ms, "p99_ms": self.p99_ms, "rows_per_s": self.rows_per_s}
@@ -47,6 +52,7 @@ def paces(runners: Sequence[Runner], one_row: Sequence[Inputs], many: Sequence[I
     """Measure several in one run, turn by turn, in changing order: only ratios of what ran side by side mean anything."""
     alone: list[list[float]] = [[] for _ in runners]
     batch: list[list[float]] = [[] for _ in runners]
+    turns: list[list[float]] = [[] for _ in runners]
     for runner, inputs in zip(runners, one_row, strict=True):
         for _ in range(WARM_RUNS):
             runner.run(inputs)
@@ -55,8 +61,23 @@ def paces(runners: Sequence[Runner], one_row: Sequence[Inputs], many: Sequence[I
         for place in order:
             share_s = budget_s / TURNS / 2
             alone[place] += _timed(runners[place], one_row[place], share_s, max(1, MIN_RUNS // TURNS))
-            batch[place] += _timed(runners[place], many[place], share_s, 1)
-    return tuple(_pace(alone[place], batch[place], len(next(iter(many[place].values())))) for place in range(len(runners)))
+            taken_s = _timed(runners[place], many[place], share_s, 1)
+            batch[place] += taken_s
+            turns[place].append(float(np.median(taken_s)))
+    return tuple(
+        replace(_pace(alone[place], batch[place], len(next(iter(many[place].values())))), turns=tuple(turns[place]))
+        for place in range(len(runners))
+    )
+
+
+def throughput_ratios(first: Pace, second: Pace) -> tuple[float, float]:
+    """How many times as many rows per second the second answers: the median over the turns, and what three turns in four reach.
+
+    On a shared machine single turns are off by a third; what a neighbour does to one side in a turn it seldom does in most.
+    """
+    ratios = np.array(first.turns) / np.array(second.turns) * (second.rows / first.rows)
+    middle, sure = np.percentile(ratios, [50, 25])
+    return float(middle), float(sure)
 
 
 def _timed(runner: Runner, inputs: Inputs, budget_s: float, least: int) -> list[float]:
@@ -71,4 +92,4 @@ def _timed(runner: Runner, inputs: Inputs, budget_s: float, least: int) -> list[
 
 def _pace(alone_s: Sequence[float], batch_s: Sequence[float], rows: int) -> Pace:
     p50, p90, p99 = np.percentile(np.array(alone_s) * 1000, [50, 90, 99])
-    return Pace(len(alone_s), float(p50), float(p90), float(p99), rows / float(np.median(batch_s)))
+    return Pace(len(alone_s), float(p50), float(p90), float(p99), rows / float(np.median(batch_s)), rows=rows)

@@ -1,0 +1,115 @@
+"""A search publishes what is faster or smaller and still right, keeps the rest as a lesson, and goes on where it was stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import towline
+from towline.app import optimizing
+from towline.app.journal import Journal
+from towline.app.optimizing import Limits, optimize
+from towline.core.errors import UsageError
+from towline.optimize.base import Pass
+from towline.optimize.graph import Slim
+from towline.optimize.plan import Tried
+from towline.optimize.quantize import Int8
+from towline.store.sqlite import open_store
+from towline.testing import tiny_models
+
+SMALL = Int8()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    towline.import_model(tiny_models.write(tmp_path, tiny_models.mlp(width=512), "m.onnx"), name="m", home=tmp_path / "home")
+    x = np.random.default_rng(0).normal(size=(200, 10)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=x, labels=towline.load("m", home=tmp_path / "home").predict(x).argmax(axis=1))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def only_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One real pass, so that a test takes a second; and whatever the clock says, it counts as faster."""
+    monkeypatch.setattr(optimizing, "first_passes", lambda cpu, *, has_data: (SMALL,))
+    monkeypatch.setattr(optimizing, "chosen", lambda tried: next((one for one in tried if one.fits), None))
+
+
+@pytest.mark.usefixtures("only_int8")
+def test_what_fits_becomes_a_version_of_its_own_with_its_parent_and_evidence(home: Path, tmp_path: Path):
+    found = optimize("m", tmp_path / "data.npz", limits=Limits(max_drop=0.05), home=home)
+
+    assert found.result is not None
+    assert found.rows == 200 - 40, "the rows that calibrated do not judge"
+    made = found.result.version
+    assert (str(made), made.manifest.parents) == ("m:2", (found.version.digest,))
+    assert made.manifest.origin.tools["pass"].startswith("int8: static")
+    assert "QuantizeLinear" in made.manifest.facts.operators
+    assert made.manifest.golden
+    with open_store(home) as store:
+        event = store.events(kind="version.optimized")[-1]
+    assert event.digest == found.version.digest
+    assert event.data["tried"][0]["pass"] == "int8"
+    x = np.random.default_rng(1).normal(size=(50, 10)).astype(np.float32)
+    same = towline.load("m:1", home=home).predict(x).argmax(1) == towline.load("m:2", home=home).predict(x).argmax(1)
+    assert same.mean() >= 0.9
+
+
+@pytest.mark.usefixtures("only_int8")
+def test_what_loses_too_much_is_not_handed_over_and_the_reason_stays(home: Path, tmp_path: Path):
+    found = optimize("m", tmp_path / "data.npz", limits=Limits(min_agreement=1.0, max_size_mb=0.001), home=home)
+
+    assert found.result is None
+    assert "size_mb is" in found.tried[0].because
+    with open_store(home) as store:
+        assert [str(version) for version in store.versions()] == ["m:1"]
+        assert store.events(kind="version.optimized")[-1].data["best"] is None
+
+
+def test_too_few_rows_are_refused(home: Path, tmp_path: Path):
+    np.savez(tmp_path / "few.npz", x=np.zeros((4, 10), np.float32), labels=np.zeros(4, np.int64))
+
+    with pytest.raises(UsageError, match="at least 5"):
+        optimize("m", tmp_path / "few.npz", home=home)
+
+
+def test_a_search_that_is_interrupted_goes_on_where_it_was(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: list[Pass] = []
+    real = optimizing.run_pass
+
+    def counted(chosen: Pass, *rest: object) -> object:
+        asked.append(chosen)
+        if chosen == SMALL and asked.count(SMALL) == 1:
+            raise KeyboardInterrupt
+        return real(chosen, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(optimizing, "run_pass", counted)
+    monkeypatch.setattr(optimizing, "first_passes", lambda cpu, *, has_data: (Slim(), SMALL))
+    monkeypatch.setattr(optimizing, "chosen", lambda tried: None)
+
+    stopped = optimize("m", tmp_path / "data.npz", home=home)
+    whole = optimize("m", tmp_path / "data.npz", home=home)
+
+    assert stopped.stopped == "It was interrupted."
+    assert [one.tried for one in stopped.tried] == [Slim()]
+    assert [one.tried for one in whole.tried] == [Slim(), SMALL]
+    assert asked == [Slim(), SMALL, SMALL]
+
+
+def test_a_budget_that_is_spent_stops_before_the_next_pass(home: Path, tmp_path: Path):
+    assert optimize("m", tmp_path / "data.npz", budget_s=1e-6, home=home).stopped == "The time was up."
+
+
+def test_a_journal_survives_a_torn_line(tmp_path: Path):
+    journal = Journal.of(tmp_path, "search")
+    journal.write(Tried(SMALL, True, 1.5, 0.3, 0.001, "", 1.4))
+    path = next(tmp_path.iterdir())
+    path.write_bytes(path.read_bytes() + b'{"key": "torn')
+
+    again = Journal.of(tmp_path, "search")
+
+    assert again.result(SMALL) == Tried(SMALL, True, 1.5, 0.3, 0.001, "", 1.4)
+    assert again.result(Slim()) is None
+    assert Journal.of(tmp_path, "another").result(SMALL) is None

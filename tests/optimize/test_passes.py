@@ -1,0 +1,94 @@
+"""Each pass changes a real graph as it says, and the figures of sensitivity are what their formula gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from towline.optimize.base import Pass, PassFailed
+from towline.optimize.graph import Half, Slim
+from towline.optimize.process import run_pass, run_sensitivity, write_calibration
+from towline.optimize.quantize import DynamicInt8, Int8, reduces_range
+from towline.optimize.sensitivity import moved, sqnr_db
+from towline.testing import tiny_models
+
+ROWS = np.random.default_rng(0).normal(size=(64, 10)).astype(np.float32)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return tiny_models.write(tmp_path, tiny_models.mlp(), "m.onnx")
+
+
+def answers(model: Path) -> np.ndarray:
+    return ort.InferenceSession(str(model), providers=["CPUExecutionProvider"]).run(None, {"x": ROWS})[0]  # type: ignore[no-any-return]
+
+
+def operators(model: Path) -> list[str]:
+    return [node.op_type for node in onnx.load(model).graph.node]
+
+
+@pytest.mark.parametrize("how", [Slim(), Half(), DynamicInt8(), Int8(), Int8(calibration="percentile", weights="u8")])
+def test_a_pass_writes_a_model_that_answers_much_as_before(model: Path, tmp_path: Path, how: Pass):
+    batches = write_calibration([{"x": ROWS[:32]}, {"x": ROWS[32:]}], tmp_path)
+
+    passed = run_pass(how, model, tmp_path / "made", batches)
+
+    np.testing.assert_allclose(answers(tmp_path / "made" / passed.model), answers(model), atol=0.15)
+
+
+def test_eight_bits_are_really_in_the_graph_and_named_operators_stay_in_float(model: Path, tmp_path: Path):
+    batches = write_calibration([{"x": ROWS}], tmp_path)
+
+    whole = run_pass(Int8(), model, tmp_path / "whole", batches)
+    mixed = run_pass(Int8(floats=("hidden",)), model, tmp_path / "mixed", batches)
+
+    counts = [operators(tmp_path / name / one.model).count("QuantizeLinear") for name, one in (("whole", whole), ("mixed", mixed))]
+    assert counts[0] > counts[1] > 0
+
+
+def test_static_quantisation_without_rows_is_refused(model: Path, tmp_path: Path):
+    with pytest.raises(PassFailed, match="needs calibration data"):
+        run_pass(Int8(), model, tmp_path / "made", ())
+
+
+def test_a_pass_whose_process_dies_is_a_failure_of_the_pass(tmp_path: Path):
+    (tmp_path / "torn.onnx").write_bytes(b"\x08\x0atorn")
+
+    with pytest.raises(PassFailed):
+        run_pass(Slim(), tmp_path / "torn.onnx", tmp_path / "made", ())
+
+
+def test_each_operator_is_quantised_alone_to_see_what_it_costs(model: Path, tmp_path: Path):
+    batches = write_calibration([{"x": ROWS}], tmp_path)
+
+    found = list(run_sensitivity(Int8(), model, tmp_path / "scratch", batches))
+
+    assert [one.operator for one in found] == ["hidden", "logits"]
+    assert all(5 < one.sqnr_db < 60 for one in found)
+
+
+def test_signal_to_noise_is_in_decibels():
+    signal = np.full((4, 2), 10.0)
+
+    assert sqnr_db([signal], [signal + 1]) == pytest.approx(20)
+    assert sqnr_db([signal], [signal]) == np.inf
+    assert moved([np.eye(2)], [np.eye(2)[::-1]]) == 1
+
+
+@pytest.mark.parametrize(
+    ("cpu", "narrow"),
+    [
+        ("AuthenticAMD-25-1 avx2", True),
+        ("GenuineIntel-6-85 avx2 avx512", True),
+        ("GenuineIntel-6-85 avx2 avx512 avx512-vnni", False),
+        ("GenuineIntel-6-151 avx2 avx-vnni", False),
+        ("0x41 dotprod", False),
+    ],
+)
+def test_weights_keep_to_seven_bits_where_products_would_overflow(cpu: str, narrow: bool):
+    assert reduces_range(cpu) is narrow

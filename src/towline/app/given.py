@@ -9,6 +9,7 @@ from pathlib import Path
 
 from towline.app.sources import check_file
 from towline.convert.declaration import read_declaration
+from towline.convert.files import refuse_foreign
 from towline.convert.presets import NAMES as PRESETS
 from towline.convert.recognise import Recognised, recognise
 from towline.core.errors import UsageError
@@ -107,9 +108,9 @@ def checked(
         foreign=foreign or (recognise(Path(source)) if may_convert else None),
         data=Path(data) if data else None,
     )
-    _check_words(given)
     if given.foreign is None:
         check_file(given.model, "a model file")
+    _check_words(given)
     for path, what in (
         (given.labels, "a labels file"),
         (given.processing, "a processing declaration (TOML)"),
@@ -141,6 +142,7 @@ def _check_words(given: Given) -> None:
             hint="--against goes with an ONNX file that you converted yourself.",
         )
     if not converts and (given.options or given.tolerance is not None or given.data is not None):
+        refuse_foreign(given.model)
         raise UsageError(
             f"{given.model} is not converted, so there is nothing to tell a converter and nothing to compare.",
             code="USAGE",

@@ -15,7 +15,7 @@ from towline.app.proving import Arrays, Asked, Attempt, Reference, compared, exp
 from towline.app.sealing import Candidate, ImportResult, Order, existing, seal
 from towline.convert.base import ConversionFailed, Converted, Task
 from towline.convert.files import DEFAULT_MAX_BYTES, Copied, copy_source
-from towline.convert.foreign.converter import Converter, Launch, Loaded
+from towline.convert.foreign.converter import BROKEN, DIED, TIMEOUT, Converter, Launch, Loaded
 from towline.convert.foreign.importers import importer_entry
 from towline.convert.foreign.lookout import SOURCE_ESCAPES
 from towline.convert.made import ONNX_ENGINE, Made, default_of, unread
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 # A route's own failures; anything else ends the import.
 _FAILURES = (ConversionFailed, EngineError, ImportRefused, VersionError, DeadlineExceeded)
+# These end it too: every other route would be asked of the same process, which is gone.
+_ENDS = (SOURCE_ESCAPES, DIED, TIMEOUT, BROKEN)
 GIVEN_ROUTE = "given"
 
 
@@ -135,7 +137,7 @@ class _Import:
                 return Attempt(route, because), None
             judged = compared(self._order, self._converter, candidate, asked, tolerances)
         except _FAILURES as error:
-            if error.code == SOURCE_ESCAPES:
+            if error.code in _ENDS:
                 raise
             return Attempt(route, error.message, error=error), None
         failed = next((name for name, one in judged.items() if not one.passed), None)
@@ -150,7 +152,7 @@ class _Import:
             return self._onnx(copied, {default_of(loaded.signatures): copied.model_file}, loaded, Converted(files={}))
         folder, converted = self._converter.convert(route)
         if set(converted.files) != set(loaded.signatures):
-            raise ImportRefused(f"The route '{route}' made files for other signatures than there are.", code="CONVERTER_BROKEN")
+            raise ImportRefused(f"The route '{route}' made files for other signatures than there are.", code=BROKEN)
         taken = self._work / f"taken-{route}"
         # What the converter wrote belongs to code that nobody vouches for: copied as plain files before anything opens it.
         copy_tree(folder, taken, "taken", max_bytes=DEFAULT_MAX_BYTES)
@@ -258,7 +260,7 @@ def _beneath(folder: Path, name: str) -> Path:
     """A file or folder of the copied tree, which holds no links."""
     parts = Path(name).parts
     if not parts or Path(name).is_absolute() or ".." in parts or not (folder / name).exists():
-        raise ImportRefused("The process that reads the source named no file of its own; the source is not taken.", code="CONVERTER_BROKEN")
+        raise ImportRefused("The process that reads the source named no file of its own; the source is not taken.", code=BROKEN)
     return folder / name
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 RUN_TIMEOUT_S = 300.0
 # The source's answers are kept with the version: enough to tell how far a later one has gone, not so much that it grows by them.
-MAX_KEPT_BYTES = 8 << 20
+MAX_KEPT_BYTES = 1 << 20
 # What is looked into layer by layer: values of so many kinds at least, in so many bytes at most, because every layer's output is kept.
 _VARIED = 8
 _TELLING_BYTES = 1 << 20

@@ -54,8 +54,9 @@ class Watcher:
                 log.error("%s:%s was not imported: %s", name, number, error)
         for number in saved_models(folder):
             self._complain(
-                f"{name}:{number} is a TensorFlow SavedModel, which is not served as it is: to convert one, 'towline import' needs"
-                f" the tensorflow extra, which comes in a later release. Until then put its ONNX file beside it, as {number}/{MODEL_FILE}."
+                f"{name}:{number} is a TensorFlow SavedModel, which a folder that is watched does not serve: it is converted and proven"
+                f" once, by 'towline import' or, with all the others, by 'towline migrate tfserving'. Or put its ONNX file beside it,"
+                f" as {number}/{MODEL_FILE}."
             )
         return self._deployment(tuple(set(self._seen.last) & set(self._store.numbers(name))))
 

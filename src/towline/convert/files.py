@@ -14,7 +14,7 @@ from pathlib import Path
 
 from towline.convert import wording
 from towline.convert.external import ExternalFile, external_files, refused
-from towline.convert.identify import HEAD_BYTES, identify
+from towline.convert.identify import CONVERTED, HEAD_BYTES, identify
 from towline.convert.transfer import CopiedFile, copy_descriptor, make_folders, unreadable
 from towline.convert.wire import MAX_MESSAGE_BYTES, check_whole, external_tensors
 from towline.core.errors import ImportRefused, Kind
@@ -120,7 +120,7 @@ def _folder(source: Path, label: str) -> ImportRefused:
         return ImportRefused(
             f"{label} is the folder of a TensorFlow SavedModel, not an ONNX file.",
             code="SAVED_MODEL",
-            hint="Convert it: python -m tf2onnx.convert --saved-model FOLDER --output model.onnx; then import model.onnx.",
+            hint=CONVERTED,
         )
     models = ", ".join(wording.name(name) for name in names if name.endswith(".onnx"))
     return ImportRefused(
@@ -128,6 +128,13 @@ def _folder(source: Path, label: str) -> ImportRefused:
         code="NOT_A_FILE",
         hint=f"It holds {models}: give the path of one." if models else "Give the path of an .onnx file.",
     )
+
+
+def refuse_foreign(source: Path) -> None:
+    """Raise ImportRefused for a file that is no ONNX model, with what it is instead."""
+    label = wording.name(source.name)
+    with opened(source, label) as descriptor:
+        _refuse_foreign(descriptor, label)
 
 
 def _refuse_foreign(descriptor: int, label: str) -> None:

@@ -139,6 +139,14 @@ def test_a_source_that_kills_its_converter_is_refused_with_its_last_words(bring:
     assert refusal.value.code == "CONVERTER_DIED"
 
 
+def test_a_route_that_kills_the_converter_is_the_only_cause_told(bring: Import, home: Path):
+    with pytest.raises(ImportRefused, match=r"^The process that reads the source was killed by SIGSEGV") as refusal:
+        bring(options={"routes": "deadly+right"})
+
+    assert refusal.value.code == "CONVERTER_DIED"
+    assert versions(home) == []
+
+
 def test_a_source_that_answers_nothing_asks_for_a_sample(bring: Import):
     with pytest.raises(ImportRefused, match="refused every input") as refusal:
         bring(options={"answer": "refuse"})
@@ -196,6 +204,20 @@ def test_options_without_a_source_to_convert_are_refused(bring: Import, tmp_path
 
     with pytest.raises(UsageError, match="nothing to tell a converter"):
         bring(source=model, tolerance=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [(b"7z\xbc\xaf\x27\x1c\0\4", "ARCHIVE"), (b"not a model\n", "PLAIN_TEXT"), (b"", "EMPTY_FILE")],
+    ids=["7z", "text", "empty"],
+)
+def test_what_is_no_model_at_all_is_told_before_what_was_said_of_it(bring: Import, tmp_path: Path, raw: bytes, code: str):
+    (tmp_path / "given").write_bytes(raw)
+
+    with pytest.raises(ImportRefused, match="'given' is") as refusal:
+        bring(source=tmp_path / "given", input="float32[N,4]")
+
+    assert refusal.value.code == code
 
 
 def test_what_a_client_sent_is_never_converted(bring: Import, tmp_path: Path, home: Path):

@@ -53,6 +53,8 @@ class Toy:
 
         if route == "impossible":
             raise ConversionFailed("This toy has no edges.")
+        if route == "deadly":
+            os.kill(os.getpid(), signal.SIGSEGV)
         files = {}
         for name, factor in (("serving_default", 2.0), ("doubled", 4.0)):
             if name not in self.signatures:

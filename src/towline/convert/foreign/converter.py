@@ -34,6 +34,8 @@ from towline.core.worker_messages import error_from
 LOAD_TIMEOUT_S = 600.0
 ANSWER_TIMEOUT_S = 300.0
 CONVERT_TIMEOUT_S = 1800.0
+# Codes of a converter that is gone, or not to be believed: nothing more can be asked of it.
+DIED, TIMEOUT, BROKEN = "CONVERTER_DIED", "CONVERSION_TIMEOUT", "CONVERTER_BROKEN"
 # What a frame with answers may hold; a model's layers are kept up to 1 GiB.
 _MAX_FRAME_BYTES = 2 << 30
 
@@ -168,7 +170,7 @@ class Converter:
             self._process.kill()
             raise ImportRefused(
                 f"The process that reads the source took longer than {timeout_s:g} seconds to {message['do']}.",
-                code="CONVERSION_TIMEOUT",
+                code=TIMEOUT,
                 hint="Convert a smaller model, or on a machine that is less busy.",
             )
         received = self._received()
@@ -194,7 +196,7 @@ class Converter:
 
     def _broken(self, what: str) -> ImportRefused:
         self._process.kill()
-        return ImportRefused(f"The process that reads the source {what}; the source is not taken.", code="CONVERTER_BROKEN")
+        return ImportRefused(f"The process that reads the source {what}; the source is not taken.", code=BROKEN)
 
     def _died(self) -> ImportRefused:
         code = self._process.wait()
@@ -202,6 +204,6 @@ class Converter:
         said = sentence(self.chatter().strip().rpartition("\n")[2])
         return ImportRefused(
             f"The process that reads the source {how}; the source is not taken." + (f" Its last words: {said}" if said else ""),
-            code="CONVERTER_DIED",
+            code=DIED,
             hint="The file is damaged or hostile, or needs more memory than there is.",
         )

@@ -41,18 +41,20 @@ def copy_foreign(found: Recognised, given: Given, into: Path) -> ForeignCopy:
 def _with_code(given: Given, folder: Path) -> tuple[Mapping[str, str], list[CopiedFile]]:
     """The file of `--arch FILE.py:CLASS` and what it needs, beside one another."""
     arch = given.options.get("arch", "")
-    file, colon, name = arch.rpartition(":")
-    if not file.endswith(".py"):
+    # The first: what stands behind it may hold words of its own, as in Net(names='a:b').
+    stem, mark, name = arch.partition(".py:")
+    if not mark:
         if given.include:
             raise UsageError("--include goes with code: --arch FILE.py:CLASS.", code="USAGE", field="include")
         return given.options, []
+    file = f"{stem}.py"
     check_file(Path(file), "the Python file of the architecture")
     copied: list[CopiedFile] = []
     for path in (Path(file), *given.include):
         if not path.exists():
             raise UsageError(f"{path}: No such file or folder; it is to come with the code.", code="NO_SUCH_FILE", hint="Check the path.")
         copied += copy_tree(path, folder / path.name, f"code/{path.name}", max_bytes=DEFAULT_MAX_BYTES)
-    return {**given.options, "arch": f"{folder / Path(file).name}{colon}{name}"}, copied
+    return {**given.options, "arch": f"{folder / Path(file).name}:{name}"}, copied
 
 
 def _digest(files: list[CopiedFile]) -> str:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from towline.app.foreign_copy import ForeignCopy, copy_foreign
 from towline.app.given import Given
 from towline.app.labelling import labelled_data, on_labelled
-from towline.app.proving import Arrays, Asked, Attempt, Reference, compared, explained, kept_answers, references
+from towline.app.naming import Names, matched_inputs, matched_outputs
+from towline.app.proving import Arrays, Asked, Attempt, Reference, Run, compared, explained, kept_answers, references
 from towline.app.sealing import Candidate, ImportResult, Order, existing, seal
 from towline.convert.base import ConversionFailed, Converted, Task
 from towline.convert.files import DEFAULT_MAX_BYTES, Copied, copy_source
@@ -25,6 +26,7 @@ from towline.convert.tree import copy_tree
 from towline.core.environments import python_of
 from towline.core.errors import DeadlineExceeded, EngineError, ImportRefused, UsageError, VersionError
 from towline.core.manifest import Signature
+from towline.verify.parity.compare import Parity
 from towline.verify.parity.refused import keep_worst
 from towline.verify.parity.tolerance import Tolerance, tolerance_for
 from towline.verify.sample_files import load_samples
@@ -94,7 +96,8 @@ class _Import:
                     self._converter.close()
                     evidence: dict[str, object] = {"source_kind": self._found.kind, "routes": [one.as_json() for one in attempts]}
                     evidence |= {"labelled": measured.as_json()} if measured else {}
-                    answers = kept_answers(asked, default_of(loaded.signatures), tolerances[default_of(loaded.signatures)])
+                    default = default_of(loaded.signatures)
+                    answers = candidate.source_answers or kept_answers(asked, default, tolerances[default])
                     notes = (
                         *loaded.notes,
                         *candidate.notes,
@@ -133,6 +136,8 @@ class _Import:
         """The attempt, and what it made when that is equal to the source."""
         try:
             candidate = self._made(route, loaded, staged)
+            if route == GIVEN_ROUTE:
+                return self._given_one(loaded, candidate, asked, tolerances)
             if because := unlike(loaded.signatures, candidate.made.signatures):
                 return Attempt(route, because), None
             judged = compared(self._order, self._converter, candidate, asked, tolerances)
@@ -140,6 +145,43 @@ class _Import:
             if error.code in _ENDS:
                 raise
             return Attempt(route, error.message, error=error), None
+        return self._verdict(route, candidate, asked, tolerances, judged)
+
+    def _given_one(
+        self, loaded: Loaded, candidate: Candidate, asked: Sequence[Reference], tolerances: Mapping[str, Tolerance]
+    ) -> tuple[Attempt, Candidate | None]:
+        """The user's own conversion, whose names may be an exporter's: those of the default signature are found out."""
+        default = default_of(loaded.signatures)
+        wanted, made = loaded.signatures[default], candidate.made.signatures[default]
+        inputs = matched_inputs(wanted, made)
+        if inputs is None:
+            return Attempt(GIVEN_ROUTE, unlike(loaded.signatures, candidate.made.signatures) or "its inputs are others"), None
+        own = [one for one in asked if one.signature == default]
+        names: list[Names] = []
+
+        def named(run: Run) -> Names:
+            first = own[0]
+            got = run({inputs[name]: array for name, array in first.request.items()})
+            outputs = matched_outputs(wanted, made, first.answer, got) or {name: name for name in first.answer}
+            names.append(Names(inputs, outputs))
+            return names[0]
+
+        judged = compared(self._order, self._converter, candidate, own, tolerances, named)
+        if not names[0].differ:
+            return self._verdict(GIVEN_ROUTE, candidate, own, tolerances, judged)
+        kept = [names[0].recorded(one) for one in kept_answers(own, default, tolerances[default])]
+        candidate = replace(candidate, notes=(*candidate.notes, names[0].words()), source_answers=kept)
+        failed = judged[default]
+        return Attempt(GIVEN_ROUTE, failed.because, judged), candidate if failed.passed else None
+
+    def _verdict(
+        self,
+        route: str,
+        candidate: Candidate,
+        asked: Sequence[Reference],
+        tolerances: Mapping[str, Tolerance],
+        judged: Mapping[str, Parity],
+    ) -> tuple[Attempt, Candidate | None]:
         failed = next((name for name, one in judged.items() if not one.passed), None)
         if failed is None:
             return Attempt(route, parity=judged), candidate
@@ -171,7 +213,9 @@ class _Import:
     def _onnx(self, copied: Copied, files: Mapping[str, str], loaded: Loaded, converted: Converted) -> Candidate:
         default = default_of(loaded.signatures)
         read = {name: inspect_model(copied.folder / file) for name, file in files.items()}
-        signatures = {name: (read.get(name) or read[default]).signature for name in loaded.signatures}
+        # A file that its owner converted is one signature, whatever else the source has.
+        wanted = loaded.signatures if converted.files else {default: loaded.signatures[default]}
+        signatures = {name: (read.get(name) or read[default]).signature for name in wanted}
         made = self._origin(loaded, converted, signatures, {name: file for name, file in files.items() if name != default})
         return Candidate(copied, read[default], made, notes=converted.notes, layers=converted.layers)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,6 +23,7 @@ from towline.verify.parity.tolerance import Tolerance
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from towline.app.naming import Names
     from towline.convert.base import Converted, Layer
     from towline.convert.foreign.converter import Loaded
     from towline.convert.version import RecordedGolden
@@ -35,6 +36,7 @@ _VARIED = 8
 _TELLING_BYTES = 1 << 20
 
 Arrays = Mapping[str, np.ndarray]
+Run = Callable[[Arrays], dict[str, np.ndarray]]
 
 
 class Asked(Protocol):
@@ -88,7 +90,12 @@ def references(
 
 
 def compared(
-    order: Order, source: Asked, candidate: Candidate, asked: Sequence[Reference], tolerances: Mapping[str, Tolerance]
+    order: Order,
+    source: Asked,
+    candidate: Candidate,
+    asked: Sequence[Reference],
+    tolerances: Mapping[str, Tolerance],
+    names: Callable[[Run], Names] | None = None,
 ) -> dict[str, Parity]:
     """The verdict for each signature. Raises ImportRefused when the candidate cannot be loaded or dies, EngineError when it refuses."""
     from towline.convert.version import draft_manifest
@@ -97,13 +104,20 @@ def compared(
     places = {name: place for place, name in enumerate(draft.signature_names)}
     judged: dict[str, Parity] = {}
     worker = loaded_by(order.start_worker, candidate.copied.folder, draft)
+
+    def run(request: Arrays, name: str = draft.signature_names[0]) -> dict[str, np.ndarray]:
+        got = worker.run(request, timeout_s=RUN_TIMEOUT_S, place=places[name])
+        return {key: plain(array) for key, array in got.items()}
+
     try:
+        called = names(run) if names is not None else None
         for name in places:
             pairs = []
             for one in asked:
-                if one.signature == name:
-                    got = worker.run(one.request, timeout_s=RUN_TIMEOUT_S, place=places[name])
-                    pairs.append((one.request, one.answer, {key: plain(array) for key, array in got.items()}))
+                if one.signature == name and called is None:
+                    pairs.append((one.request, one.answer, run(one.request, name)))
+                elif one.signature == name and called is not None:
+                    pairs.append((one.request, one.answer, called.answer(run(called.request(one.request)))))
             judged[name] = judge(pairs, tolerances[name])
             if not judged[name].passed and judged[name].outputs:
                 judged[name] = _with_rounding(source, name, pairs, tolerances[name], judged[name])

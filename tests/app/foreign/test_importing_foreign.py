@@ -223,3 +223,20 @@ def test_what_is_no_model_at_all_is_told_before_what_was_said_of_it(bring: Impor
 def test_what_a_client_sent_is_never_converted(bring: Import, tmp_path: Path, home: Path):
     with open_store(home) as store, pytest.raises(ImportRefused, match="weights only"):
         import_into(store, tmp_path / "toy.safetensors", name="toy", actor="a client", start_worker=LocalWorker.start, may_convert=False)
+
+
+def test_an_exporters_own_names_do_not_stand_in_the_way_of_proof(bring: Import, tmp_path: Path):
+    source = tmp_path / "toy.safetensors"
+    Toy({}).convert("right", tmp_path)
+    import onnx
+
+    model = onnx.load(tmp_path / "serving_default.onnx")
+    model.graph.node[0].input[0] = model.graph.input[0].name = "serving_default_x:0"
+    model.graph.node[0].output[0] = model.graph.output[0].name = "Identity:0"
+    onnx.save(model, tmp_path / "mine.onnx")
+
+    version = bring(source=tmp_path / "mine.onnx", against=source).version
+
+    kept = version.manifest.source_answers[0]
+    assert set(kept.bounds) == {"Identity:0"}
+    assert set(decode_frame((version.path / kept.request).read_bytes())) == {"serving_default_x:0"}

@@ -51,7 +51,7 @@ LIBRARIES = {
     "soxr": ("engines/processing/audio.py",),
     "tokenizers": ("engines/processing/text.py",),
     "httptools": ("serve/protocols",),
-    "pyarrow": ("verify/data/tables.py",),
+    "pyarrow": ("verify/data/tables.py", "verify/data/writing.py"),
     "simdjson": ("serve/codecs/numbers.py",),
     "python_multipart": ("serve/codecs/multipart.py",),
     "uvicorn": ("serve/front.py", "serve/protocols/http.py"),

@@ -46,3 +46,19 @@ def test_data_that_does_not_fit_is_a_matter_of_usage(place: Path, towline: Run):
 
     assert told.code == 2
     assert "none of .npz" in told.err
+
+
+def test_a_data_set_is_answered_into_a_file(place: Path, towline: Run):
+    common = ("predict", "m", "--data", str(place / "data.npz"), "--home", str(place / "home"))
+
+    told = towline(*common, "--out", str(place / "o.csv"))
+    as_json = towline(*common, "-o", str(place / "o.jsonl"), "--limit", "7", "--json")
+
+    assert told.code == 0
+    assert "m:1 answered 40 rows." in told.err
+    assert len((place / "o.csv").read_text().splitlines()) == 41
+    assert as_json.json()["written"]["rows"] == 7
+    assert towline(*common).code == 2
+    assert towline(*common, "-o", str(place / "p.csv"), "-i", "x.npy").code == 2
+    assert towline("predict", "http://127.0.0.1:9", "--data", str(place), "-o", str(place / "p.csv")).code == 2
+    assert towline("predict", "m", "--limit", "3", "-i", "x.npy").code == 2

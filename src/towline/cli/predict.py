@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ import click
 from towline.cli.output import emit, emit_json, printable, say
 from towline.cli.params import home_option, json_option, read_key, refuse_secrets
 from towline.core.errors import UsageError
+from towline.core.new_file import free_place, new_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +23,14 @@ if TYPE_CHECKING:
 @click.command("predict")
 @click.argument("target", metavar="REF|URL")
 @click.option("--input", "-i", "source", metavar="FILE", help="JSON, .npy or .npz; - reads JSON from stdin, the default in a pipe.")
-@click.option("--output", "-o", metavar="FILE", help="Write the outputs to a new .npz file (.npy for a single output).")
+@click.option("--data", metavar="PATH", help="Every row of a .npz, .csv, .parquet, .jsonl or folder of pictures, into --output.")
+@click.option(
+    "--output", "--out", "-o", metavar="FILE", help="A new .npz (.npy for a single output); with --data also .csv, .jsonl, .parquet."
+)
+@click.option(
+    "--label", default="", metavar="NAME", help="With --data: the column that is no input, where it is not called label or target."
+)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="With --data: only the first N rows.")
 @click.option("--timeout", "timeout_s", metavar="S", type=click.FloatRange(0.001, 86_400), default=60.0, show_default=True, help="Seconds.")
 @click.option("--key-file", metavar="FILE", help="File with the server's key. TOWLINE_KEY works too.")
 @click.option("--key", "secret", hidden=True)
@@ -33,7 +39,10 @@ if TYPE_CHECKING:
 def command(
     target: str,
     source: str | None,
+    data: str | None,
     output: str | None,
+    label: str,
+    limit: int | None,
     timeout_s: float,
     key_file: str | None,
     secret: str | None,
@@ -43,8 +52,16 @@ def command(
     """Run a version from the store in this process, or a model on a running server.
 
     URL is a server's address, or http://HOST:PORT/v2/models/NAME[/versions/N]. Shapes include the batch axis: [[1, 2, 3]].
+    With --data a version from the store answers a whole data set, in a worker process, into a file.
     """
     refuse_secrets(target, secret)
+    if data is not None:
+        _refuse_beside_data(target, source, output)
+        assert output is not None
+        _predict_all(target, data, output, label, limit or 0, timeout_s, home, as_json)
+        return
+    if label or limit:
+        raise UsageError("--label and --limit go with --data.")
     place = _new_file(output, source) if output else None
     from towline.app.inputs import read_inputs
     from towline.app.predicting import predict
@@ -60,6 +77,30 @@ def command(
         _print(prediction)
 
 
+def _refuse_beside_data(target: str, source: str | None, output: str | None) -> None:
+    if source is not None:
+        raise UsageError("--input and --data are both given; an input is one request, data are rows.", hint="Give one of them.")
+    if output is None:
+        raise UsageError("--data needs --output: a new .csv, .jsonl, .parquet or .npz file.", hint="Add --output answers.csv")
+    if target.startswith(("http://", "https://")):
+        raise UsageError(
+            "--data runs a version from the store, and not on a server.", hint="Name the version: towline predict digits:3 --data …"
+        )
+
+
+def _predict_all(target: str, data: str, output: str, label: str, limit: int, timeout_s: float, home: str | None, as_json: bool) -> None:
+    from towline.app.predicting_all import predict_all
+    from towline.cli.judged_words import bar
+
+    with bar("rows") as progress:
+        written = predict_all(target, data, output, label=label, limit=limit, home=home, timeout_s=timeout_s, progress=progress)
+    if as_json:
+        told = {"file": str(written.place), "rows": written.rows, "digest": written.version.digest, "data": written.data}
+        emit_json("towline.predict/1", {"outputs": [], "written": told})
+    else:
+        say(f"{written.version} answered {written.rows:,} rows. Written to {printable(written.place)}.")
+
+
 def _stdin() -> str:
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageError("There is no input.", hint="Give --input FILE, or pipe JSON in: echo '[[1, 2, 3]]' | towline predict digits")
@@ -67,52 +108,32 @@ def _stdin() -> str:
 
 
 def _new_file(output: str, source: str | None) -> Path:
-    """Where the outputs go. Asked before the model runs, so that a typing error costs nothing."""
-    place = Path(output)
-    if place.suffix not in (".npz", ".npy"):
-        raise UsageError(f"--output {output} must end in .npz or .npy.")
-    if os.path.lexists(place):
-        what = "is the input" if source and source != "-" and place.exists() and os.path.samefile(place, source) else "exists"
-        raise UsageError(f"--output {output} {what}; nothing was changed.", hint="Name a new file.")
-    if not place.parent.is_dir():
-        raise UsageError(f"--output {output}: there is no folder {place.parent}.", hint="Make it first.")
-    return place
+    if Path(output).suffix not in (".npz", ".npy"):
+        raise UsageError(f"--output {output} must end in .npz or .npy.", hint="With --data also .csv, .jsonl and .parquet.")
+    return free_place(output, "--output", None if source == "-" else source)
 
 
 def _save(place: Path, outputs: dict[str, np.ndarray]) -> None:
-    """The whole file or none: written beside, then linked to its name, which fails if someone took it meanwhile."""
     import numpy as np
+
+    from towline.core.npz import without_objects, write_npz
 
     if place.suffix == ".npy" and len(outputs) != 1:
         raise UsageError(f"A .npy file holds one array, and there are {len(outputs)} outputs.", hint="Use .npz.")
-    arrays = {name: _without_objects(array) for name, array in outputs.items()}
-    beside = place.with_name(f".{place.name}.{os.getpid()}.part")
-    try:
-        with beside.open("xb") as file:
-            if place.suffix == ".npy":
-                np.save(file, next(iter(arrays.values())), allow_pickle=False)
-            else:
-                # Not numpy.savez: an output may be called "file".
-                with zipfile.ZipFile(file, "w") as archive:
-                    for name, array in arrays.items():
-                        with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                            np.lib.format.write_array(member, array, allow_pickle=False)
-        os.link(beside, place)
-    except OSError as error:
-        raise UsageError(f"--output {place}: {error.strerror}; nothing was written.", hint="Name another place.") from error
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _without_objects(array: np.ndarray) -> np.ndarray:
-    return array.astype(bytes) if array.dtype == object else array
+    with new_file(place, "--output") as file:
+        if place.suffix == ".npy":
+            np.save(file, without_objects(next(iter(outputs.values()))), allow_pickle=False)
+        else:
+            write_npz(file, outputs)
 
 
 def _print(prediction: Prediction) -> None:
     import numpy as np
 
+    from towline.core.npz import without_objects
+
     for name, array in prediction.outputs.items():
-        shown = _without_objects(array)
+        shown = without_objects(array)
         dtype = "string" if array.dtype == object else array.dtype.name
         emit(f"{printable(name)} {dtype}[{','.join(map(str, array.shape))}]")
         emit(np.array2string(shown, max_line_width=100, threshold=200, precision=6))

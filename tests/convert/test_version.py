@@ -100,7 +100,7 @@ def test_the_report_tells_people_what_was_found(tmp_path):
     assert "input      x  float32 [N, 10]" in lines
     assert "batching   each row is answered for itself: proven" in lines
     assert "memory     16 MiB loaded, 32 MiB at a batch of 256" in lines
-    assert lines[-2:] == ["warning: Odd shapes.", "warning: Gives NaN."]
+    assert lines[-2:] == ["note: Odd shapes.", "note: Gives NaN."]
     assert report.as_json()["max_batch"] == 256
 
 

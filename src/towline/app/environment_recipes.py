@@ -11,6 +11,8 @@ from towline.core.errors import UsageError
 
 # What our own package needs wherever it is lent, and what every importer writes.
 _EVERYWHERE = ("numpy>=2.0,<3", "msgspec>=0.19,<0.23", "onnx>=1.18,<2")
+# What declared processing reads pictures, sound and text with, in a worker that runs the framework itself.
+_PROCESSING = ("pillow>=11,<14", "soxr>=0.5,<2", "tokenizers>=0.20,<0.24")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ RECIPES = {
             # onnxscript: the exporter that torch.export feeds. torchvision pins its torch, so the two move together.
             (
                 *_EVERYWHERE,
+                *_PROCESSING,
                 "torch==2.13.0",
                 "torchvision==0.28.0",
                 "onnxscript>=0.7,<0.8",
@@ -45,11 +48,13 @@ RECIPES = {
         Recipe(
             "tensorflow",
             "TensorFlow and Keras: SavedModel, frozen graphs, checkpoints, .keras, .h5",
-            (*_EVERYWHERE, "tensorflow-cpu>=2.21,<2.22", "keras>=3.10,<4", "tf2onnx>=1.17,<2", "onnxslim>=0.1.90,<0.2"),
+            (*_EVERYWHERE, *_PROCESSING, "tensorflow-cpu>=2.21,<2.22", "keras>=3.10,<4", "tf2onnx>=1.17,<2", "onnxslim>=0.1.90,<0.2"),
             ("tensorflow", "keras", "tf2onnx", "onnxslim"),
             1750 << 20,
         ),
-        Recipe("litert", "TFLite / LiteRT", (*_EVERYWHERE, "ai-edge-litert>=2.1,<3"), ("ai_edge_litert.interpreter",), 220 << 20),
+        Recipe(
+            "litert", "TFLite / LiteRT", (*_EVERYWHERE, *_PROCESSING, "ai-edge-litert>=2.1,<3"), ("ai_edge_litert.interpreter",), 220 << 20
+        ),
         Recipe(
             "tabular",
             "scikit-learn and LightGBM",

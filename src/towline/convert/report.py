@@ -21,7 +21,7 @@ class ImportReport:
     warnings: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """Aligned lines `what  value`, then one line per warning."""
+        """Aligned lines `what  value`, then one line per note."""
         manifest, measured = self.manifest, self.manifest.measured
         rows = [
             ("digest", self.digest),
@@ -39,7 +39,7 @@ class ImportReport:
             ("golden", f"{len(manifest.golden)} request{'s'[: len(manifest.golden) != 1]}, replayed at every load"),
         ]
         width = max(len(what) for what, _ in rows)
-        return [f"{what:<{width}}  {value}" for what, value in rows] + [f"warning: {warning}" for warning in self.warnings]
+        return [f"{what:<{width}}  {value}" for what, value in rows] + [f"note: {warning}" for warning in self.warnings]
 
     def as_json(self) -> dict[str, object]:
         """Plain JSON for --json and for the import event."""

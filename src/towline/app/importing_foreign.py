@@ -8,21 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from towline.app.converting import GIVEN_ROUTE, Maker
 from towline.app.foreign_copy import ForeignCopy, copy_foreign
 from towline.app.given import Given
 from towline.app.labelling import labelled_data, on_labelled
 from towline.app.naming import Names, matched_inputs, matched_outputs
 from towline.app.proving import Arrays, Asked, Attempt, Reference, Run, compared, explained, kept_answers, references
 from towline.app.sealing import Candidate, ImportResult, Order, existing, seal
-from towline.convert.base import ConversionFailed, Converted, Task
-from towline.convert.files import DEFAULT_MAX_BYTES, Copied, copy_source
+from towline.convert.base import ConversionFailed, Task
 from towline.convert.foreign.converter import BROKEN, DIED, TIMEOUT, Converter, Launch, Loaded
 from towline.convert.foreign.importers import importer_entry
 from towline.convert.foreign.lookout import SOURCE_ESCAPES
-from towline.convert.made import ONNX_ENGINE, Made, default_of, unread
-from towline.convert.onnx import inspect_model
+from towline.convert.made import default_of
 from towline.convert.recognise import Recognised, recognise
-from towline.convert.tree import copy_tree
 from towline.core.environments import python_of
 from towline.core.errors import DeadlineExceeded, EngineError, ImportRefused, UsageError, VersionError
 from towline.core.manifest import Signature
@@ -39,7 +37,6 @@ if TYPE_CHECKING:
 _FAILURES = (ConversionFailed, EngineError, ImportRefused, VersionError, DeadlineExceeded)
 # These end it too: every other route would be asked of the same process, which is gone.
 _ENDS = (SOURCE_ESCAPES, DIED, TIMEOUT, BROKEN)
-GIVEN_ROUTE = "given"
 
 
 def import_foreign(order: Order, given: Given) -> tuple[ImportResult, LocalWorker | None]:
@@ -75,8 +72,7 @@ class _Import:
         self._given = given
         self._found = found
         self._converter = converter
-        self._work = work
-        self._digest = digest
+        self._maker = Maker(given, found, converter, work, digest)
 
     def run(self) -> tuple[ImportResult, LocalWorker | None]:
         loaded = self._converter.load()
@@ -135,7 +131,7 @@ class _Import:
     ) -> tuple[Attempt, Candidate | None]:
         """The attempt, and what it made when that is equal to the source."""
         try:
-            candidate = self._made(route, loaded, staged)
+            candidate = self._maker.made(route, loaded, staged)
             if route == GIVEN_ROUTE:
                 return self._given_one(loaded, candidate, asked, tolerances)
             if because := unlike(loaded.signatures, candidate.made.signatures):
@@ -188,59 +184,6 @@ class _Import:
         why = explained(self._order, self._converter, candidate, asked, failed, judged[failed], tolerances[failed])
         return Attempt(route, " ".join(filter(None, (judged[failed].because, why))), judged), None
 
-    def _made(self, route: str, loaded: Loaded, staged: Path) -> Candidate:
-        if route == GIVEN_ROUTE:
-            copied = copy_source(self._given.model, staged)
-            return self._onnx(copied, {default_of(loaded.signatures): copied.model_file}, loaded, Converted(files={}))
-        folder, converted = self._converter.convert(route)
-        if set(converted.files) != set(loaded.signatures):
-            raise ImportRefused(f"The route '{route}' made files for other signatures than there are.", code=BROKEN)
-        taken = self._work / f"taken-{route}"
-        # What the converter wrote belongs to code that nobody vouches for: copied as plain files before anything opens it.
-        copy_tree(folder, taken, "taken", max_bytes=DEFAULT_MAX_BYTES)
-        if converted.engine != ONNX_ENGINE:
-            return self._framework(taken, converted, loaded, staged)
-        default = default_of(loaded.signatures)
-        copied = copy_source(_beneath(taken, converted.files[default]), staged)
-        files = {default: copied.model_file}
-        others = [name for name in loaded.signatures if name != default and converted.files[name] != converted.files[default]]
-        for place, name in enumerate(others):
-            own = staged / "signatures" / str(place)
-            own.mkdir(parents=True, mode=0o755)
-            files[name] = f"signatures/{place}/{copy_source(_beneath(taken, converted.files[name]), own).model_file}"
-        return self._onnx(replace(copied, source_name=self._found.path.name), files, loaded, converted)
-
-    def _onnx(self, copied: Copied, files: Mapping[str, str], loaded: Loaded, converted: Converted) -> Candidate:
-        default = default_of(loaded.signatures)
-        read = {name: inspect_model(copied.folder / file) for name, file in files.items()}
-        # A file that its owner converted is one signature, whatever else the source has.
-        wanted = loaded.signatures if converted.files else {default: loaded.signatures[default]}
-        signatures = {name: (read.get(name) or read[default]).signature for name in wanted}
-        made = self._origin(loaded, converted, signatures, {name: file for name, file in files.items() if name != default})
-        return Candidate(copied, read[default], made, notes=converted.notes, layers=converted.layers)
-
-    def _framework(self, taken: Path, converted: Converted, loaded: Loaded, staged: Path) -> Candidate:
-        """A model that its own framework will run: files as they are, the signature as the source says it."""
-        default = default_of(loaded.signatures)
-        files = copy_tree(taken, staged / "model", "model", max_bytes=DEFAULT_MAX_BYTES)
-        for name in converted.files.values():
-            _beneath(taken, name)
-        copied = Copied(staged, f"model/{converted.files[default]}", files, self._found.path.name)
-        others = {name: f"model/{file}" for name, file in converted.files.items() if name != default}
-        made = self._origin(loaded, converted, loaded.signatures, others)
-        return Candidate(copied, unread(loaded.signatures[default], loaded.parameters), made, notes=converted.notes)
-
-    def _origin(self, loaded: Loaded, converted: Converted, signatures: Mapping[str, Signature], files: Mapping[str, str]) -> Made:
-        return Made(
-            format=f"onnx, proven against {self._found.what}" if self._given.against else _without_article(self._found.what),
-            source_digest=self._digest,
-            engine=converted.engine,
-            environment=converted.environment,
-            signatures=dict(signatures),
-            model_files=dict(files),
-            tools=dict(loaded.facts),
-        )
-
 
 def unlike(wanted: Mapping[str, Signature], made: Mapping[str, Signature]) -> str:
     """How the names and dtypes of a conversion's inputs and outputs differ from the source's, or nothing. Pure."""
@@ -292,20 +235,8 @@ def _passed_over(attempts: Sequence[Attempt]) -> tuple[str, ...]:
     return tuple(f"The route '{one.route}' was not taken: {one.because}" for one in attempts[:-1])
 
 
-def _without_article(what: str) -> str:
-    return what.removeprefix("a ").removeprefix("an ")
-
-
 def _words(specs: Mapping[str, str]) -> str:
     return ", ".join(f"'{name[:64]}' ({dtype})" for name, dtype in specs.items()) or "none"
-
-
-def _beneath(folder: Path, name: str) -> Path:
-    """A file or folder of the copied tree, which holds no links."""
-    parts = Path(name).parts
-    if not parts or Path(name).is_absolute() or ".." in parts or not (folder / name).exists():
-        raise ImportRefused("The process that reads the source named no file of its own; the source is not taken.", code=BROKEN)
-    return folder / name
 
 
 def _source_of(given: Given) -> Recognised:

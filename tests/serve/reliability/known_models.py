@@ -108,3 +108,10 @@ def publish_dying(home: Path, name: str) -> Version:
     """A version whose golden request kills the engine: its worker dies at each load."""
     golden = {"a": np.full(4, INT64_MIN), "b": np.full(4, -1)}, {"y": np.zeros(4, np.int64)}
     return publish(home, name, tiny_models.integer_division("int64"), INTEGERS, QUOTIENT, golden=golden)
+
+
+def publish_endless(home: Path, name: str) -> Version:
+    """A version whose golden request never comes to its end."""
+    golden = {"rounds": np.full(1, 2**63 - 1)}, {"y": np.zeros(1, np.float32)}
+    rounds, count = (TensorSpec("rounds", "int64", (1,)),), (TensorSpec("y", "float32", (1,)),)
+    return publish(home, name, tiny_models.counted_loop(), rounds, count, golden=golden)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from known_models import mlp_asks, publish, publish_dying
+from known_models import mlp_asks, publish, publish_dying, publish_endless
 from load import Load
 
 from towline.app.importing import import_model
@@ -106,6 +106,21 @@ def test_a_version_that_answers_otherwise_than_at_import_never_serves(tmp_path: 
 
         assert "does not answer as it did" in error_of(server, "other")
         assert server.get("/readyz")[0] == 503
+
+
+def test_a_load_that_never_ends_is_given_up_with_its_worker_while_others_answer(tmp_path: Path) -> None:
+    publish(tmp_path, "good", MODEL, ROW, PROBABILITIES, batchable=True)
+    publish_endless(tmp_path, "endless")
+    with RunningServer(home=tmp_path, settings={"load_timeout_s": 1}, await_ready=False) as server:
+        server.wait_until(lambda: states(server).get("good") == "ready" and states(server).get("endless") == "warming")
+        workers = set(server.pids()["worker"])
+        with Load(server.host, server.port, mlp_asks("good", MODEL), clients=4) as load:
+            server.wait_until(lambda: states(server).get("endless") == "failed")
+            server.wait_until(lambda: bool(workers - set(server.pids()["worker"])))
+            load.await_answers(32)
+
+        assert load.failures == []
+        assert "did not answer 'warm' within 1 s" in error_of(server, "endless")
 
 
 def test_a_broken_new_version_leaves_the_old_one_serving(tmp_path: Path) -> None:

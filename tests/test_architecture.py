@@ -47,7 +47,7 @@ LIBRARIES = {
     "torch": ("convert/torch", "engines/torch.py"),
     "torchvision": ("convert/torch/making.py",),
     "safetensors": ("convert/torch/checkpoint.py",),
-    "PIL": ("engines/processing/image.py", "verify/robustness.py"),
+    "PIL": ("engines/processing/image.py", "verify/pages/thumbnails.py", "verify/robustness.py"),
     "soxr": ("engines/processing/audio.py",),
     "tokenizers": ("engines/processing/text.py",),
     "httptools": ("serve/protocols",),

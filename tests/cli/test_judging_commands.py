@@ -62,3 +62,26 @@ def test_a_data_set_is_answered_into_a_file(place: Path, towline: Run):
     assert towline(*common, "-o", str(place / "p.csv"), "-i", "x.npy").code == 2
     assert towline("predict", "http://127.0.0.1:9", "--data", str(place), "-o", str(place / "p.csv")).code == 2
     assert towline("predict", "m", "--limit", "3", "-i", "x.npy").code == 2
+
+
+@pytest.mark.parametrize(("language", "said"), [("en", "Gates"), ("zh", "门槛")])
+def test_what_was_found_is_a_page_too(place: Path, towline: Run, language: str, said: str):
+    common = ("--data", str(place / "data.npz"), "--home", str(place / "home"), "--gates", str(place / "gates.toml"), "--lang", language)
+
+    tested = towline("test", "m", *common, "--html", str(place / "test.html"), "--no-robustness")
+    compared = towline("compare", "m", "m", *common, "--html", str(place / "compare.html"))
+
+    assert (tested.code, compared.code) == (3, 3)
+    for name in ("test.html", "compare.html"):
+        page = (place / name).read_text()
+        assert said in page
+        assert page.count("<svg") >= 2
+        assert page.endswith("</html>\n")
+    assert "The page is in" in tested.err
+
+
+def test_a_page_that_cannot_be_written_is_known_before_the_measuring(place: Path, towline: Run):
+    told = towline("test", "nobody", "--data", "none.npz", "--html", str(place / "no" / "page.html"))
+
+    assert told.code == 2
+    assert "there is no folder" in told.err

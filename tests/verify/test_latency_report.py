@@ -12,13 +12,13 @@ from xml.etree import ElementTree
 import pytest
 from test_latency_knee import level
 
-from towline.verify.latency.charts import linear, logarithmic
 from towline.verify.latency.knee import Knee
 from towline.verify.latency.levels import Level
 from towline.verify.latency.page import page
 from towline.verify.latency.report import Report, as_csv, as_json, as_perf_analyzer, notes_on
 from towline.verify.latency.server_cost import Cost
 from towline.verify.latency.server_time import ServerTime
+from towline.verify.pages.lines import linear, logarithmic
 
 # As perf_analyzer 2.x writes it with -f for a model without a response cache.
 PERF_ANALYZER = (
@@ -158,7 +158,7 @@ def test_the_page_stands_alone_and_its_charts_are_whole() -> None:
     assert set(re.findall(r"https?://[^\s\"'<]+", text)) == {"http://www.w3.org/2000/svg", report().url}
     assert "@media print" in text
     assert text.count("<tr") == 3
-    assert "<tr class=knee><td>8</td>" in text
+    assert '<tr class="knee"><td>8</td>' in text
 
 
 def test_nothing_from_outside_acts_in_the_page() -> None:

@@ -49,7 +49,8 @@ class Figure:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`worst` tells rows (or classes) where the second loses most. `verdict` is one sentence."""
+    """`worst` tells rows (or classes) where the second loses most, `worst_inputs` are their inputs. `found` is of both, where there are
+    labels. `verdict` is one sentence."""
 
     first: Version
     second: Version
@@ -61,6 +62,9 @@ class Comparison:
     worst: tuple[tuple[str, str], ...]
     verdicts: tuple[Verdict, ...]
     verdict: str
+    found: tuple[Classified | Regressed, ...] = ()
+    labels: tuple[str, ...] = ()
+    worst_inputs: tuple[Mapping[str, np.ndarray], ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -207,6 +211,7 @@ def _judged(
     right = [one.argmax(axis=1) == truth for one in scores] if is_class and truth is not None else []
     gated = {name: one.second for name, one in figures.items()} | _relative(figures, found, timed, agreed)
     verdict = verdicts(gates, gated)
+    worst = _worst(scores, truth, labels)
     return Comparison(
         versions[0],
         versions[1],
@@ -215,9 +220,12 @@ def _judged(
         agreed,
         mcnemar(right[0], right[1]) if right else None,
         timed,
-        _worst(rows[0], scores, truth, labels),
+        tuple((rows[0].names(row), told) for row, told in worst),
         verdict,
         _words(verdict, figures, found),
+        tuple(found),
+        tuple(labels),
+        tuple(rows[0].read(row, row + 1) for row, _ in worst),
     )
 
 
@@ -255,7 +263,7 @@ def _relative(
     return relative | {"size_ratio": size.second / size.first}
 
 
-def _worst(data: DataSet, scores: Sequence[np.ndarray], truth: np.ndarray | None, labels: Sequence[str]) -> tuple[tuple[str, str], ...]:
+def _worst(scores: Sequence[np.ndarray], truth: np.ndarray | None, labels: Sequence[str]) -> tuple[tuple[int, str], ...]:
     """Rows where the two put different classes first, the surest of the second first; those it lost before those nobody can judge."""
     if not scores:
         return ()
@@ -267,7 +275,7 @@ def _worst(data: DataSet, scores: Sequence[np.ndarray], truth: np.ndarray | None
     def called(place: int) -> str:
         return labels[place] if place < len(labels) else str(place)
 
-    return tuple((data.names(row), f"{called(first[row])} became {called(second[row])}") for row in order)
+    return tuple((row, f"{called(first[row])} became {called(second[row])}") for row in order)
 
 
 def _words(found: Sequence[Verdict], figures: Mapping[str, Figure], judged_both: Sequence[Classified | Regressed]) -> str:

@@ -7,6 +7,7 @@ import click
 from towline.cli import exits
 from towline.cli.judged_words import bar, compared_lines
 from towline.cli.output import emit, emit_json, printable, say, say_next
+from towline.cli.pages import page_options, page_place, write_page
 from towline.cli.params import RefParam, home_option, json_option
 from towline.core.refs import Ref
 
@@ -20,6 +21,7 @@ from towline.core.refs import Ref
 @click.option("--output", default="", metavar="NAME", help="The output that answers, where several could.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N rows.")
 @click.option("--speed/--no-speed", default=True, help="Time them as well, turn by turn.")
+@page_options
 @home_option
 @json_option
 def command(
@@ -31,6 +33,8 @@ def command(
     output: str,
     limit: int | None,
     speed: bool,
+    html: str | None,
+    language: str,
     home: str | None,
     as_json: bool,
 ) -> None:
@@ -39,6 +43,7 @@ def command(
     Gates know the figures of SECOND and what only two have: drop and drop_sure (of accuracy, or gained in error), agreement, speedup,
     throughput_ratio, size_ratio.
     """
+    place = page_place(html)
     from towline.app.comparing import compare
     from towline.app.judging import Options
 
@@ -54,6 +59,10 @@ def command(
             say=lambda text: say(f"  {printable(text)}"),
             progress=progress,
         )
+    if place is not None:
+        from towline.app.judged_pages import page_of_comparison
+
+        write_page(place, page_of_comparison(found, language))
     if as_json:
         emit_json("towline.compare/1", found.as_json())
     else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from towline.cli.output import emit, emit_json, printable, say, say_next, table
+from towline.cli.pages import page_options, page_place, write_page
 from towline.cli.params import RefParam, home_option, json_option
 from towline.core.refs import Ref
 
@@ -71,6 +72,7 @@ class TimeParam(click.ParamType):  # type: ignore[type-arg]  # generic only sinc
 @click.option("--label", default="", metavar="NAME", help="The column or array of truths, where it is not called label or target.")
 @click.option("--output", default="", metavar="NAME", help="The output that answers, where several could.")
 @click.option("--limit", type=click.IntRange(5), metavar="N", help="Only the first N rows.")
+@page_options
 @home_option
 @json_option
 def command(
@@ -84,6 +86,8 @@ def command(
     label: str,
     output: str,
     limit: int | None,
+    html: str | None,
+    language: str,
     home: str | None,
     as_json: bool,
 ) -> None:
@@ -91,12 +95,17 @@ def command(
 
     What is slower or worse here is never handed over; it is kept in the record, with the reason.
     """
+    place = page_place(html)
     from towline.app.judging import Options
     from towline.app.optimizing import Limits, optimize
 
     limits = Limits(max_drop, min_agreement, max_p99_ms, max_size_mb)
     options = Options(label, output, limit or 0)
     found = optimize(ref, data, limits=limits, budget_s=budget_s, options=options, home=home, say=lambda text: say(f"  {printable(text)}"))
+    if place is not None:
+        from towline.app.judged_pages import page_of_search
+
+        write_page(place, page_of_search(found, language))
     if as_json:
         emit_json("towline.optimize/1", found.as_json())
         return

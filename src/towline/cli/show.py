@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +9,9 @@ import click
 
 from towline.app.listing import Shown
 from towline.app.showing import Told, html_of, lineage, proof, tell
-from towline.cli.output import emit, emit_json, moment_words, printable, say, size_words
+from towline.cli.output import emit, emit_json, moment_words, printable, size_words
+from towline.cli.pages import write_page
 from towline.cli.params import RefParam, home_option, json_option
-from towline.core.errors import UsageError
 from towline.core.refs import Ref
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def command(ref: Ref, html: str | None, home: str | None, as_json: bool) -> None
     told = tell(ref, home=home)
     facts = [("version", str(told.shown.version)), *_facts(told.shown)]
     if html:
-        _write_page(Path(html), html_of(told, [(name.strip(), value) for name, value in facts]))
+        write_page(Path(html), html_of(told, [(name.strip(), value) for name, value in facts]))
     if as_json:
         emit_json("towline.show/1", _shown_json(told))
         return
@@ -39,17 +38,6 @@ def command(ref: Ref, html: str | None, home: str | None, as_json: bool) -> None
     margin = max(len(name) for name, _ in facts) + 2
     for name, value in facts:
         emit(f"{name:<{margin}}{printable(value)}")
-    if html:
-        say(f"The page is in {html}")
-
-
-def _write_page(place: Path, content: str) -> None:
-    try:
-        place.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(
-            f"--html {place} cannot be written: {os.strerror(error.errno or 0)}.", hint="Name a file in a folder of yours."
-        ) from None
 
 
 def _facts(shown: Shown) -> list[tuple[str, str]]:

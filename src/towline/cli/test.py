@@ -7,6 +7,7 @@ import click
 from towline.cli import exits
 from towline.cli.judged_words import bar, tested_lines, verdict_lines
 from towline.cli.output import emit, emit_json, printable, say, say_next
+from towline.cli.pages import page_options, page_place, write_page
 from towline.cli.params import RefParam, home_option, json_option
 from towline.core.refs import Ref
 
@@ -21,6 +22,7 @@ from towline.core.refs import Ref
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N rows.")
 @click.option("--speed/--no-speed", default=True, help="Time it as well.")
 @click.option("--robustness/--no-robustness", default=True, help="Try noise, blur, brightness and JPEG as well.")
+@page_options
 @home_option
 @json_option
 def command(
@@ -33,6 +35,8 @@ def command(
     limit: int | None,
     speed: bool,
     robustness: bool,
+    html: str | None,
+    language: str,
     home: str | None,
     as_json: bool,
 ) -> None:
@@ -41,11 +45,16 @@ def command(
     Figures of a classifier: accuracy, top-k, precision, recall, F1, ROC-AUC, calibration; of a regressor: errors and R². Of either:
     latency, throughput, memory, repeatability, and what noise, blur, light and compression do to it.
     """
+    place = page_place(html)
     from towline.app.judging import Options, measure_version
 
     options = Options(label, output, limit or 0, metric, speed=speed, robustness=robustness)
     with bar("rows") as progress:
         tested = measure_version(ref, data, gates=gates or (), options=options, home=home, say=told, progress=progress)
+    if place is not None:
+        from towline.app.judged_pages import page_of_test
+
+        write_page(place, page_of_test(tested, language))
     if as_json:
         content = {"name": tested.version.name, "version": tested.version.number, "digest": tested.version.digest}
         emit_json("towline.test/1", {**content, **tested.as_json()})

@@ -15,12 +15,15 @@ MIN_RUNS = 20
 BUDGET_S = 2.0
 # Rounds of turns when two versions are compared, so that a machine that slows down slows both.
 TURNS = 10
+# Where the distribution of times is told: every 2.5 %, and its tail.
+CDF_SHARES = (*(part / 40 for part in range(40)), 0.99, 1.0)
 
 
 @dataclass(frozen=True)
 class Pace:
     """Milliseconds of one run of one row (link included), and rows per second where many go into a run.
 
+    `cdf` has points (milliseconds of one row, share of runs that were no slower).
     `turns` are the seconds of a run of many rows, turn by turn, where several versions were measured side by side.
     """
 
@@ -31,6 +34,7 @@ class Pace:
     rows_per_s: float
     turns: tuple[float, ...] = ()
     rows: int = 1
+    cdf: tuple[tuple[float, float], ...] = ()
 
     def figures(self) -> dict[str, float]:
         return {"p50_ms": self.p50_ms, "p90_ms": self.p90_ms, "p99_ms": self.p99_ms, "rows_per_s": self.rows_per_s}
@@ -92,4 +96,9 @@ def _timed(runner: Runner, inputs: Inputs, budget_s: float, least: int) -> list[
 
 def _pace(alone_s: Sequence[float], batch_s: Sequence[float], rows: int) -> Pace:
     p50, p90, p99 = np.percentile(np.array(alone_s) * 1000, [50, 90, 99])
-    return Pace(len(alone_s), float(p50), float(p90), float(p99), rows / float(np.median(batch_s)), rows=rows)
+    return Pace(len(alone_s), float(p50), float(p90), float(p99), rows / float(np.median(batch_s)), rows=rows, cdf=_cdf(alone_s))
+
+
+def _cdf(taken_s: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    ms = np.percentile(np.array(taken_s) * 1000, np.array(CDF_SHARES) * 100)
+    return tuple(zip(map(float, ms), CDF_SHARES, strict=True))

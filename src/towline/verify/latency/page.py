@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import html
 import math
 import time
 from collections.abc import Sequence
 
-from towline.verify.latency.charts import Axis, Line, chart, linear, logarithmic
 from towline.verify.latency.levels import Level
 from towline.verify.latency.report import Report, words
+from towline.verify.pages.document import document, facts, notes, table
+from towline.verify.pages.document import text as _text
+from towline.verify.pages.lines import Axis, Line, chart, linear, logarithmic
 
 # More lines than these cannot be told apart.
 _MOST_LINES = 12
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1a1a1a; --faint: #d8d8d8; --paper: #fff }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --faint: #444; --paper: #161616 } }
-@media print { :root { --ink: #000; --faint: #ccc; --paper: #fff } figure, table { break-inside: avoid } }
-body { font: 15px/1.5 system-ui, "PingFang SC", "Microsoft YaHei", "Noto Sans SC", sans-serif; color: var(--ink); background: var(--paper);
-       max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem } figure { margin: 1rem 0 }
-svg { width: 100%; height: auto } svg text { font-size: 12px; fill: var(--ink) } svg .grid { stroke: var(--faint) }
-.wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(--faint); white-space: nowrap }
-tr.knee { font-weight: 600 } dt { font-weight: 600 } dd { margin: 0 0 .4rem 0; overflow-wrap: anywhere }
-"""
+_STYLE = "tr.knee { font-weight: 600 }"
 
 
 def page(report: Report) -> str:
     """A whole document. What came from outside is escaped."""
     title = f"towline bench {report.target}"
     body = [
-        f"<h1>{_text(title)}</h1>",
         f"<p>{_text(_summary(report))}</p>",
         "<h2>Throughput and latency</h2>",
         _curve(report),
@@ -41,14 +30,11 @@ def page(report: Report) -> str:
         _table(report),
         _errors(report),
         "<h2>How to read this</h2>",
-        "<ul>" + "".join(f"<li>{_text(note)}</li>" for note in report.notes) + "</ul>",
+        notes(report.notes),
         "<h2>How it was measured</h2>",
         _conditions(report),
     ]
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{_text(title)}</title><style>{_STYLE}</style>'
-    # Nothing on it is to be fetched or run, whatever a server called its model.
-    guard = "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-    return "\n".join(["<!doctype html>", f'<html lang="en"><head>{guard}{head}</head><body>', *body, "</body></html>", ""])
+    return document(title, body, style=_STYLE)
 
 
 def _summary(report: Report) -> str:
@@ -93,11 +79,11 @@ def _nines(share: float) -> float:
 def _table(report: Report) -> str:
     heads = ["requests/s" if report.is_open else "clients", "answered/s", "p50 ms", "p90", "p95", "p99", "p99.9", "max", "queue ms"]
     heads += ["compute ms", "batch", "failed", "client CPU µs", "server CPU µs", "server MiB", "steady"]
-    rows = "".join(_row(level, is_knee=level.load == report.knee.load) for level in report.levels)
-    return f'<div class="wide"><table><tr>{"".join(f"<th>{_text(head)}</th>" for head in heads)}</tr>{rows}</table></div>'
+    marks = ["knee" if level.load == report.knee.load else "" for level in report.levels]
+    return table(heads, [_row(level) for level in report.levels], name="Figures", marked=marks)
 
 
-def _row(level: Level, *, is_knee: bool) -> str:
+def _row(level: Level) -> list[str]:
     told, cost = level.server_time, level.cost
     cells = [
         words(level.load),
@@ -108,12 +94,12 @@ def _row(level: Level, *, is_knee: bool) -> str:
     cells += [f"{level.failed:,}", f"{level.client_cpu_us:,.0f}" + (" (bound)" if level.is_generator_bound else "")]
     cells += [f"{cost.cpu_us:,.0f}", f"{cost.resident_bytes / (1 << 20):,.0f}"] if cost else ["–"] * 2
     cells.append("yes" if level.is_steady else "no")
-    return f"<tr{' class=knee' if is_knee else ''}>{''.join(f'<td>{_text(cell)}</td>' for cell in cells)}</tr>"
+    return cells
 
 
 def _errors(report: Report) -> str:
     found = [f"{words(level.load)}: {count:,} × {kind}" for level in report.levels for kind, count in level.errors.items()]
-    return f"<h2>Errors</h2><ul>{''.join(f'<li>{_text(line)}</li>' for line in found)}</ul>" if found else ""
+    return f"<h2>Errors</h2>{notes(found)}" if found else ""
 
 
 def _conditions(report: Report) -> str:
@@ -121,7 +107,7 @@ def _conditions(report: Report) -> str:
     windows = (
         f"{report.window_s:g} s each, after {report.warmup_s:g} s of warm-up, until three agree within {report.steadiness_percent:g} %"
     )
-    facts: Sequence[tuple[str, str]] = (
+    told: Sequence[tuple[str, str]] = (
         ("Target", report.target),
         ("Address", report.url),
         ("Protocol", f"{report.protocol}, {report.sent}, batch {report.batch}"),
@@ -131,7 +117,7 @@ def _conditions(report: Report) -> str:
         ("Begun", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(report.began_s))),
         ("Towline", report.towline),
     )
-    return "<dl>" + "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts) + "</dl>"
+    return facts(told)
 
 
 def _load(load: float, report: Report) -> str:
@@ -140,7 +126,3 @@ def _load(load: float, report: Report) -> str:
 
 def _ms(value: float) -> str:
     return (f"{value:.3f}" if value < 10 else f"{value:,.1f}") if math.isfinite(value) else "–"
-
-
-def _text(value: str) -> str:
-    return html.escape(value)

@@ -29,6 +29,15 @@ class ClassFigures:
 
 
 @dataclass(frozen=True)
+class CalibrationBin:
+    """Rows of like confidence: the mean of it, and the share that was right."""
+
+    confidence: float
+    right: float
+    rows: int
+
+
+@dataclass(frozen=True)
 class Classified:
     """Of a whole data set. `top` maps k to the share of rows whose class is among the k best; macro means weigh every class alike.
 
@@ -46,6 +55,7 @@ class Classified:
     confidence: float | None
     classes: tuple[ClassFigures, ...]
     confusion: np.ndarray
+    calibration: tuple[CalibrationBin, ...] = ()
 
 
 def classified(scores: np.ndarray, truth: np.ndarray) -> Classified:
@@ -69,6 +79,7 @@ def classified(scores: np.ndarray, truth: np.ndarray) -> Classified:
         confidence=None if probabilities is None else float(probabilities.max(axis=1).mean()),
         classes=found,
         confusion=confusion,
+        calibration=() if probabilities is None else calibration_bins(probabilities, truth),
     )
 
 
@@ -87,11 +98,16 @@ def as_probabilities(scores: np.ndarray) -> np.ndarray | None:
 
 def calibration_error(probabilities: np.ndarray, truth: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
     """Expected calibration error: over bins of confidence, the mean gap between confidence and accuracy, weighed by rows."""
+    return sum(abs(one.confidence - one.right) * one.rows for one in calibration_bins(probabilities, truth, bins)) / len(truth)
+
+
+def calibration_bins(probabilities: np.ndarray, truth: np.ndarray, bins: int = CALIBRATION_BINS) -> tuple[CalibrationBin, ...]:
+    """Bins of confidence that hold rows, the least confident first."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
     place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
     count = np.bincount(place, minlength=bins)
-    gap = np.abs(np.bincount(place, confidence, bins) - np.bincount(place, right, bins))
-    return float(gap[count > 0].sum() / len(truth))
+    sums = np.bincount(place, confidence, bins), np.bincount(place, right, bins)
+    return tuple(CalibrationBin(float(sums[0][at] / rows), float(sums[1][at] / rows), int(rows)) for at, rows in enumerate(count) if rows)
 
 
 def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:

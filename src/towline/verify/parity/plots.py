@@ -5,10 +5,11 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+from towline.verify.pages.lines import COLOURS, frame
 from towline.verify.parity.figures import DECADES
 
 _SIDE, _WIDTH, _MARGIN = 240, 360, 40
-_INK, _FILL = "currentColor", "#0072b2"
+_INK, _FILL = "currentColor", COLOURS[0]
 
 
 def scatter(title: str, points: Sequence[Sequence[float]]) -> str:
@@ -30,7 +31,7 @@ def scatter(title: str, points: Sequence[Sequence[float]]) -> str:
         f'<text x="{_SIDE / 2}" y="{_SIDE - 8}" text-anchor="middle">source, {low:.3g} to {high:.3g}</text>',
         f'<text x="14" y="{_SIDE / 2}" transform="rotate(-90 14 {_SIDE / 2})" text-anchor="middle">converted</text>',
     ]
-    return _svg(title, _SIDE, [f'<path d="M{ends}" class="grid" fill="none"/>', dots, *words])
+    return frame(title, [f'<path d="M{ends}" class="grid" fill="none"/>', dots, *words], width=_SIDE, height=_SIDE, colour=_INK)
 
 
 def histogram(title: str, counts: Sequence[int]) -> str:
@@ -50,10 +51,4 @@ def histogram(title: str, counts: Sequence[int]) -> str:
         turned = f'transform="rotate(-45 {x + wide / 2:.1f} {_SIDE - _MARGIN - 6})"'
         parts.append(f'<text {at} {turned} text-anchor="end">{html.escape(name)}</text>')
     parts.append(f'<text x="{_WIDTH / 2}" y="{_SIDE - 4}" text-anchor="middle">error, as a share of the magnitude</text>')
-    return _svg(title, _WIDTH, parts)
-
-
-def _svg(title: str, width: int, parts: Sequence[str]) -> str:
-    said = html.escape(title)
-    head = f'<svg viewBox="0 0 {width} {_SIDE}" role="img" aria-label="{said}" xmlns="http://www.w3.org/2000/svg" color="{_INK}">'
-    return "".join([head, f"<title>{said}</title>", *parts, "</svg>"])
+    return frame(title, parts, width=_WIDTH, height=_SIDE, colour=_INK)

@@ -1,4 +1,4 @@
-"""Draw line charts as SVG to stand inside a page: no script, no font, no network. Pure."""
+"""Draw line charts as SVG to stand inside a page, and the frame of all charts: no script, no font, no network. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 WIDTH, HEIGHT = 720, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 80, 150, 16, 44
 # Told apart on paper and by the colour-blind (Okabe and Ito's palette).
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#808080")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#808080")
 _DASHES = ("", "6 3", "2 2", "8 3 2 3")
 
 
@@ -62,17 +62,27 @@ def logarithmic(title: str, values: Sequence[float]) -> Axis:
 
 def chart(title: str, lines: Sequence[Line], across: Axis, up: Axis) -> str:
     """One `<svg>`. Its title and every name are escaped."""
-    parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(title)}" xmlns="http://www.w3.org/2000/svg">',
-        f"<title>{html.escape(title)}</title>",
-        *_grid(across, up),
-    ]
+    parts = grid(across, up)
     for number, line in enumerate(lines):
         parts += _drawn(line, number, across, up)
-    return "\n".join([*parts, "</svg>"])
+    return frame(title, parts)
 
 
-def _grid(across: Axis, up: Axis) -> list[str]:
+def frame(title: str, parts: Sequence[str], *, width: int = WIDTH, height: int = HEIGHT, colour: str = "") -> str:
+    """The `<svg>` around what was drawn, with its title for those who cannot see it."""
+    said = html.escape(title)
+    drawn_in = f' color="{colour}"' if colour else ""
+    head = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{said}" xmlns="http://www.w3.org/2000/svg"{drawn_in}>'
+    return "\n".join([head, f"<title>{said}</title>", *parts, "</svg>"])
+
+
+def place(across: Axis, up: Axis, x: float, y: float) -> tuple[float, float]:
+    """Where a point of these axes lies in the drawing."""
+    return _x(across, x), _y(up, y)
+
+
+def grid(across: Axis, up: Axis) -> list[str]:
+    """The lines and words of two axes."""
     right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
     parts = []
     for tick in across.ticks:
@@ -91,8 +101,8 @@ def _grid(across: Axis, up: Axis) -> list[str]:
 
 
 def _drawn(line: Line, number: int, across: Axis, up: Axis) -> list[str]:
-    colour, dash = _COLOURS[number % len(_COLOURS)], _DASHES[number // len(_COLOURS) % len(_DASHES)]
-    places = [(_x(across, x), _y(up, y)) for x, y in line.points]
+    colour, dash = COLOURS[number % len(COLOURS)], _DASHES[number // len(COLOURS) % len(_DASHES)]
+    places = [place(across, up, x, y) for x, y in line.points]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     dashed = f' stroke-dasharray="{dash}"' if dash else ""
     parts = [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dashed}/>']

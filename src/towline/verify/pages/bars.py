@@ -1,0 +1,95 @@
+"""Draw bars, matrices and bubbles as SVG to stand inside a page: no script, no font, no network. Pure."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from towline.verify.pages.lines import COLOURS, Axis, frame, grid, place
+
+_WIDTH, _ROW, _NAMES, _VALUES = 720, 22, 190, 90
+_MAX_NAME = 26
+# Above this many classes a cell is too small for its number.
+_MAX_NUMBERED = 12
+_CELLS, _EDGE, _MARGIN_TOP = 480, 130, 110
+
+
+def bars(title: str, rows: Sequence[tuple[str, float]], *, top: float = 0.0, words: Callable[[float], str] = "{:.4g}".format) -> str:
+    """One bar per (name, value), down the page; `top` is the value that fills the width (0: the greatest). Below 0 counts as 0."""
+    if not rows:
+        return ""
+    most = top or max((value for _, value in rows), default=0.0) or 1.0
+    room = _WIDTH - _NAMES - _VALUES
+    parts = []
+    for number, (name, value) in enumerate(rows):
+        y = number * _ROW
+        wide = room * min(1.0, max(0.0, value / most))
+        parts.append(f'<text x="{_NAMES - 8}" y="{y + 15}" text-anchor="end">{html.escape(_short(name))}</text>')
+        bar = f'<rect x="{_NAMES}" y="{y + 3}" width="{wide:.1f}" height="{_ROW - 6}" fill="{COLOURS[0]}">'
+        parts.append(f"{bar}<title>{html.escape(name)}: {html.escape(words(value))}</title></rect>")
+        parts.append(f'<text x="{_NAMES + wide + 6:.1f}" y="{y + 15}">{html.escape(words(value))}</text>')
+    return frame(title, parts, width=_WIDTH, height=len(rows) * _ROW + 4)
+
+
+def matrix(title: str, names: Sequence[str], cells: Sequence[Sequence[float]], *, down: str, across: str) -> str:
+    """Square cells, `cells[row][column]`: the more, the darker; below 0 in another colour."""
+    if not names:
+        return ""
+    side = _CELLS / len(names)
+    most = max((abs(value) for row in cells for value in row), default=0.0) or 1.0
+    parts = [
+        f'<text x="{_EDGE + _CELLS / 2}" y="14" text-anchor="middle">{html.escape(across)}</text>',
+        f'<text x="14" y="{_MARGIN_TOP + _CELLS / 2}" transform="rotate(-90 14 {_MARGIN_TOP + _CELLS / 2})" text-anchor="middle">'
+        f"{html.escape(down)}</text>",
+    ]
+    for row, name in enumerate(names):
+        middle = (row + 0.5) * side
+        said = html.escape(_short(name, 14))
+        parts.append(f'<text x="{_EDGE - 6}" y="{_MARGIN_TOP + middle + 4:.1f}" text-anchor="end">{said}</text>')
+        at = f'x="{_EDGE + middle:.1f}" y="{_MARGIN_TOP - 6}"'
+        parts.append(f'<text {at} transform="rotate(-60 {_EDGE + middle:.1f} {_MARGIN_TOP - 6})">{said}</text>')
+        for column, other in enumerate(names):
+            value = cells[row][column]
+            x, y = _EDGE + column * side, _MARGIN_TOP + row * side
+            # Pale enough for a number in the page's ink to be read on it.
+            shade = f'fill="{COLOURS[0] if value >= 0 else COLOURS[1]}" fill-opacity="{0.6 * abs(value) / most:.3f}"'
+            told = html.escape(f"{name} → {other}: {value:g}")
+            parts.append(
+                f'<rect class="grid" x="{x:.1f}" y="{y:.1f}" width="{side:.1f}" height="{side:.1f}" {shade}><title>{told}</title></rect>'
+            )
+            if len(names) <= _MAX_NUMBERED and value:
+                parts.append(f'<text x="{x + side / 2:.1f}" y="{y + side / 2 + 4:.1f}" text-anchor="middle">{value:g}</text>')
+    return frame(title, parts, width=_EDGE + _CELLS + 20, height=_MARGIN_TOP + _CELLS + 10)
+
+
+@dataclass(frozen=True)
+class Bubble:
+    """A point of a plot; `size` is its area against that of the others. One that is not `good` is hollow."""
+
+    name: str
+    x: float
+    y: float
+    size: float
+    good: bool
+
+
+def bubbles(title: str, points: Sequence[Bubble], across: Axis, up: Axis) -> str:
+    """Points of unlike size, each with its name when pointed at, and beside it where it is good."""
+    if not points:
+        return ""
+    most = max(one.size for one in points) or 1.0
+    parts = grid(across, up)
+    for one in sorted(points, key=lambda point: -point.size):
+        x, y = place(across, up, one.x, one.y)
+        radius = max(4.0, 18.0 * (max(one.size, 0.0) / most) ** 0.5)
+        drawn = f'fill="{COLOURS[0]}" fill-opacity="0.6"' if one.good else f'fill="none" stroke="{COLOURS[1]}" stroke-width="2"'
+        said = html.escape(one.name)
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" {drawn}><title>{said}</title></circle>')
+        if one.good:
+            parts.append(f'<text x="{x + radius + 4:.1f}" y="{y + 4:.1f}">{html.escape(_short(one.name))}</text>')
+    return frame(title, parts)
+
+
+def _short(name: str, most: int = _MAX_NAME) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"

@@ -1,0 +1,116 @@
+"""The page of a comparison: both figures with their interval, what is confused otherwise, latency, the worst rows. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from towline.verify.gates import Verdict
+from towline.verify.metrics.classification import Classified
+from towline.verify.metrics.regression import Regressed
+from towline.verify.pace import Pace
+from towline.verify.pages import judged
+from towline.verify.pages.document import document, facts, section, table, text
+from towline.verify.pages.words import Say, words
+
+
+class Pair(Protocol):
+    """A figure of both versions, and second minus first with the interval that holds it."""
+
+    @property
+    def first(self) -> float: ...
+    @property
+    def second(self) -> float: ...
+    @property
+    def difference(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def is_paired(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class WorstRow:
+    """A row where the second loses: its name, what became of it, and a `data:` URI of its picture, or nothing."""
+
+    name: str
+    told: str
+    picture: str
+
+
+@dataclass(frozen=True)
+class ComparedPage:
+    """What a comparison found, as plain values: `facts` are (what, value); `found` and `paces` are of both or of none."""
+
+    first: str
+    second: str
+    facts: Sequence[tuple[str, str]]
+    figures: Mapping[str, Pair]
+    found: Sequence[Classified | Regressed]
+    labels: Sequence[str]
+    paces: Sequence[Pace]
+    worst: Sequence[WorstRow]
+    verdicts: Sequence[Verdict]
+    verdict: str
+
+
+def compared_page(shown: ComparedPage, language: str = "en") -> str:
+    """A whole document; `language` is one of words.LANGUAGES. What came from outside is escaped."""
+    say = words(language)
+    failed = any(not one.passed for one in shown.verdicts)
+    body = [
+        # Which gates said no stands in their table.
+        f'<p class="verdict">{text(say("Not fit to take over.") if failed else say(shown.verdict))}</p>',
+        facts([(say(name), value) for name, value in shown.facts]),
+        judged.gates(shown.verdicts, say),
+        _figures(shown, say),
+        _confusion(shown, say),
+        judged.latency(list(zip((shown.first, shown.second), shown.paces, strict=False)), say),
+        _worst(shown.worst, say),
+    ]
+    title = f"towline {say('comparison')} {shown.first} → {shown.second}"
+    return document(title, body, style=judged.STYLE, language=language)
+
+
+def _figures(shown: ComparedPage, say: Say) -> str:
+    rows = [
+        (
+            name,
+            judged.number(one.first),
+            judged.number(one.second),
+            f"{one.difference:+.3g}" if math.isfinite(one.difference) else "–",
+            f"{one.low:+.3g} … {one.high:+.3g}" if one.is_paired else "",
+        )
+        for name, one in shown.figures.items()
+    ]
+    heads = (say("Figure"), shown.first, shown.second, say("Difference"), say("95 % interval"))
+    return section(say("Figures"), table(heads, rows, name=say("Figures"))) if rows else ""
+
+
+def _confusion(shown: ComparedPage, say: Say) -> str:
+    both = [one for one in shown.found if isinstance(one, Classified)]
+    if len(both) != 2 or both[0].confusion.shape != both[1].confusion.shape:
+        return ""
+    difference = both[1].confusion - both[0].confusion
+    return judged.confusion("Difference in confusion", "Second minus first, in rows; orange: fewer.", difference, shown.labels, say)
+
+
+def _worst(rows: Sequence[WorstRow], say: Say) -> str:
+    if not rows:
+        return ""
+    has_pictures = any(one.picture for one in rows)
+    heads = [*([say("Picture")] if has_pictures else []), say("Row"), say("What became of it")]
+    top = "".join(f'<th scope="col">{text(head)}</th>' for head in heads)
+    told = ""
+    for one in rows:
+        picture = f'<img src="{text(one.picture)}" alt="{text(one.name)}">' if one.picture else ""
+        cell = f"<td>{picture}</td>" if has_pictures else ""
+        told += f"<tr>{cell}<td>{text(one.name)}</td><td>{text(one.told)}</td></tr>"
+    name = say("Rows where the second loses")
+    return section(
+        name, f'<div class="wide" tabindex="0" role="region" aria-label="{text(name)}"><table><tr>{top}</tr>{told}</table></div>'
+    )

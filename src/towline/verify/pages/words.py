@@ -1,0 +1,100 @@
+"""The words on the pages of the judges, in English and Chinese. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+LANGUAGES = ("en", "zh")
+Say = Callable[[str], str]
+
+_CHINESE = {
+    "test": "测试",
+    "comparison": "比较",
+    "optimisation": "优化",
+    "Gates": "门槛",
+    "Gate": "门槛",
+    "Figure": "指标",
+    "Figures": "指标",
+    "Value": "数值",
+    "Wanted": "要求",
+    "Verdict": "判定",
+    "pass": "通过",
+    "FAIL": "未通过",
+    "not measured": "没有测量",
+    "Version": "版本",
+    "Digest": "摘要",
+    "Data": "数据",
+    "Rows": "行数",
+    "First": "第一个",
+    "Second": "第二个",
+    "Difference": "差",
+    "95 % interval": "95 % 区间",
+    "Confusion": "混淆矩阵",
+    "The {shown} of {all} classes that are confused most, by rows of the data.": "{all} 个类别中混淆最多的 {shown} 个，按数据的行数。",
+    "Rows of each class (down), and what was answered (across).": "每类的行（纵），以及回答（横）。",
+    "true class": "真实类别",
+    "answered class": "回答的类别",
+    "Calibration": "校准",
+    "Share of right answers by confidence; on the diagonal a confidence is what it says.": (
+        "按置信度的正确率；落在对角线上时，置信度名副其实。"
+    ),
+    "confidence": "置信度",
+    "share that is right": "正确率",
+    "measured": "实测",
+    "ideal": "理想",
+    "Recall by class": "各类召回率",
+    "The {shown} of {all} classes with the least recall.": "{all} 个类别中召回率最低的 {shown} 个。",
+    "Latency": "延迟",
+    "Share of single rows answered within a time": "在某时间内回答的单行请求的比例",
+    "latency, ms": "延迟，毫秒",
+    "share of requests no slower": "不慢于此的请求比例",
+    "Robustness": "鲁棒性",
+    "{figure} on the same rows after each change": "同样的行经各种改动后的 {figure}",
+    "clean": "原样",
+    "noise": "噪声",
+    "blur": "模糊",
+    "brightness": "亮度",
+    "jpeg": "JPEG",
+    "Notes": "说明",
+    "Difference in confusion": "混淆矩阵之差",
+    "Second minus first, in rows; orange: fewer.": "第二个减第一个，以行计；橙色表示减少。",
+    "Agreement": "一致率",
+    "Only the first is right": "只有第一个答对",
+    "Only the second is right": "只有第二个答对",
+    "McNemar's p": "McNemar 的 p",
+    "Speed, one row": "速度，单行",
+    "Speed, in batches": "速度，成批",
+    "Rows where the second loses": "第二个答错的行",
+    "Row": "行",
+    "What became of it": "变化",
+    "Picture": "图片",
+    "What was tried": "尝试过的做法",
+    "Pass": "做法",
+    "Settings": "设置",
+    "Speed": "速度",
+    "Size": "大小",
+    "Drop, pt": "下降，百分点",
+    "fits": "合格",
+    "Drop against speed": "下降与速度",
+    "Area: size on disk. Filled: right enough to be handed over; hollow: refused.": "面积：磁盘大小。实心：合格；空心：被拒绝。",
+    "Kept": "采用",
+    "New digest": "新摘要",
+    "Nothing tried was faster, or smaller and as fast, and still right.": "没有一种做法更快（或更小且同样快）而仍然正确。",
+    "times as fast, in batches": "成批时的速度倍数",
+    "drop, pt": "下降，百分点",
+    "Sensitivity by operator": "各算子的敏感度",
+    "Noise that quantising this operator alone makes in the outputs, dB below them: the fewer, the guiltier.": (
+        "只量化这个算子时，噪声比输出低多少 dB：越少越有问题。"
+    ),
+    "The data has no labels: nothing is said about right and wrong.": "数据没有标签：不谈对错。",
+    "Without labels nothing is said about which is better.": "没有标签，不谈哪个更好。",
+    "No difference in quality that these rows could show.": "这些行看不出质量上的差别。",
+    "The second is surely better.": "第二个肯定更好。",
+    "The second is surely worse.": "第二个肯定更差。",
+    "Not fit to take over.": "不适合接替。",
+}
+
+
+def words(language: str) -> Say:
+    """What a text of ours reads in a language; what has no translation, such as a model's own names, stays as it is."""
+    return (lambda english: _CHINESE.get(english, english)) if language == "zh" else (lambda english: english)

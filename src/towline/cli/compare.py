@@ -71,7 +71,3 @@ def command(
         say_next(f"towline events --name {found.second.name}")
     if not found.passed:
         raise SystemExit(exits.GATE)
-
-
-def told(sentence: str) -> None:
-    say(f"  {printable(sentence)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from towline.app.environment_listing import Environment, environments
-from towline.cli.output import emit, emit_json, printable, say, say_next, size_words, table
+from towline.cli.output import emit, emit_json, printable, say, say_next, say_step, size_words, table
 from towline.cli.params import json_option
 
 
@@ -27,7 +27,7 @@ def create(name: str, add: tuple[str, ...], python: str, again: bool, as_json: b
     """Make the environment NAME with pip: torch, tensorflow, litert or tabular. Does nothing when it is there already."""
     from towline.app.environments import create_environment
 
-    made = create_environment(name, add=add, python=python, again=again, progress=lambda words: say(f"  {printable(words)}"))
+    made = create_environment(name, add=add, python=python, again=again, progress=say_step)
     if as_json:
         emit_json("towline.env/1", {"created": _row(made.environment), "existed": made.existed, "seconds": round(made.seconds, 3)})
         return

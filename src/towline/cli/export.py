@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from towline.cli.output import emit, emit_json, printable, say, size_words
+from towline.cli.output import emit, emit_json, printable, say_step, size_words
 from towline.cli.params import RefParam, home_option, json_option, why_option
 from towline.core.refs import Ref
 
@@ -21,7 +21,7 @@ def command(ref: Ref, to: str, out: str, overwrite: bool, why: str, home: str | 
     """Write the version REF as ONNX, or converted to TensorFlow Lite for devices: only if its answers are then those of the version."""
     from towline.app.exporting import export
 
-    done = export(ref, to=to, out=out, overwrite=overwrite, message=why, home=home, progress=lambda words: say(f"  {printable(words)}"))
+    done = export(ref, to=to, out=out, overwrite=overwrite, message=why, home=home, progress=say_step)
     if as_json:
         about = {"name": done.version.name, "version": done.version.number, "digest": done.version.digest}
         proof = None if done.parity is None else done.parity.as_json()
@@ -29,5 +29,5 @@ def command(ref: Ref, to: str, out: str, overwrite: bool, why: str, home: str | 
         emit_json("towline.export/1", {**about, "format": done.format, **where, "parity": proof, "notes": list(done.notes)})
         return
     for line in (*(done.parity.lines() if done.parity else ()), *done.notes):
-        say(f"  {printable(line)}")
+        say_step(line)
     emit(f"{done.version} exported  {size_words(done.size_bytes)}  {printable(done.path)}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from towline.cli.output import emit, emit_json, printable, say, say_next
+from towline.cli.output import emit, emit_json, printable, say_next, say_step
 from towline.cli.params import NameParam, home_option, json_option, labels_option, preset_option, processing_option, why_option
 
 
@@ -86,7 +86,7 @@ def command(
         trust_this_file=trust_this_file,
         message=why,
         home=home,
-        progress=lambda sentence: say(f"  {printable(sentence)}"),
+        progress=say_step,
     )
     version, report = result.version, result.report
     if as_json:
@@ -94,7 +94,7 @@ def command(
         emit_json("towline.import/1", {**content, "report": report.as_json()})
         return
     for line in report.lines():
-        say(f"  {printable(line)}")
+        say_step(line)
     emit(f"{version} {'was there already' if result.existed else 'imported'}  {version.digest}")
     say_next(f"towline show {version}", f"towline serve {version}", f"towline alias {version} champion")
 

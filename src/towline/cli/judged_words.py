@@ -12,7 +12,7 @@ import click
 from towline.cli.output import table
 
 if TYPE_CHECKING:
-    from towline.app.comparing import Comparison, Figure
+    from towline.app.comparing import Comparison
     from towline.app.judging import Tested
     from towline.verify.gates import Verdict
 
@@ -93,10 +93,6 @@ def _worst_classes(tested: Tested) -> list[str]:
     classes.sort(key=lambda one: one["recall"] or 0.0)  # type: ignore[arg-type, return-value]
     shown = [f"{one['label']} {_share(float(one['recall'] or 0.0))}" for one in classes[:_MOST_CLASSES]]  # type: ignore[arg-type]
     return [f"  least recall    {', '.join(shown)}"] if shown else []
-
-
-def _interval(one: Figure) -> str:
-    return f"{one.low:+.3g} … {one.high:+.3g}" if one.is_paired else ""
 
 
 def _share(value: float) -> str:

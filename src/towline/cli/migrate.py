@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from towline.cli import exits
-from towline.cli.output import emit, emit_json, printable, say
+from towline.cli.output import emit, emit_json, printable, say, say_step
 from towline.cli.params import dry_run_option, home_option, json_option
 
 if TYPE_CHECKING:
@@ -85,9 +85,7 @@ def _carry_out(plan: Plan, shared: dict[str, Any]) -> int:
     from towline.app.migrating import migrate
 
     dry_run = shared["dry_run"]
-    done = migrate(
-        plan, into=Path(shared["into"]), home=shared["home"], dry_run=dry_run, progress=lambda sentence: say(f"  {printable(sentence)}")
-    )
+    done = migrate(plan, into=Path(shared["into"]), home=shared["home"], dry_run=dry_run, progress=say_step)
     if shared["as_json"]:
         emit_json("towline.migrate/1", {**done.as_json(), "dry_run": dry_run})
     else:

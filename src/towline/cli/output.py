@@ -61,6 +61,11 @@ def say(text: str) -> None:
     _write(sys.stderr, text)
 
 
+def say_step(sentence: str) -> None:
+    """What is being done just now, or a line of what came of it. It may hold names from outside."""
+    say(f"  {printable(sentence)}")
+
+
 def say_next(see: str, *commands: str) -> None:
     """Where to see what was changed, and at most three commands that may come next."""
     assert len(commands) <= 3, "three next commands are enough"

@@ -6,7 +6,7 @@ import click
 
 from towline.cli import exits
 from towline.cli.judged_words import bar, tested_lines, verdict_lines
-from towline.cli.output import emit, emit_json, printable, say, say_next
+from towline.cli.output import emit, emit_json, printable, say_next, say_step
 from towline.cli.pages import page_options, page_place, write_page
 from towline.cli.params import RefParam, home_option, json_option
 from towline.core.refs import Ref
@@ -50,7 +50,7 @@ def command(
 
     options = Options(label, output, limit or 0, metric, speed=speed, robustness=robustness)
     with bar("rows") as progress:
-        tested = measure_version(ref, data, gates=gates or (), options=options, home=home, say=told, progress=progress)
+        tested = measure_version(ref, data, gates=gates or (), options=options, home=home, say=say_step, progress=progress)
     if place is not None:
         from towline.app.judged_pages import page_of_test
 
@@ -64,7 +64,3 @@ def command(
         say_next(f"towline events --name {tested.version.name}", f"towline compare {tested.version} OTHER --data {data}")
     if not tested.passed:
         raise SystemExit(exits.GATE)
-
-
-def told(sentence: str) -> None:
-    say(f"  {printable(sentence)}")

@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import select
-import shutil
 import signal
 import stat
 import subprocess
@@ -124,9 +123,6 @@ class Converter:
                 return file.read(limit).decode("utf-8", "replace")
         except OSError:
             return ""
-
-    def discard(self, folder: Path) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
 
     def _write(self, arrays: Mapping[str, np.ndarray]) -> str:
         self._asked += 1

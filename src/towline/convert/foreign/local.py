@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,9 +46,6 @@ class LocalConverter:
     def layers(self, inputs: Mapping[str, np.ndarray], *, signature: str) -> list[Layer]:
         """Of as many layers as fit 1 GiB."""
         return _said(lambda: self._some_layers(inputs, signature), EngineError)
-
-    def discard(self, folder: Path) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
         """Nothing of the model belongs to us."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickletools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -281,7 +281,3 @@ def is_layer(name: Name) -> bool:
 def code_names(names: Iterable[Name]) -> tuple[Name, ...]:
     """Those that are neither weights nor layers of PyTorch's own: somebody's code."""
     return tuple(name for name in names if not is_plain(name) and not is_layer(name))
-
-
-def is_mapping_of_tensors(value: Any) -> bool:
-    return isinstance(value, Mapping) and any(isinstance(inner, Stored) for inner in value.values())

@@ -21,15 +21,6 @@ class Interval:
     low: float
     high: float
 
-    @property
-    def is_worse(self) -> bool:
-        """Whether the second is surely less than the first."""
-        return self.high < 0
-
-    @property
-    def is_better(self) -> bool:
-        return self.low > 0
-
 
 def paired(first: np.ndarray, second: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
     """Of the mean of a figure per row, such as 1 for a right answer: the percentile bootstrap over rows (Efron 1979).

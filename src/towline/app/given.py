@@ -144,7 +144,7 @@ def _check_words(given: Given) -> None:
     if not converts and (given.options or given.tolerance is not None or given.data is not None):
         refuse_foreign(given.model)
         raise UsageError(
-            f"{given.model} is not converted, so there is nothing to tell a converter and nothing to compare.",
+            f"{given.model} is read as an ONNX file, which is not converted: there is nothing to tell a converter and nothing to compare.",
             code="USAGE",
             field=next(iter(given.options), "tolerance" if given.tolerance is not None else "data"),
             hint="Name what it was converted from: --against SOURCE.",

@@ -29,7 +29,7 @@ _DOWNLOAD = "Download the file again; the link probably answered with an error o
 # Read only where nothing is converted, such as in what a client sent: elsewhere these are the business of convert/recognise.py.
 CONVERTED = "Only ONNX is taken here. On the machine of the store, this converts it and proves it equal: towline import FILE"
 _WEIGHTS = f"{CONVERTED} --arch model.py:Net, where Net is the model's class."
-_UNPACK = "Unpack it and import the .onnx file inside."
+_UNPACK = "Unpack it, and import the model inside."
 
 
 def head_of(file: BinaryIO) -> bytes:

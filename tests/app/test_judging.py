@@ -140,6 +140,9 @@ def test_two_versions_are_compared_row_by_row(home: Path, data: Path):
     assert not found.passed
     assert found.verdict.startswith("Not fit to take over: drop is")
     assert len(found.worst) == 10
+    with np.load(data) as arrays:
+        for (name, _), inputs in zip(found.worst, found.worst_inputs, strict=True):
+            np.testing.assert_array_equal(inputs["x"], arrays["x"][[int(name.removeprefix("row ")) - 1]])
 
 
 def test_a_version_beside_itself_differs_by_nothing(home: Path, data: Path):

@@ -75,11 +75,13 @@ class Bubble:
 
 
 def bubbles(title: str, points: Sequence[Bubble], across: Axis, up: Axis) -> str:
-    """Points of unlike size, each with its name when pointed at, and beside it where it is good."""
+    """Points of unlike size, each with its name when pointed at, and beside it where it is good. A line joins the frontier."""
     if not points:
         return ""
     most = max(one.size for one in points) or 1.0
     parts = grid(across, up)
+    joined = " ".join("{:.1f},{:.1f}".format(*place(across, up, one.x, one.y)) for one in frontier(points))
+    parts.append(f'<polyline points="{joined}" fill="none" stroke="{COLOURS[0]}" stroke-width="1.5" stroke-dasharray="6 3"/>')
     for one in sorted(points, key=lambda point: -point.size):
         x, y = place(across, up, one.x, one.y)
         radius = max(4.0, 18.0 * (max(one.size, 0.0) / most) ** 0.5)
@@ -89,6 +91,15 @@ def bubbles(title: str, points: Sequence[Bubble], across: Axis, up: Axis) -> str
         if one.good:
             parts.append(f'<text x="{x + radius + 4:.1f}" y="{y + 4:.1f}">{html.escape(_short(one.name))}</text>')
     return frame(title, parts)
+
+
+def frontier(points: Sequence[Bubble]) -> list[Bubble]:
+    """The good points that none beats both ways, further right and lower, from left to right. Pure."""
+    best: list[Bubble] = []
+    for one in sorted((one for one in points if one.good), key=lambda point: (-point.x, point.y)):
+        if not best or one.y < best[-1].y:
+            best.append(one)
+    return best[::-1]
 
 
 def _short(name: str, most: int = _MAX_NAME) -> str:

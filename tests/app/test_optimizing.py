@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import towline
 from towline.app import optimizing
 from towline.app.journal import Journal
+from towline.app.judged_pages import page_of_search
 from towline.app.optimizing import Limits, optimize
 from towline.core.errors import UsageError
 from towline.optimize.base import Pass
@@ -55,6 +57,9 @@ def test_what_fits_becomes_a_version_of_its_own_with_its_parent_and_evidence(hom
     x = np.random.default_rng(1).normal(size=(50, 10)).astype(np.float32)
     same = towline.load("m:1", home=home).predict(x).argmax(1) == towline.load("m:2", home=home).predict(x).argmax(1)
     assert same.mean() >= 0.9
+    page = page_of_search(found)
+    assert f"m:2: {found.tried[0].speedup:.2f}×" in page
+    assert made.digest in page
 
 
 @pytest.mark.usefixtures("only_int8")
@@ -63,6 +68,7 @@ def test_what_loses_too_much_is_not_handed_over_and_the_reason_stays(home: Path,
 
     assert found.result is None
     assert "size_mb is" in found.tried[0].because
+    assert html.escape(found.tried[0].because) in page_of_search(found, "zh")
     with open_store(home) as store:
         assert [str(version) for version in store.versions()] == ["m:1"]
         assert store.events(kind="version.optimized")[-1].data["best"] is None

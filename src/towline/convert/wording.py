@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from towline.core.refs import clip
+
 NAME_LIMIT = 64
 SENTENCE_LIMIT = 300
 # Where a library says which of its own source lines is speaking; nobody outside needs it.
@@ -12,7 +14,7 @@ _SOURCE_LINE = re.compile(r"\S*/\S+\.(?:cc|h|cpp|hpp|py):\d+\S*")
 
 def name(text: str) -> str:
     """A name from a file, in quotes, with control characters escaped and the end cut."""
-    return f"'{_printable(_clipped(text, NAME_LIMIT))}'"
+    return f"'{_printable(clip(text, NAME_LIMIT))}'"
 
 
 def sentence(text: str, *, hidden: tuple[str, ...] = ()) -> str:
@@ -20,12 +22,8 @@ def sentence(text: str, *, hidden: tuple[str, ...] = ()) -> str:
     for secret in hidden:
         text = text.replace(secret, "")
     text = _SOURCE_LINE.sub("", text)
-    return _clipped(_printable(" ".join(text.split())), SENTENCE_LIMIT)
+    return clip(_printable(" ".join(text.split())), SENTENCE_LIMIT)
 
 
 def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def _clipped(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from towline.convert.torch.arch import Arch, parse_arch
+from towline.convert.arch import Arch, parse_arch
 from towline.convert.torch.specs import parse_inputs
 from towline.core.errors import ImportRefused
 from towline.core.manifest import TensorSpec

@@ -5,7 +5,6 @@ The code runs here, behind the walls, because the user named it. Every variable 
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import re
 import sys
@@ -19,6 +18,7 @@ import msgspec
 import tensorflow as tf
 
 from towline.convert import wording
+from towline.convert.arch import parse_arch
 from towline.convert.base import Source, Task
 from towline.convert.tensorflow import keras_file
 from towline.convert.tensorflow.keras import keras_source
@@ -58,20 +58,11 @@ def open_with_code(task: Task) -> Source:
 
 def made(arch: str) -> Any:
     """What the user's code makes. Arguments may be literals only."""
-    place, _, call = arch.rpartition(".py:")
-    try:
-        expression = ast.parse(call, mode="eval").body
-        function, named = (expression.func, expression.keywords) if isinstance(expression, ast.Call) else (expression, [])
-        if not place or not isinstance(function, ast.Name):
-            raise ValueError
-        given = [ast.literal_eval(one) for one in (expression.args if isinstance(expression, ast.Call) else [])]
-        words = {word.arg: ast.literal_eval(word.value) for word in named if word.arg}
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        raise _refused(f"{wording.name(arch)} names no function with plain values as arguments") from None
-    make = getattr(_module(Path(f"{place}.py")), function.id, None)
+    asked = parse_arch(arch, hint=_HINT)
+    make = getattr(_module(Path(asked.place)), asked.name, None)
     if not callable(make):
-        raise _refused(f"there is no {wording.name(function.id)} in that file")
-    return make(*given, **words)
+        raise _refused(f"there is no {wording.name(asked.name)} in that file")
+    return make(*asked.positional, **asked.named)
 
 
 def _module(path: Path) -> Any:

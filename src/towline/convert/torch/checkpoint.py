@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from towline.convert import wording
-from towline.convert.torch.arch import Arch
+from towline.convert.arch import Arch
 from towline.convert.torch.making import load_file, make, torchvision_models
 from towline.convert.torch.matching import check_fits
 from towline.convert.torch.pickled import Name, code_names, is_number, is_plain

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from towline.convert import wording
+from towline.convert.arch import parse_arch
 from towline.convert.base import Source, Task
-from towline.convert.torch.arch import parse_arch
 from towline.convert.torch.checkpoint import load_model, widened
 from towline.convert.torch.exported import bound_like, exported_inputs, load_exported
 from towline.convert.torch.guesses import guesses, known_names, parameter_names

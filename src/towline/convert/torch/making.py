@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from towline.convert import wording
-from towline.convert.torch.arch import ARCH_HINT, Arch
+from towline.convert.arch import ARCH_HINT, Arch
 from towline.core.errors import ImportRefused
 
 

@@ -29,11 +29,11 @@ class Arch:
         return self.place == "torchvision"
 
 
-def parse_arch(text: str) -> Arch:
-    """Arguments may be literals only: numbers, text, lists. Raises ImportRefused."""
+def parse_arch(text: str, *, hint: str = ARCH_HINT) -> Arch:
+    """Arguments may be literals only: numbers, text, lists. Raises ImportRefused, with `hint` on how to write it."""
     found = _WORDS.fullmatch(text)
     if found is None:
-        raise _refused(f"{wording.name(text)} names no class")
+        raise _refused(f"{wording.name(text)} names nothing in a file", hint)
     try:
         expression = ast.parse(found["call"], mode="eval").body
         if isinstance(expression, ast.Name):
@@ -45,8 +45,8 @@ def parse_arch(text: str) -> Arch:
             raise ValueError
         return Arch(found["place"], expression.func.id, tuple(map(ast.literal_eval, expression.args)), named)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
-        raise _refused(f"{wording.name(found['call'])} is no class with plain values as arguments") from None
+        raise _refused(f"{wording.name(found['call'])} is no name with plain values as arguments", hint) from None
 
 
-def _refused(what: str) -> ImportRefused:
-    return ImportRefused(f"The option arch cannot be read: {what}.", code="BAD_ARCHITECTURE", field="arch", hint=ARCH_HINT)
+def _refused(what: str, hint: str) -> ImportRefused:
+    return ImportRefused(f"The option arch cannot be read: {what}.", code="BAD_ARCHITECTURE", field="arch", hint=hint)

@@ -11,6 +11,7 @@ import click
 from towline.cli import exits
 from towline.cli.bench_words import closing, heading, level_line, load_words, table_of
 from towline.cli.output import emit, emit_json, printable, say
+from towline.cli.pages import page_place
 from towline.cli.params import home_option, json_option, read_key, refuse_secrets
 from towline.core.errors import UsageError
 
@@ -154,7 +155,7 @@ def command(target: str, form: str, html: str | None, key_file: str | None, home
         raise UsageError(f"--json and --format {form} exclude each other.")
     if given["concurrency"] and given["rate"]:
         raise UsageError("--concurrency and --rate exclude each other: clients that wait, or requests at a rate.")
-    place = _new_page(html) if html else None
+    place = page_place(html)
     from towline.app.bench import CONCURRENCY, BenchOptions, bench, rendered
     from towline.app.bench_target import Asked
 
@@ -174,16 +175,6 @@ def command(target: str, form: str, html: str | None, key_file: str | None, home
     if not any(level.answered for level in report.levels):
         return exits.FAILED
     return exits.GATE if report.slo_ms is not None and report.best_load is None else exits.OK
-
-
-def _new_page(html: str) -> Path:
-    """Where the page goes; asked before minutes of measuring."""
-    place = Path(html)
-    if not place.parent.is_dir():
-        raise UsageError(f"--html {html}: there is no folder {place.parent}.", hint="Make it first.")
-    if place.is_dir():
-        raise UsageError(f"--html {html} is a folder.", hint="Name a file.")
-    return place
 
 
 class Teller:

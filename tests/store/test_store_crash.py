@@ -20,6 +20,9 @@ from towline.store.disk import Disk
 from towline.store.files import Files
 from towline.store.sqlite import SqliteStore, open_store
 
+# A minute of kills at every step: in the tier that has the time.
+pytestmark = pytest.mark.services
+
 NEVER = 1_000_000
 # No change has more points; a change that never ends must not run for ever.
 MOST_POINTS = 250

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from leaks import MIB, prepare, settled, swap
 
 from towline.testing.server import RunningServer
+
+# Thirty loads take their time: in the tier that has it.
+pytestmark = pytest.mark.services
 
 CYCLES = 30
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from towline.app.candidates import CALIBRATION_ROWS, calibration, draft, sealed
 from towline.app.comparing import Comparison, Side, beside, side
@@ -25,9 +24,6 @@ from towline.optimize.quantize import Int8
 from towline.optimize.sensitivity import Sensitivity
 from towline.verify.data.dataset import DataSet
 from towline.verify.gates import Gate
-
-if TYPE_CHECKING:
-    pass
 
 OneTried = Tried
 OPTIMIZED = "version.optimized"

@@ -21,6 +21,9 @@ from towline.optimize.quantize import Int8
 from towline.store.sqlite import open_store
 from towline.testing import tiny_models
 
+# Real searches, which time what they try: in the tier that has the time.
+pytestmark = pytest.mark.services
+
 SMALL = Int8()
 
 

@@ -27,6 +27,9 @@ from towline.store.sqlite import open_store
 from towline.testing import tiny_models
 from towline.testing.server import RunningServer
 
+# Hundreds of requests of every kind take half a minute: in the tier that has it.
+pytestmark = pytest.mark.services
+
 CLIENTS = 12
 ANSWER_TIMEOUT_S = 30.0
 BATCH = st.lists(questions(), min_size=1, max_size=40)

@@ -15,6 +15,9 @@ from load import Ask, Load
 from towline.testing import tiny_models
 from towline.testing.server import RunningServer
 
+# A folder is looked at every few moments, and a test waits for several: in the tier that has the time.
+pytestmark = pytest.mark.services
+
 MODELS = {number: tiny_models.mlp(seed=number) for number in range(1, 8)}
 ROW = [[0.25] * 10]
 # Folders are read once a second, and nothing tells of a look that found nothing new.

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from towline.app.compared_figures import Figure, paired_figures, relative, unpaired, verdict_words, worst_rows
 from towline.app.home import actor, opened_store
-from towline.app.judging import Options, Say, labels_of, loaded, number, opened_data, rows_per_run, yardstick
+from towline.app.judging import Options, Say, labels_of, loaded, number, opened_data, rows_per_run
 from towline.core.event import Event
 from towline.core.manifest import Manifest
 from towline.core.refs import Ref, parse_ref
 from towline.core.version import Version
-from towline.verify.accuracy import Answered, Progress, answer_all, figures_of, judged, reading_of
+from towline.verify.accuracy import Answered, Progress, answer_all, judged, reading_of
 from towline.verify.data.dataset import DataSet
 from towline.verify.gates import Gate, Verdict, read_gates, verdicts
 from towline.verify.metrics.classification import Classified
-from towline.verify.metrics.difference import McNemar, agreement, mcnemar, paired
+from towline.verify.metrics.difference import McNemar, agreement, mcnemar
 from towline.verify.metrics.regression import Regressed
 from towline.verify.pace import Pace, paces, throughput_ratios
 
@@ -28,23 +29,6 @@ if TYPE_CHECKING:
     from towline.serve.workers.local import LocalWorker
 
 COMPARED = "version.compared"
-WORST_ROWS = 10
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Of both versions, and second minus first. `low` and `high` bound the difference with 95 % confidence where rows were paired."""
-
-    first: float
-    second: float
-    difference: float
-    low: float
-    high: float
-    is_paired: bool
-
-    def as_json(self) -> dict[str, object]:
-        bounds = {name: number(getattr(self, name)) for name in ("first", "second", "difference", "low", "high")}
-        return {**bounds, "is_paired": self.is_paired}
 
 
 @dataclass(frozen=True)
@@ -200,18 +184,18 @@ def _judged(
     found = [] if truth is None else [judged(one, truth, classes) for one in answered]
     is_class = answered[0].reading.kind != "values"
     scores = [one.scores(classes) for one in answered] if is_class else []
-    figures = _figures(found, answered, truth, scores, seed) if found and truth is not None else {}
-    figures |= {"not_finite_rows": _plain(*(float(one.not_finite_rows) for one in answered))}
-    figures |= {"size_mb": _plain(*(version.size_bytes / 1e6 for version in versions))}
+    figures = paired_figures(found, answered, truth, scores, seed) if found and truth is not None else {}
+    figures |= {"not_finite_rows": unpaired(*(float(one.not_finite_rows) for one in answered))}
+    figures |= {"size_mb": unpaired(*(version.size_bytes / 1e6 for version in versions))}
     if timed:
         figures |= {
-            name: _plain(one, other) for (name, one), other in zip(timed[0].figures().items(), timed[1].figures().values(), strict=True)
+            name: unpaired(one, other) for (name, one), other in zip(timed[0].figures().items(), timed[1].figures().values(), strict=True)
         }
     agreed = agreement(*scores) if is_class else None
     right = [one.argmax(axis=1) == truth for one in scores] if is_class and truth is not None else []
-    gated = {name: one.second for name, one in figures.items()} | _relative(figures, found, timed, agreed)
+    gated = {name: one.second for name, one in figures.items()} | relative(figures, found, timed, agreed)
     verdict = verdicts(gates, gated)
-    worst = _worst(scores, truth, labels)
+    worst = worst_rows(scores, truth, labels)
     return Comparison(
         versions[0],
         versions[1],
@@ -222,71 +206,8 @@ def _judged(
         timed,
         tuple((rows[0].names(row), told) for row, told in worst),
         verdict,
-        _words(verdict, figures, found),
+        verdict_words(verdict, figures, found),
         tuple(found),
         tuple(labels),
         tuple(rows[0].read(row, row + 1) for row, _ in worst),
     )
-
-
-def _figures(
-    found: Sequence[Classified | Regressed], answered: Sequence[Answered], truth: np.ndarray, scores: Sequence[np.ndarray], seed: int
-) -> dict[str, Figure]:
-    """All figures of both; the yardstick's difference has an interval, because it is a mean over rows."""
-    both = [figures_of(one) for one in found]
-    figures = {name: _plain(value, both[1][name]) for name, value in both[0].items() if name in both[1]}
-    if scores:
-        each = [(one.argmax(axis=1) == truth).astype(np.float64) for one in scores]
-    else:
-        each = [np.abs(one.answers.reshape(truth.shape) - truth).reshape(len(truth), -1).mean(axis=1) for one in answered]
-    name, sure = yardstick(found[0]), paired(each[0], each[1], seed=seed)
-    plain = figures[name]
-    return {**figures, name: Figure(plain.first, plain.second, sure.difference, sure.low, sure.high, is_paired=True)}
-
-
-def _plain(first: float, second: float) -> Figure:
-    return Figure(first, second, second - first, np.nan, np.nan, is_paired=False)
-
-
-def _relative(
-    figures: Mapping[str, Figure], found: Sequence[Classified | Regressed], timed: Sequence[Pace], agreed: float | None
-) -> dict[str, float]:
-    """What only two versions have: how much is lost, and gained. A loss is positive."""
-    relative: dict[str, float] = {} if agreed is None else {"agreement": agreed}
-    if found:
-        one = figures[yardstick(found[0])]
-        loss = (-one.difference, -one.low) if isinstance(found[0], Classified) else (one.difference, one.high)
-        relative |= {"drop": loss[0], "drop_sure": loss[1]}
-    if timed:
-        relative |= {"speedup": timed[0].p50_ms / timed[1].p50_ms, "throughput_ratio": throughput_ratios(*timed)[0]}
-    size = figures["size_mb"]
-    return relative | {"size_ratio": size.second / size.first}
-
-
-def _worst(scores: Sequence[np.ndarray], truth: np.ndarray | None, labels: Sequence[str]) -> tuple[tuple[int, str], ...]:
-    """Rows where the two put different classes first, the surest of the second first; those it lost before those nobody can judge."""
-    if not scores:
-        return ()
-    first, second = (one.argmax(axis=1) for one in scores)
-    lost = (first != second) if truth is None else (first == truth) & (second != truth)
-    sure = np.take_along_axis(scores[1], second[:, None], axis=1)[:, 0]
-    order = [int(row) for row in np.argsort(-sure, kind="stable") if lost[row]][:WORST_ROWS]
-
-    def called(place: int) -> str:
-        return labels[place] if place < len(labels) else str(place)
-
-    return tuple((row, f"{called(first[row])} became {called(second[row])}") for row in order)
-
-
-def _words(found: Sequence[Verdict], figures: Mapping[str, Figure], judged_both: Sequence[Classified | Regressed]) -> str:
-    failed = [one for one in found if not one.passed]
-    if failed:
-        return f"Not fit to take over: {'; '.join(one.words() for one in failed)}."
-    if not judged_both:
-        return "Without labels nothing is said about which is better."
-    one = figures[yardstick(judged_both[0])]
-    gain = one.difference if isinstance(judged_both[0], Classified) else -one.difference
-    sure = one.low > 0 or one.high < 0
-    if not sure:
-        return "No difference in quality that these rows could show."
-    return "The second is surely better." if gain > 0 else "The second is surely worse."

@@ -18,14 +18,14 @@ from towline.core.event import Event
 from towline.core.refs import Ref, parse_ref
 from towline.core.version import Version
 from towline.optimize.base import Pass, PassFailed
-from towline.optimize.plan import Tried, chosen, first_passes, mixed, wants_sensitivity
+from towline.optimize.plan import Tried as Tried
+from towline.optimize.plan import chosen, first_passes, mixed, wants_sensitivity
 from towline.optimize.process import run_pass, run_sensitivity, write_calibration
 from towline.optimize.quantize import Int8
 from towline.optimize.sensitivity import Sensitivity
 from towline.verify.data.dataset import DataSet
 from towline.verify.gates import Gate
 
-OneTried = Tried
 OPTIMIZED = "version.optimized"
 _FAILURES = (PassFailed, MissingExtra, ImportRefused, VersionError, EngineError, DeadlineExceeded)
 

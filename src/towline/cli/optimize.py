@@ -13,7 +13,7 @@ from towline.cli.params import RefParam, home_option, json_option
 from towline.core.refs import Ref
 
 if TYPE_CHECKING:
-    from towline.app.optimizing import OneTried
+    from towline.app.optimizing import Tried
 
 _SHARE = re.compile(r"([0-9.]+)\s*(pt|%)?")
 _TIME = re.compile(r"([0-9.]+)\s*(s|m|h)?")
@@ -124,7 +124,7 @@ def command(
     say_next(f"towline show {made}", f"towline compare {found.version} {made} --data {data}", f"towline alias {made} challenger")
 
 
-def _row(one: OneTried) -> tuple[str, ...]:
+def _row(one: Tried) -> tuple[str, ...]:
     return (
         one.tried.name,
         one.tried.settings,

@@ -52,6 +52,7 @@ def config(fields: str) -> str:
 REFUSED = {
     "a field misspelt": (config("base_pth: '/x'"), "1:.*base_pth"),
     "braces that do not close": ("model_config_list {", "cannot be read"),
+    "an escape that there is not": ('model_config_list { config { name: "\\ensor" } }', "cannot be read"),
     "JSON": ('{"model_config_list": []}', "cannot be read"),
     "a number for a name": ("model_config_list { config { name: 3 } }", "cannot be read"),
     "a policy that names nothing": (config("model_version_policy { specific {} }"), "names no versions"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 from towline.app.environment_recipes import RECIPES, digest
 from towline.core.environments import environments_folder
+from towline.core.lock import is_held
 
 READY = "ready.json"
 
@@ -82,16 +82,10 @@ def _unmade(place: Path) -> State:
 
 def _is_being_made(place: Path) -> bool:
     try:
-        descriptor = os.open(lock_of(place), os.O_RDONLY | os.O_CLOEXEC)
+        return is_held(lock_of(place))
     except OSError:
+        # Another user's, who lets nobody look.
         return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _read(file: Path) -> dict[str, Any] | None:

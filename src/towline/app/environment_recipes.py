@@ -31,7 +31,7 @@ RECIPES = {
     for recipe in (
         Recipe(
             "torch",
-            "PyTorch: modules, TorchScript, .pt2, .pth, safetensors",
+            "PyTorch: modules, TorchScript, .pt2, .pth, safetensors; training, pruning, distillation",
             # onnxscript: the exporter that torch.export feeds. torchvision pins its torch, so the two move together.
             (
                 *_EVERYWHERE,
@@ -41,8 +41,9 @@ RECIPES = {
                 "onnxscript>=0.7,<0.8",
                 "onnxslim>=0.1.90,<0.2",
                 "safetensors>=0.5,<1",
+                "torch-pruning>=1.6,<2",
             ),
-            ("torch", "onnxscript", "onnxslim", "safetensors"),
+            ("torch", "onnxscript", "onnxslim", "safetensors", "torch_pruning"),
             1100 << 20,
         ),
         Recipe(

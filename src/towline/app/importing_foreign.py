@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from towline.app.converting import GIVEN_ROUTE, Maker
 from towline.app.foreign_copy import ForeignCopy, copy_foreign
-from towline.app.given import Given
+from towline.app.given import Given, file_digest
 from towline.app.labelling import labelled_data, on_labelled
 from towline.app.naming import Names, matched_inputs, matched_outputs
 from towline.app.proving import Arrays, Asked, Attempt, Reference, Run, compared, explained, kept_answers, references
@@ -48,7 +48,7 @@ def import_foreign(order: Order, given: Given) -> tuple[ImportResult, LocalWorke
         digest = copy.digest
         if given.against is not None:
             # The same ONNX file proven against another source is another import.
-            digest = "sha256:" + hashlib.sha256(f"{_file_digest(given.model)} {copy.digest}".encode()).hexdigest()
+            digest = "sha256:" + hashlib.sha256(f"{file_digest(given.model)} {copy.digest}".encode()).hexdigest()
         known = existing(order, given, digest)
         if known is not None:
             return known, None
@@ -267,9 +267,3 @@ def launcher(*, trust: bool) -> Launch:
     from towline.secure.sandbox.launch import launch, launch_trusted
 
     return launch_trusted if trust else launch
-
-
-def _file_digest(path: Path) -> str:
-    from towline.app.given import file_digest
-
-    return file_digest(path)

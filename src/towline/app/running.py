@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from contextlib import suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from towline.app.home import find_home
+from towline.core.lock import is_held
 
 SCHEMA = "towline.server/1"
 MAX_FILE_BYTES = 8 << 20
@@ -46,28 +46,13 @@ def ps(*, home: str | Path | None = None) -> tuple[RunningServer, ...]:
     """The live servers of this home, oldest first. Files that a dead server left behind are removed."""
     servers = []
     for file in sorted((find_home(home) / "run").glob("server-*.json")):
-        if not _is_held(file.with_suffix(".lock")):
+        if not is_held(file.with_suffix(".lock")):
             _remove(file)
             continue
         server = _read(file)
         if server is not None and _is_alive(server.pid):
             servers.append(server)
     return tuple(sorted(servers, key=lambda server: server.started_s))
-
-
-def _is_held(lock: Path) -> bool:
-    """Whether a process holds the lock: it goes with its process, whatever that died of."""
-    try:
-        descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _is_alive(pid: int) -> bool:

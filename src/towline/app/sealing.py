@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import towline
-from towline.app.given import PROCESSING, SAMPLE, Given
+from towline.app.given import OPTIONS, PROCESSING, SAMPLE, Given
 from towline.app.machine import memory
 from towline.convert.declaration import read_declaration
 from towline.convert.files import Copied
@@ -155,7 +155,7 @@ def existing(order: Order, given: Given, source_digest: str) -> ImportResult | N
     had = (version.path / manifest.labels).read_bytes() if manifest.labels else None
     has = encode_labels(read_labels(given.labels)) if given.labels else None
     wanted = given.origin
-    if had != has or any(manifest.origin.tools.get(name) != wanted.get(name) for name in (SAMPLE, PROCESSING, "options", "against")):
+    if had != has or any(manifest.origin.tools.get(name) != wanted.get(name) for name in (SAMPLE, PROCESSING, OPTIONS)):
         return None
     try:
         check_sealed(version.path, version.digest)

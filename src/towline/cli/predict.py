@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from towline.cli.output import emit, emit_json, printable, say
 from towline.cli.params import home_option, json_option, read_key, refuse_secrets
 from towline.core.errors import UsageError
 from towline.core.new_file import free_place, new_file
+from towline.core.spelling import spelled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -153,15 +153,4 @@ def _print_labels(array: np.ndarray, labels: tuple[str, ...]) -> None:
 
 def _output_json(name: str, array: np.ndarray) -> dict[str, Any]:
     dtype = "string" if array.dtype == object else array.dtype.name
-    return {"name": name, "dtype": dtype, "shape": list(array.shape), "data": _spelled(array.tolist())}
-
-
-def _spelled(value: Any) -> Any:
-    """JSON has no NaN and no bytes: NaN, Infinity and -Infinity become those words, bytes text."""
-    if isinstance(value, list):
-        return [_spelled(item) for item in value]
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
+    return {"name": name, "dtype": dtype, "shape": list(array.shape), "data": spelled(array.tolist())}

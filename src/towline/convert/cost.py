@@ -6,7 +6,6 @@ Parameters are those of the weights it takes; FLOPs count a multiplication and a
 from __future__ import annotations
 
 import math
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +14,8 @@ from typing import Any
 
 import msgspec
 
-from towline.convert import wording
 from towline.convert.inspect import limit
-from towline.core.errors import ImportRefused
+from towline.convert.looking import looked, tell
 
 MAX_ROWS = 20_000
 _REPORT_BYTES = 32 << 20
@@ -52,33 +50,16 @@ class Cost:
 
 def cost_of(model: Path, shapes: Mapping[str, Sequence[int]], *, timeout_s: int = 60) -> Cost:
     """`shapes` are those of the inputs. Raises ImportRefused for a graph that cannot be read."""
-    # -P: a file called onnx.py in the current folder must not be what gets imported.
-    command = [sys.executable, "-P", "-m", "towline.convert.cost", str(model.absolute()), str(timeout_s)]
-    told = msgspec.json.encode({name: list(shape) for name, shape in shapes.items()})
-    try:
-        ran = subprocess.run(command, input=told, capture_output=True, timeout=timeout_s + 10, check=False)
-        if ran.returncode == 0:
-            return msgspec.json.decode(ran.stdout, type=Cost)
-        said = wording.sentence(ran.stdout[:4096].decode("utf-8", "replace")) or "its process died"
-    except subprocess.TimeoutExpired:
-        said = f"it took longer than {timeout_s} seconds"
-    except msgspec.DecodeError:
-        said = "its process said what is no answer"
-    raise ImportRefused(f"What the graph costs cannot be told: {said.rstrip('.')}.", code="COST_UNKNOWN")
+    what = "What the graph costs cannot be told"
+    told = {name: list(shape) for name, shape in shapes.items()}
+    return looked("towline.convert.cost", [str(model.absolute())], told, Cost, timeout_s=timeout_s, what=what, code="COST_UNKNOWN")
 
 
 def main(arguments: list[str]) -> int:
     source, seconds = Path(arguments[0]), int(arguments[1])
     limit(source.stat().st_size, seconds, file_bytes=_REPORT_BYTES)
     shapes = msgspec.json.decode(sys.stdin.buffer.read(), type=dict[str, list[int]])
-    try:
-        counted = _counted(source, shapes)
-    except Exception as error:
-        # The outermost frame of the process: every way in which it can fail becomes one line.
-        sys.stdout.write(wording.sentence(f"{type(error).__name__}: {error}", hidden=(str(source.parent),)))
-        return 1
-    sys.stdout.buffer.write(msgspec.json.encode(counted))
-    return 0
+    return tell(source, lambda: _counted(source, shapes))
 
 
 def _counted(source: Path, shapes: Mapping[str, Sequence[int]]) -> Cost:

@@ -5,7 +5,6 @@ It writes a copy whose inner tensors are outputs as well, so that a worker can t
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +14,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from towline.convert import wording
 from towline.convert.inspect import limit
-from towline.core.errors import ImportRefused
+from towline.convert.looking import looked, tell
 from towline.core.frames import encode_frame
 from towline.core.manifest import TensorSpec
 
@@ -52,18 +50,9 @@ def with_outputs(model: Path, tensors: Sequence[str], into: Path, *, timeout_s: 
     `into` lies in the same folder, where the copy finds external data; the graph's weights (up to 256 MiB, as a frame) are written
     beside it as weights.bin. Raises ImportRefused for a graph that cannot be read.
     """
-    # -P: a file called onnx.py in the current folder must not be what gets imported.
-    command = [sys.executable, "-P", "-m", "towline.convert.probing", str(model.absolute()), str(into.absolute()), str(timeout_s)]
-    try:
-        ran = subprocess.run(command, input=msgspec.json.encode(list(tensors)), capture_output=True, timeout=timeout_s + 10, check=False)
-        if ran.returncode == 0:
-            return msgspec.json.decode(ran.stdout, type=Probe)
-        said = wording.sentence(ran.stdout[:4096].decode("utf-8", "replace")) or "its process died"
-    except subprocess.TimeoutExpired:
-        said = f"it took longer than {timeout_s} seconds"
-    except msgspec.DecodeError:
-        said = "its process said what is no answer"
-    raise ImportRefused(f"The graph cannot be looked into: {said.rstrip('.')}.", code="PROBE_FAILED")
+    arguments = [str(model.absolute()), str(into.absolute())]
+    what = "The graph cannot be looked into"
+    return looked("towline.convert.probing", arguments, list(tensors), Probe, timeout_s=timeout_s, what=what, code="PROBE_FAILED")
 
 
 def main(arguments: list[str]) -> int:
@@ -71,14 +60,7 @@ def main(arguments: list[str]) -> int:
     size_bytes = source.stat().st_size
     limit(size_bytes, seconds, file_bytes=2 * size_bytes + MAX_WEIGHTS_BYTES + (64 << 20))
     wanted = msgspec.json.decode(sys.stdin.buffer.read(), type=list[str])
-    try:
-        probe = _probed(source, wanted, out)
-    except Exception as error:
-        # The outermost frame of the process: every way in which it can fail becomes one line.
-        sys.stdout.write(wording.sentence(f"{type(error).__name__}: {error}", hidden=(str(source.parent),)))
-        return 1
-    sys.stdout.buffer.write(msgspec.json.encode(probe))
-    return 0
+    return tell(source, lambda: _probed(source, wanted, out))
 
 
 def _probed(source: Path, wanted: list[str], out: Path) -> Probe:

@@ -8,6 +8,7 @@ text knows nothing, are their places.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,8 +49,11 @@ def parse_text(kind: Any, text: str) -> Any:
     """A message of the class `kind`. Raises ValueError, which names line and column, for what is no such message."""
     message = kind()
     try:
-        text_format.Parse(text, message)
-    except (text_format.ParseError, RecursionError, UnicodeError) as error:
+        with warnings.catch_warnings():
+            # An escape that there is not: the servers whose files these are refuse it, protobuf's Python parser only wonders.
+            warnings.simplefilter("error", DeprecationWarning)
+            text_format.Parse(text, message)
+    except (text_format.ParseError, RecursionError, UnicodeError, DeprecationWarning) as error:
         raise ValueError(str(error) or type(error).__name__) from None
     return message
 

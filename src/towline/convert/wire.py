@@ -113,7 +113,9 @@ def check_whole(raw: Raw) -> None:
 
 def _not_onnx() -> ImportRefused:
     return ImportRefused(
-        "This is not an ONNX model.", code="NOT_ONNX", hint="Towline imports .onnx files; export your model to ONNX first."
+        "This is not an ONNX model.",
+        code="NOT_ONNX",
+        hint="What frameworks write is recognised by its bytes: give the file as they wrote it.",
     )
 
 

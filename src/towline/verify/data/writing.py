@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Protocol
@@ -14,6 +13,7 @@ import numpy as np
 
 from towline.core.errors import MissingExtra, UsageError
 from towline.core.npz import write_npz
+from towline.core.spelling import spelled
 
 # A .npz is written at the end: this many bytes of answers are kept for it.
 MAX_KEPT_BYTES = 8 << 30
@@ -64,7 +64,7 @@ class _Csv:
             self._rows.writerow(["row", *columns, *(["label"] if labels else [])])
         elif columns != self._columns:
             raise refused(f"the rows have answers of unlike size, {len(self._columns)} and {len(columns)} elements; a CSV has columns")
-        told = {name: [[plain(value) for value in row] for row in array.tolist()] for name, array in flat.items()}
+        told = {name: [[spelled(value) for value in row] for row in array.tolist()] for name, array in flat.items()}
         for place, row in enumerate(names):
             label = [labels[place]] if labels else []
             self._rows.writerow([row, *(value for part in told.values() for value in part[place]), *label])
@@ -85,7 +85,7 @@ class _Lines:
     def write(self, names: Sequence[str], answers: Answers, labels: Sequence[str]) -> None:
         told = {name: array.tolist() for name, array in answers.items()}
         for place, row in enumerate(names):
-            line: dict[str, Any] = {"row": row, "outputs": {name: plain(values[place]) for name, values in told.items()}}
+            line: dict[str, Any] = {"row": row, "outputs": {name: spelled(values[place]) for name, values in told.items()}}
             if labels:
                 line["label"] = labels[place]
             self._file.write(json.dumps(line, ensure_ascii=False, allow_nan=False).encode() + b"\n")
@@ -168,17 +168,6 @@ class _Arrays:
 
 _SINKS: dict[str, Callable[[BinaryIO], Sink]] = {".csv": _Csv, ".jsonl": _Lines, ".parquet": _Parquet, ".npz": _Arrays}
 ENDINGS = tuple(_SINKS)
-
-
-def plain(value: Any) -> Any:
-    """As JSON can say it: NaN, Infinity and -Infinity become those words, bytes text."""
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
 
 
 def refused(what: str) -> UsageError:

@@ -23,7 +23,7 @@ MAY_IMPORT = {
 # Every library outside the standard one, and the only places that may import it.
 LIBRARIES = {
     "numpy": ("core", "app", "cli/predict.py", "client", "convert", "engines", "optimize", "serve", "testing", "verify"),
-    "msgspec": ("core", "app", "cli/show.py", "convert", "engines/handlers", "serve", "testing"),
+    "msgspec": ("core", "app", "cli/show.py", "convert", "engines/handlers", "optimize/passes.py", "serve", "testing"),
     "click": ("cli",),
     "onnx": ("convert", "optimize", "testing/tiny_models.py"),
     "google": (
@@ -44,7 +44,9 @@ LIBRARIES = {
     "onnxslim": ("convert/tensorflow/onnx_route.py", "convert/torch/cleaning.py", "optimize/graph.py"),
     "orjson": ("serve",),
     "graphql": ("serve/protocols/graphql",),
-    "torch": ("convert/torch", "engines/torch.py"),
+    "torch": ("convert/torch", "engines/torch.py", "optimize/training"),
+    "torch_pruning": ("optimize/training/pruning.py",),
+    "optuna": ("optimize/search.py",),
     "torchvision": ("convert/torch/making.py",),
     "safetensors": ("convert/torch/checkpoint.py",),
     "PIL": ("engines/processing/image.py", "verify/pages/thumbnails.py", "verify/robustness.py"),

@@ -14,7 +14,7 @@ from towline.app.journal import Journal
 from towline.app.judged_pages import page_of_search
 from towline.app.optimizing import Limits, optimize
 from towline.core.errors import UsageError
-from towline.optimize.base import Pass
+from towline.optimize.base import Chain, Pass
 from towline.optimize.graph import Slim
 from towline.optimize.plan import Tried
 from towline.optimize.quantize import Int8
@@ -102,8 +102,8 @@ def test_a_search_that_is_interrupted_goes_on_where_it_was(home: Path, tmp_path:
     whole = optimize("m", tmp_path / "data.npz", home=home)
 
     assert stopped.stopped == "It was interrupted."
-    assert [one.tried for one in stopped.tried] == [Slim()]
-    assert [one.tried for one in whole.tried] == [Slim(), SMALL]
+    assert [one.tried.last for one in stopped.tried] == [Slim()]
+    assert [one.tried.last for one in whole.tried] == [Slim(), SMALL]
     assert asked == [Slim(), SMALL, SMALL]
 
 
@@ -113,12 +113,12 @@ def test_a_budget_that_is_spent_stops_before_the_next_pass(home: Path, tmp_path:
 
 def test_a_journal_survives_a_torn_line(tmp_path: Path):
     journal = Journal.of(tmp_path, "search")
-    journal.write(Tried(SMALL, True, 1.5, 0.3, 0.001, "", 1.4))
+    journal.write(Tried(Chain((SMALL,)), True, 1.5, 0.3, 0.001, "", 1.4))
     path = next(tmp_path.iterdir())
     path.write_bytes(path.read_bytes() + b'{"key": "torn')
 
     again = Journal.of(tmp_path, "search")
 
-    assert again.result(SMALL) == Tried(SMALL, True, 1.5, 0.3, 0.001, "", 1.4)
-    assert again.result(Slim()) is None
-    assert Journal.of(tmp_path, "another").result(SMALL) is None
+    assert again.result(Chain((SMALL,))) == Tried(Chain((SMALL,)), True, 1.5, 0.3, 0.001, "", 1.4)
+    assert again.result(Chain((Slim(),))) is None
+    assert Journal.of(tmp_path, "another").result(Chain((SMALL,))) is None

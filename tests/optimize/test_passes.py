@@ -11,7 +11,7 @@ import pytest
 
 from towline.optimize.base import Pass, PassFailed
 from towline.optimize.graph import Half, Slim
-from towline.optimize.process import run_pass, run_sensitivity, write_calibration
+from towline.optimize.process import Work, run_pass, run_sensitivity, write_calibration
 from towline.optimize.quantize import DynamicInt8, Int8, reduces_range
 from towline.optimize.sensitivity import moved, sqnr_db
 from towline.testing import tiny_models
@@ -36,7 +36,7 @@ def operators(model: Path) -> list[str]:
 def test_a_pass_writes_a_model_that_answers_much_as_before(model: Path, tmp_path: Path, how: Pass):
     batches = write_calibration([{"x": ROWS[:32]}, {"x": ROWS[32:]}], tmp_path)
 
-    passed = run_pass(how, model, tmp_path / "made", batches)
+    passed = run_pass(how, Work(model, batches), tmp_path / "made")
 
     np.testing.assert_allclose(answers(tmp_path / "made" / passed.model), answers(model), atol=0.15)
 
@@ -44,8 +44,8 @@ def test_a_pass_writes_a_model_that_answers_much_as_before(model: Path, tmp_path
 def test_eight_bits_are_really_in_the_graph_and_named_operators_stay_in_float(model: Path, tmp_path: Path):
     batches = write_calibration([{"x": ROWS}], tmp_path)
 
-    whole = run_pass(Int8(), model, tmp_path / "whole", batches)
-    mixed = run_pass(Int8(floats=("hidden",)), model, tmp_path / "mixed", batches)
+    whole = run_pass(Int8(), Work(model, batches), tmp_path / "whole")
+    mixed = run_pass(Int8(floats=("hidden",)), Work(model, batches), tmp_path / "mixed")
 
     counts = [operators(tmp_path / name / one.model).count("QuantizeLinear") for name, one in (("whole", whole), ("mixed", mixed))]
     assert counts[0] > counts[1] > 0
@@ -53,20 +53,20 @@ def test_eight_bits_are_really_in_the_graph_and_named_operators_stay_in_float(mo
 
 def test_static_quantisation_without_rows_is_refused(model: Path, tmp_path: Path):
     with pytest.raises(PassFailed, match="needs calibration data"):
-        run_pass(Int8(), model, tmp_path / "made", ())
+        run_pass(Int8(), Work(model), tmp_path / "made")
 
 
 def test_a_pass_whose_process_dies_is_a_failure_of_the_pass(tmp_path: Path):
     (tmp_path / "torn.onnx").write_bytes(b"\x08\x0atorn")
 
     with pytest.raises(PassFailed):
-        run_pass(Slim(), tmp_path / "torn.onnx", tmp_path / "made", ())
+        run_pass(Slim(), Work(tmp_path / "torn.onnx"), tmp_path / "made")
 
 
 def test_each_operator_is_quantised_alone_to_see_what_it_costs(model: Path, tmp_path: Path):
     batches = write_calibration([{"x": ROWS}], tmp_path)
 
-    found = list(run_sensitivity(Int8(), model, tmp_path / "scratch", batches))
+    found = list(run_sensitivity(Int8(), Work(model, batches), tmp_path / "scratch"))
 
     assert [one.operator for one in found] == ["hidden", "logits"]
     assert all(5 < one.sqnr_db < 60 for one in found)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from towline.optimize.base import Chain, Pass
 from towline.optimize.graph import Slim
 from towline.optimize.plan import Tried, chosen, first_passes, mixed, wants_sensitivity
 from towline.optimize.quantize import DynamicInt8, Int8
 from towline.optimize.sensitivity import Sensitivity
 
 
-def tried(how: object, *, fits: bool = True, speedup: float = 1.0, size: float = 1.0, sure: float | None = None) -> Tried:
-    return Tried(how, fits, speedup, size, 0.0, "", speedup if sure is None else sure)  # type: ignore[arg-type]
+def tried(how: Pass, *, fits: bool = True, speedup: float = 1.0, size: float = 1.0, sure: float | None = None) -> Tried:
+    return Tried(Chain((how,)), fits, speedup, size, 0.0, "", speedup if sure is None else sure)
 
 
 def test_what_is_slower_or_does_not_fit_is_never_chosen():

@@ -26,7 +26,7 @@ from towline.core.digest import folder_files, folder_size_bytes
 from towline.core.frames import decode_frame
 from towline.core.manifest import DEFAULT_SIGNATURE, TENSORS_SIGNATURE, Facts, Manifest, Processing, Signature, encode_manifest
 from towline.core.version import Version
-from towline.optimize.base import Pass
+from towline.optimize.base import Chain
 from towline.optimize.quantize import DynamicInt8
 from towline.verify.data.dataset import DataSet
 from towline.verify.golden import record_golden
@@ -55,7 +55,7 @@ class Draft:
         return Version(f"{of.name} {name}", 0, "", self.copied.folder, size_bytes, of.created_s, of.engine, of.source_digest)
 
 
-def draft(of: Version, chosen: Pass, model: Path, into: Path) -> Draft:
+def draft(of: Version, chosen: Chain, model: Path, into: Path) -> Draft:
     """The version's folder with `model` in place of its own. What belongs to its answers stays behind: they are others."""
     manifest = of.manifest
     for name in folder_files(of.path):
@@ -75,7 +75,7 @@ def draft(of: Version, chosen: Pass, model: Path, into: Path) -> Draft:
         golden=(),
         parents=(of.digest,),
         # Ranges measured at every run make a row's answer depend on its mates; of the others the smoke test proves it before sealing.
-        batchable=manifest.batchable and not isinstance(chosen, DynamicInt8),
+        batchable=manifest.batchable and not any(isinstance(one, DynamicInt8) for one in chosen.passes),
     )
     return Draft(copied, inspected, drafted)
 

@@ -103,7 +103,7 @@ class _Import:
                     )
                     whole = replace(candidate, evidence=evidence, notes=notes, source_answers=answers, examples=examples)
                     return seal(self._order, self._given, whole)
-        raise refused(self._found, attempts, self._order.store.refusals(), self._order.name)
+        raise refused(self._found, attempts, self._order.store.aside("refused"), self._order.name)
 
     def _routes(self, loaded: Loaded) -> Sequence[str]:
         if self._given.against is not None:

@@ -8,14 +8,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from towline.optimize.base import Pass, settings_of
+from towline.optimize.base import Chain, settings_of
+from towline.optimize.passes import kind_of
 from towline.optimize.plan import Tried
 
 MAX_BYTES = 64 << 20
 
 
 class Journal:
-    """A line per pass: its kind and settings, and what came of it. A torn last line, of a kill, is left out."""
+    """A line per chain: the kinds and settings of its passes, and what came of it. A torn last line, of a kill, is left out."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -35,7 +36,7 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return cls(folder / f"{hashlib.sha256(search.encode()).hexdigest()[:32]}.jsonl")
 
-    def result(self, one: Pass) -> Tried | None:
+    def result(self, one: Chain) -> Tried | None:
         found = self._known.get(_key(one))
         return None if found is None else Tried(one, **found)
 
@@ -51,5 +52,5 @@ class Journal:
         self._path.unlink(missing_ok=True)
 
 
-def _key(one: Pass) -> str:
-    return json.dumps([type(one).__name__, settings_of(one)], sort_keys=True)
+def _key(chain: Chain) -> str:
+    return json.dumps([[kind_of(one), settings_of(one)] for one in chain.passes], sort_keys=True)

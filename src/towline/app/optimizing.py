@@ -17,10 +17,10 @@ from towline.core.errors import DeadlineExceeded, EngineError, ImportRefused, Mi
 from towline.core.event import Event
 from towline.core.refs import Ref, parse_ref
 from towline.core.version import Version
-from towline.optimize.base import Pass, PassFailed
+from towline.optimize.base import Chain, Pass, Passed, PassFailed
 from towline.optimize.plan import Tried as Tried
 from towline.optimize.plan import chosen, first_passes, mixed, wants_sensitivity
-from towline.optimize.process import run_pass, run_sensitivity, write_calibration
+from towline.optimize.process import TIMEOUT_S, Work, run_pass, run_sensitivity, write_calibration
 from towline.optimize.quantize import Int8
 from towline.optimize.sensitivity import Sensitivity
 from towline.verify.data.dataset import DataSet
@@ -101,7 +101,7 @@ def optimize(
             raise UsageError(f"{version} is run by {version.engine}; only ONNX models are optimised so far.", code="NOT_OPTIMIZABLE")
         order = Order(store, version.name, None, actor(), f"optimised from {version}", LocalWorker.start, say or _silent)
         whole = opened_data(Path(data), version.manifest, labels_of(version, version.manifest), options)
-        place = store.refusals().parent / "optimize"
+        place = store.aside("optimize")
         with store.stage() as work:
             journal = Journal.of(place, f"{version.digest} {whole.digest} {limits}")
             found = _Search(order, version, whole, limits, work, journal, time.monotonic() + budget_s).run()
@@ -131,7 +131,8 @@ class _Search:
         self._calibration = write_calibration(calibration(version, whole.first(held_back)), work)
         self._tried: list[Tried] = []
         self._guilty: list[Sensitivity] = []
-        self._made = 0
+        # What each chain wrote: longer ones go on from there, and the best is published as it was judged.
+        self._models: dict[Chain, tuple[Path, tuple[str, ...]]] = {}
 
     def run(self) -> Optimized:
         stopped = ""
@@ -139,10 +140,10 @@ class _Search:
             base = side(self._version, self._version.manifest, worker, self._judging, say=self._order.say)
             try:
                 for one in first_passes(cpu_kind(), has_data=True):
-                    self._judge(one, base)
+                    self._judge(Chain((one,)), base)
                 if wants_sensitivity(self._tried):
                     for one in self._mixed():
-                        self._judge(one, base)
+                        self._judge(Chain((one,)), base)
                         if self._tried[-1].fits:
                             # More operators in float are only slower.
                             break
@@ -154,68 +155,82 @@ class _Search:
             self._journal.forget()
         return Optimized(self._version, self._judging.rows, tuple(self._tried), tuple(self._guilty), best, result, stopped)
 
-    def _judge(self, one: Pass, base: Side) -> None:
-        known = self._journal.result(one)
+    def _judge(self, chain: Chain, base: Side) -> None:
+        known = self._journal.result(chain)
         if known is not None:
             self._tried.append(known)
             return
-        if time.monotonic() > self._until_s:
-            raise _OutOfTime
-        self._order.say(f"Trying {one.name}: {one.settings}")
+        self._order.say(f"Trying {chain.name}: {chain.settings}")
         try:
-            found = self._compared(one, base)
+            found = self._compared(chain, base)
         except _FAILURES as error:
-            tried = Tried(one, fits=False, speedup=0.0, size_ratio=0.0, drop=0.0, because=error.message)
+            tried = Tried(chain, fits=False, speedup=0.0, size_ratio=0.0, drop=0.0, because=error.message)
         else:
-            tried = _tried(one, found)
+            tried = _tried(chain, found)
         self._tried.append(tried)
         self._journal.write(tried)
 
-    def _compared(self, one: Pass, base: Side) -> Comparison:
-        folder, model = self._written(one)
-        drafted = draft(self._version, one, model, folder)
-        worker = loaded_by(self._order.start_worker, folder, drafted.manifest)
-        try:
-            candidate = side(drafted.version(self._version, one.name), drafted.manifest, worker, self._judging)
-            return beside(base, candidate, self._gates)
-        finally:
-            worker.close()
+    def _compared(self, chain: Chain, base: Side) -> Comparison:
+        model, _ = self._written(chain)
+        with self._order.store.stage() as folder:
+            drafted = draft(self._version, chain, model, folder)
+            worker = loaded_by(self._order.start_worker, folder, drafted.manifest)
+            try:
+                candidate = side(drafted.version(self._version, chain.name), drafted.manifest, worker, self._judging)
+                return beside(base, candidate, self._gates)
+            finally:
+                worker.close()
 
-    def _written(self, one: Pass) -> tuple[Path, Path]:
-        """An empty folder for the candidate, and the model that the pass made."""
-        self._made += 1
-        made = self._work / f"pass-{self._made}"
-        passed = run_pass(one, self._model, made, self._calibration)
-        folder = self._work / f"candidate-{self._made}"
-        folder.mkdir()
-        return folder, made / passed.model
+    def _written(self, chain: Chain) -> tuple[Path, tuple[str, ...]]:
+        """The model that the chain makes, and what its passes noted. Raises PassFailed, _OutOfTime."""
+        if chain not in self._models:
+            before = Chain(chain.passes[:-1])
+            model, notes = self._written(before) if before.passes else (self._model, ())
+            passed, made = self._passed(chain.last, model)
+            self._models[chain] = made / passed.model, (*notes, *passed.notes)
+        return self._models[chain]
+
+    def _passed(self, one: Pass, model: Path) -> tuple[Passed, Path]:
+        """What one pass made of a model, and the folder that it lies in."""
+        left_s = self._until_s - time.monotonic()
+        if left_s <= 0:
+            raise _OutOfTime
+        made = self._work / f"pass-{len(self._models)}-{len(self._tried)}"
+        try:
+            return run_pass(one, Work(model, self._calibration, say=self._order.say, timeout_s=min(TIMEOUT_S, left_s)), made), made
+        except PassFailed:
+            if time.monotonic() >= self._until_s:
+                raise _OutOfTime from None
+            raise
 
     def _mixed(self) -> tuple[Int8, ...]:
         """Static int8 with the guiltiest operators in float, from the settings that lost least."""
-        static = [one for one in self._tried if isinstance(one.tried, Int8) and one.speedup > 0]
-        best = min(static, key=lambda one: one.drop).tried
+        static = [one for one in self._tried if isinstance(one.tried.last, Int8) and one.speedup > 0]
+        best = min(static, key=lambda one: one.drop).tried.last
         assert isinstance(best, Int8)
         self._order.say("Looking for the operators that lose the most")
-        for found in run_sensitivity(best, self._model, self._work / "sensitivity", self._calibration):
+        for found in run_sensitivity(best, Work(self._model, self._calibration), self._work / "sensitivity"):
             self._guilty.append(found)
             if time.monotonic() > self._until_s:
                 raise _OutOfTime
         return mixed(best, self._guilty)
 
     def _published(self, best: Tried) -> ImportResult:
+        """The best as it was judged; one that an earlier run of this search judged is made again, as much time as that takes."""
         self._order.say(f"Keeping {best.tried.name}: {best.tried.settings}")
-        _, model = self._written(best.tried)
+        self._until_s = float("inf")
+        model, notes = self._written(best.tried)
         with self._order.store.stage() as staged:
             drafted = draft(self._version, best.tried, model, staged)
-            notes = [f"{best.speedup:.2f}x as fast as {self._version} in batches, {best.size_ratio:.2f}x its size on disk."]
-            return sealed(self._order, self._version, drafted, {"optimized_from": self._version.digest, **one_json(best)}, notes)
+            gain = f"{best.speedup:.2f}x as fast as {self._version} in batches, {best.size_ratio:.2f}x its size on disk."
+            return sealed(self._order, self._version, drafted, {"optimized_from": self._version.digest, **one_json(best)}, (*notes, gain))
 
 
 class _OutOfTime(Exception):
     """The budget is spent."""
 
 
-def _tried(one: Pass, found: Comparison) -> Tried:
+def _tried(one: Chain, found: Comparison) -> Tried:
     accuracy = found.figures.get("accuracy") or found.figures.get("mae")
     drop = 0.0 if accuracy is None else (-accuracy.difference if "accuracy" in found.figures else accuracy.difference)
     if accuracy is None and found.agreement is not None:

@@ -35,8 +35,9 @@ class Store(Protocol):
         """An empty folder on the store's own file system to build a version in; removed at exit if it was not published."""
         ...
 
-    def refusals(self) -> Path:
-        """A folder, perhaps not there yet, for what shows why an import was refused; nothing in it is a version."""
+    def aside(self, name: str) -> Path:
+        """A folder, perhaps not there yet, for what is kept and is no version: `refused`, what shows why an import was refused; `optimize`,
+        how far searches have come."""
         ...
 
     def publish(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
@@ -21,13 +21,32 @@ class PassFailed(TowlineError):
     code = "PASS_FAILED"
 
 
+def _silent(sentence: str) -> None:
+    """Nobody asked for progress."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a pass may learn from, and where it says how it goes.
+
+    `calibration` are batches of the graph's inputs. `rows` is a folder of rows to train on (optimize/rows.py), None where none were
+    given. `keep` is a folder that outlives a kill: what lies there when a pass is run again is what it wrote when it was stopped.
+    """
+
+    calibration: Sequence[Arrays] = ()
+    rows: Path | None = None
+    keep: Path | None = None
+    say: Callable[[str], None] = _silent
+
+
 @dataclass(frozen=True)
 class Passed:
-    """What a pass wrote: `model` relative to the folder it was given. `notes` are sentences for the report."""
+    """What a pass wrote: `model` relative to the folder it was given. `notes` are sentences for the report, `curves` what was measured
+    on the way, such as a loss per epoch."""
 
     model: str
     notes: tuple[str, ...] = ()
-    facts: Mapping[str, str] = field(default_factory=dict)
+    curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -44,10 +63,36 @@ class Pass(Protocol):
         """The settings in one line, for people."""
         ...
 
-    def run(self, model: Path, into: Path, calibration: Sequence[Arrays]) -> Passed:
-        """Write the changed model into the empty folder `into`. `calibration` are batches of the graph's inputs, for passes that
-        measure ranges. Called in a process of its own (optimize/host.py). Raises PassFailed."""
+    @property
+    def environment(self) -> str:
+        """Whose Python runs it: empty for our own, else the name of an environment (core/environments.py)."""
         ...
+
+    def run(self, model: Path, into: Path, material: Material) -> Passed:
+        """Write the changed model into the empty folder `into`. Called in a process of its own (optimize/host.py). Raises PassFailed."""
+        ...
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Passes one after another: what a search tries, judges and may hand over."""
+
+    passes: tuple[Pass, ...]
+
+    @property
+    def name(self) -> str:
+        return " + ".join(one.name for one in self.passes)
+
+    @property
+    def settings(self) -> str:
+        return "; ".join(one.settings for one in self.passes)
+
+    @property
+    def last(self) -> Pass:
+        return self.passes[-1]
+
+    def then(self, one: Pass) -> Chain:
+        return Chain((*self.passes, one))
 
 
 def settings_of(chosen: Pass) -> dict[str, Any]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from towline.core.errors import MissingExtra
-from towline.optimize.base import Arrays, Passed, PassFailed
+from towline.optimize.base import Material, Passed, PassFailed
 
 
 @dataclass(frozen=True)
@@ -16,12 +14,13 @@ class Slim:
     """onnxslim: constant folding, elimination and fusion of operators."""
 
     name = "slim"
+    environment = ""
 
     @property
     def settings(self) -> str:
         return "onnxslim"
 
-    def run(self, model: Path, into: Path, calibration: Sequence[Arrays]) -> Passed:
+    def run(self, model: Path, into: Path, material: Material) -> Passed:
         import onnx
 
         try:
@@ -38,7 +37,7 @@ class Slim:
             raise PassFailed("onnxslim gave no graph back.")
         onnx.save(after, into / "model.onnx")
         note = f"{len(before.graph.node)} operators became {len(after.graph.node)}."
-        return Passed("model.onnx", (note,), {"onnxslim": importlib.metadata.version("onnxslim")})
+        return Passed("model.onnx", (note,))
 
 
 @dataclass(frozen=True)
@@ -46,12 +45,13 @@ class Half:
     """Weights and inner values as float16, inputs and outputs as they were. On a CPU this saves bytes and costs time."""
 
     name = "float16"
+    environment = ""
 
     @property
     def settings(self) -> str:
         return "weights and inner values"
 
-    def run(self, model: Path, into: Path, calibration: Sequence[Arrays]) -> Passed:
+    def run(self, model: Path, into: Path, material: Material) -> Passed:
         import onnx
         from onnxruntime.transformers.float16 import convert_float_to_float16
         from onnxruntime.transformers.onnx_model import OnnxModel

@@ -8,25 +8,16 @@ import sys
 import traceback
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from towline.core.errors import TowlineError
 from towline.core.frames import decode_frame
 from towline.core.worker_messages import error_message
-from towline.optimize.base import Pass
-from towline.optimize.graph import Half, Slim
-from towline.optimize.quantize import DynamicInt8, Int8
+from towline.optimize.base import Material
+from towline.optimize.passes import pass_of
+from towline.optimize.quantize import Int8
 from towline.optimize.sensitivity import sensitivities
-
-KINDS: dict[str, type[Any]] = {"Slim": Slim, "Half": Half, "Int8": Int8, "DynamicInt8": DynamicInt8}
-
-
-def pass_of(kind: str, settings: dict[str, Any]) -> Pass:
-    """The pass that these words mean; lists among the settings are tuples."""
-    found: Pass = KINDS[kind](**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
-    return found
 
 
 def main(arguments: list[str]) -> int:
@@ -37,6 +28,12 @@ def main(arguments: list[str]) -> int:
     calibration = [decode_frame(Path(name).read_bytes()) for name in job["calibration"]]
     model, into = Path(job["model"]), Path(job["into"])
     with os.fdopen(answer, "w") as out:
+
+        def say(sentence: str) -> None:
+            out.write(json.dumps({"say": sentence}) + "\n")
+            out.flush()
+
+        material = Material(calibration, _path(job["rows"]), _path(job["keep"]), say)
         try:
             chosen = pass_of(job["pass"], job["settings"])
             if job["do"] == "sensitivity":
@@ -45,7 +42,7 @@ def main(arguments: list[str]) -> int:
                     out.write(json.dumps(asdict(one)) + "\n")
                     out.flush()
             else:
-                out.write(json.dumps({"ok": asdict(chosen.run(model, into, calibration))}) + "\n")
+                out.write(json.dumps({"ok": asdict(chosen.run(model, into, material))}) + "\n")
         except TowlineError as error:
             out.write(json.dumps({"error": error_message(error)}) + "\n")
         except Exception as error:
@@ -53,6 +50,10 @@ def main(arguments: list[str]) -> int:
             traceback.print_exc()
             out.write(json.dumps({"error": {"code": "PASS_FAILED", "message": f"The pass failed: {type(error).__name__}."}}) + "\n")
     return 0
+
+
+def _path(name: str) -> Path | None:
+    return Path(name) if name else None
 
 
 if __name__ == "__main__":

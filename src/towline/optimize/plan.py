@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from towline.optimize.base import Pass
+from towline.optimize.base import Chain, Pass
 from towline.optimize.graph import Half, Slim
 from towline.optimize.quantize import Calibration, DynamicInt8, Int8, reduces_range
 from towline.optimize.sensitivity import Sensitivity
@@ -17,16 +17,14 @@ from towline.optimize.sensitivity import Sensitivity
 _RANGES: tuple[Calibration, ...] = ("minmax", "percentile", "entropy")
 # How many of the guiltiest operators stay in float, one step after another.
 STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
-# Below this many dB of its own, or more moved rows than this share, an operator is guilty.
-GUILTY_DB = 30.0
 
 
 @dataclass(frozen=True)
 class Tried:
-    """A pass and what came of it. `fits`: the gates said yes. `speedup` and `size_ratio` are against the version it came from;
+    """A chain of passes and what came of it. `fits`: the gates said yes. `speedup` and `size_ratio` are against the version it came from;
     `speedup_sure` is what three turns in four of the timing reached."""
 
-    tried: Pass
+    tried: Chain
     fits: bool
     speedup: float
     size_ratio: float
@@ -44,7 +42,7 @@ def first_passes(cpu: str, *, has_data: bool) -> tuple[Pass, ...]:
 
 def wants_sensitivity(tried: Sequence[Tried]) -> bool:
     """Whether no static int8 fits although one would be worth it."""
-    static = [one for one in tried if isinstance(one.tried, Int8)]
+    static = [one for one in tried if isinstance(one.tried.last, Int8)]
     return bool(static) and not any(one.fits for one in static) and any(one.speedup > 1 for one in static)
 
 

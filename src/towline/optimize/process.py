@@ -1,23 +1,40 @@
-"""Run a pass in a process of its own: what it makes of memory, time and crashes is its own affair."""
+"""Run a pass in a process of its own, in the Python that it needs: what it makes of memory, time and crashes is its own affair."""
 
 from __future__ import annotations
 
 import json
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from towline.core.environments import python_of
 from towline.core.errors import MissingExtra, TowlineError
 from towline.core.frames import encode_frame
 from towline.core.interpreter import command
 from towline.core.worker_messages import error_from
 from towline.optimize.base import Arrays, Pass, Passed, PassFailed, settings_of
+from towline.optimize.passes import kind_of
 from towline.optimize.quantize import Int8
 from towline.optimize.sensitivity import Sensitivity
 
 TIMEOUT_S = 1800.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a pass is given, as files: `calibration` and `rows` as written by write_calibration and write_rows, `keep` an own folder that
+    outlives a kill. `say` hears how it goes; after `timeout_s` it is killed."""
+
+    model: Path
+    calibration: Sequence[str] = ()
+    rows: Path | None = None
+    keep: Path | None = None
+    say: Callable[[str], None] | None = None
+    timeout_s: float = TIMEOUT_S
 
 
 def write_calibration(batches: Sequence[Arrays], folder: Path) -> tuple[str, ...]:
@@ -30,59 +47,61 @@ def write_calibration(batches: Sequence[Arrays], folder: Path) -> tuple[str, ...
     return tuple(names)
 
 
-def run_pass(chosen: Pass, model: Path, into: Path, calibration: Sequence[str], *, timeout_s: float = TIMEOUT_S) -> Passed:
+def run_pass(chosen: Pass, work: Work, into: Path) -> Passed:
     """What the pass wrote into the new folder `into`. Raises PassFailed, also when its process dies, MissingExtra."""
     into.mkdir()
-    lines = list(_lines("pass", chosen, model, into, calibration, timeout_s))
-    said: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+    said: dict[str, Any] = {}
+    for line in _lines("pass", chosen, work, into):
+        said = json.loads(line)
+        if "say" in said and work.say is not None:
+            work.say(said["say"])
     if "error" in said:
         raise _failure(said["error"])
     if "ok" not in said:
         raise PassFailed(f"The process of the pass '{chosen.name}' said nothing.")
-    return Passed(said["ok"]["model"], tuple(said["ok"]["notes"]), said["ok"]["facts"])
+    curves = {name: tuple(values) for name, values in said["ok"]["curves"].items()}
+    return Passed(said["ok"]["model"], tuple(said["ok"]["notes"]), curves)
 
 
-def run_sensitivity(
-    how: Int8, model: Path, scratch: Path, calibration: Sequence[str], *, timeout_s: float = TIMEOUT_S
-) -> Iterator[Sensitivity]:
+def run_sensitivity(how: Int8, work: Work, scratch: Path) -> Iterator[Sensitivity]:
     """Operator by operator, as it is measured. Raises PassFailed."""
     scratch.mkdir()
-    for line in _lines("sensitivity", how, model, scratch, calibration, timeout_s):
+    for line in _lines("sensitivity", how, work, scratch):
         said = json.loads(line)
         if "error" in said:
             raise _failure(said["error"])
         yield Sensitivity(**said)
 
 
-def _lines(do: str, chosen: Pass, model: Path, into: Path, calibration: Sequence[str], timeout_s: float) -> Iterator[str]:
+def _lines(do: str, chosen: Pass, work: Work, into: Path) -> Iterator[str]:
+    """What the process prints, line by line, until it ends."""
     job = into.parent / f"{into.name}.json"
-    words = {"pass": type(chosen).__name__, "settings": settings_of(chosen), "model": str(model), "into": str(into)}
-    job.write_text(json.dumps({**words, "do": do, "calibration": list(calibration)}))
+    words = {"do": do, "pass": kind_of(chosen), "settings": settings_of(chosen), "model": str(work.model), "into": str(into)}
+    given = {"calibration": list(work.calibration), "rows": str(work.rows or ""), "keep": str(work.keep or "")}
+    job.write_text(json.dumps({**words, **given}))
     process = subprocess.Popen(
-        command("towline.optimize.host", str(job)),
+        command("towline.optimize.host", str(job), python=python_of(chosen.environment) if chosen.environment else ""),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
     )
+    assert process.stdout is not None
+    late = threading.Timer(work.timeout_s, process.kill)
+    late.start()
     try:
-        assert process.stdout is not None
-        if do == "sensitivity":
-            yield from process.stdout
-        else:
-            yield from process.communicate(timeout=timeout_s)[0].splitlines()
-        code = process.wait(timeout_s)
-    except subprocess.TimeoutExpired:
-        raise PassFailed(f"The pass '{chosen.name}' took longer than {timeout_s:g} seconds.") from None
+        yield from process.stdout
+        code = process.wait()
     finally:
-        if process.poll() is None:
-            process.kill()
+        in_time = late.is_alive()
+        late.cancel()
+        process.kill()
         process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        process.stdout.close()
     if code < 0:
-        raise PassFailed(f"The process of the pass '{chosen.name}' was killed by {signal.Signals(-code).name}.")
+        how = f"was killed by {signal.Signals(-code).name}" if in_time else f"took longer than {work.timeout_s:g} seconds"
+        raise PassFailed(f"The process of the pass '{chosen.name}' {how}.")
 
 
 def _failure(message: Any) -> TowlineError:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from towline.optimize.base import Arrays, Passed, PassFailed
+from towline.optimize.base import Arrays, Material, Passed, PassFailed
 
 Calibration = Literal["minmax", "entropy", "percentile"]
 # What a CPU gains by: products of weights and activations. The rest follows what feeds it.
@@ -44,6 +44,7 @@ class Int8:
     floats: tuple[str, ...] = ()
 
     name = "int8"
+    environment = ""
 
     @property
     def settings(self) -> str:
@@ -52,17 +53,17 @@ class Int8:
         words += [f"{len(self.floats)} operator{'s'[: len(self.floats) != 1]} in float"] if self.floats else []
         return ", ".join(words)
 
-    def run(self, model: Path, into: Path, calibration: Sequence[Arrays]) -> Passed:
+    def run(self, model: Path, into: Path, material: Material) -> Passed:
         from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-        if not calibration:
+        if not material.calibration:
             raise PassFailed("Static quantisation needs calibration data.", hint="Give some rows: --data PATH.")
         methods = {"minmax": CalibrationMethod.MinMax, "entropy": CalibrationMethod.Entropy, "percentile": CalibrationMethod.Percentile}
         try:
             quantize_static(
                 str(prepared(model, into)),
                 str(into / "model.onnx"),
-                _Reader(calibration),
+                _Reader(material.calibration),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(QUANTISED),
                 per_channel=self.per_channel,
@@ -77,7 +78,7 @@ class Int8:
             raise PassFailed(f"ONNX Runtime cannot quantise this graph: {type(error).__name__}: {str(error)[:120]}") from error
         finally:
             (into / "prepared.onnx").unlink(missing_ok=True)
-        return Passed("model.onnx", facts={"quantised": "yes"})
+        return Passed("model.onnx")
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,13 @@ class DynamicInt8:
     reduce_range: bool = False
 
     name = "dynamic int8"
+    environment = ""
 
     @property
     def settings(self) -> str:
         return "weights s8, activations per run" + (", 7-bit weights" if self.reduce_range else "")
 
-    def run(self, model: Path, into: Path, calibration: Sequence[Arrays]) -> Passed:
+    def run(self, model: Path, into: Path, material: Material) -> Passed:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         try:
@@ -108,7 +110,7 @@ class DynamicInt8:
             raise PassFailed(f"ONNX Runtime cannot quantise this graph: {type(error).__name__}: {str(error)[:120]}") from error
         finally:
             (into / "prepared.onnx").unlink(missing_ok=True)
-        return Passed("model.onnx", facts={"quantised": "yes"})
+        return Passed("model.onnx")
 
 
 def prepared(model: Path, into: Path) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from towline.optimize.base import Arrays, PassFailed
+from towline.optimize.base import Arrays, Material, PassFailed
 from towline.optimize.quantize import QUANTISED, Int8, prepared
 
 MAX_OPERATORS = 400
@@ -43,7 +43,7 @@ def sensitivities(model: Path, scratch: Path, calibration: Sequence[Arrays], how
         folder.mkdir()
         alone = replace(how, floats=tuple(other for other, _ in nodes if other != name))
         try:
-            written = folder / alone.run(whole, folder, calibration).model
+            written = folder / alone.run(whole, folder, Material(calibration)).model
         except PassFailed:
             continue
         got = _answers(ort.InferenceSession(str(written), options, providers=["CPUExecutionProvider"]), calibration)

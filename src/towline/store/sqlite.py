@@ -63,8 +63,8 @@ class SqliteStore:
             # A publish that failed half-way is undone now, not at the next start: a full disk needs its space back.
             self._finish_if_possible()
 
-    def refusals(self) -> Path:
-        return self._files.home / "refused"
+    def aside(self, name: str) -> Path:
+        return self._files.home / name
 
     def publish(
         self, staged: Path, name: str, *, actor: str, why: str = "", data: dict[str, object] | None = None, number: int | None = None

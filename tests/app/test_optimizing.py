@@ -113,12 +113,13 @@ def test_a_budget_that_is_spent_stops_before_the_next_pass(home: Path, tmp_path:
 
 def test_a_journal_survives_a_torn_line(tmp_path: Path):
     journal = Journal.of(tmp_path, "search")
-    journal.write(Tried(Chain((SMALL,)), True, 1.5, 0.3, 0.001, "", 1.4))
+    tried = Tried(Chain((SMALL,)), True, 1.5, 0.3, 0.001, "", 1.4, 0.98, ("It kept 3 of 4 channels.",), {"loss": (0.5, 0.25)})
+    journal.write(tried)
     path = next(tmp_path.iterdir())
     path.write_bytes(path.read_bytes() + b'{"key": "torn')
 
     again = Journal.of(tmp_path, "search")
 
-    assert again.result(Chain((SMALL,))) == Tried(Chain((SMALL,)), True, 1.5, 0.3, 0.001, "", 1.4)
+    assert again.result(Chain((SMALL,))) == tried
     assert again.result(Chain((Slim(),))) is None
     assert Journal.of(tmp_path, "another").result(Chain((SMALL,))) is None

@@ -46,3 +46,12 @@ def test_a_file_that_holds_no_gates_is_refused(tmp_path: Path, content: str):
 
     with pytest.raises(UsageError):
         read_gates(tmp_path / "gates.toml")
+
+
+def test_a_verdict_is_plain_json_and_what_is_not_finite_is_null():
+    found = verdicts([gate("accuracy", ">= 0.9"), gate("drop", "<= 0.005")], {"accuracy": 0.95, "drop": math.nan})
+
+    assert [one.as_json() for one in found] == [
+        {"gate": "accuracy >= 0.9", "value": 0.95, "passed": True},
+        {"gate": "drop <= 0.005", "value": None, "passed": False},
+    ]

@@ -79,7 +79,7 @@ class Comparison:
             "speedup": number(self.speedup),
             "throughput_ratio": number(self.throughput_ratio),
             "worst": [list(one) for one in self.worst],
-            "gates": [{"gate": str(one.gate), "value": number(one.value), "passed": one.passed} for one in self.verdicts],
+            "gates": [one.as_json() for one in self.verdicts],
             "passed": self.passed,
             "verdict": self.verdict,
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,13 @@ class Journal:
 
     def result(self, one: Chain) -> Tried | None:
         found = self._known.get(_key(one))
-        return None if found is None else Tried(one, **found)
+        if found is None:
+            return None
+        curves = {name: tuple(points) for name, points in found["curves"].items()}
+        return Tried(one, **{**found, "notes": tuple(found["notes"]), "curves": curves})
 
     def write(self, tried: Tried) -> None:
-        result = {name: getattr(tried, name) for name in ("fits", "speedup", "size_ratio", "drop", "because", "speedup_sure")}
+        result = {one.name: getattr(tried, one.name) for one in fields(tried) if one.name != "tried"}
         with self._path.open("ab") as file:
             file.write(json.dumps({"key": _key(tried.tried), "result": result}).encode() + b"\n")
             file.flush()

@@ -69,7 +69,7 @@ class Tested:
             "figures": {name: number(value) for name, value in self.figures.items()},
             "robustness": {name: number(value) for name, value in self.robustness.items()},
             "classes": classes_json(self.found, self.labels),
-            "gates": [{"gate": str(one.gate), "value": number(one.value), "passed": one.passed} for one in self.verdicts],
+            "gates": [one.as_json() for one in self.verdicts],
             "passed": self.passed,
             "notes": list(self.notes),
         }

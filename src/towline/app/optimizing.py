@@ -239,7 +239,8 @@ def _tried(one: Chain, found: Comparison) -> Tried:
     because = "" if found.passed else found.verdict
     if found.passed and found.throughput_ratio < 1:
         because = f"It is slower here: {found.throughput_ratio:.2f}x."
-    return Tried(one, found.passed, found.throughput_ratio, size.second / size.first, drop, because, found.throughput_sure)
+    ratio = size.second / size.first
+    return Tried(one, found.passed, found.throughput_ratio, ratio, drop, because, found.throughput_sure, found.agreement)
 
 
 def _silent(sentence: str) -> None:

@@ -6,8 +6,8 @@ the method that finds them, and where a few layers are to blame, leaving those i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from towline.optimize.base import Chain, Pass
 from towline.optimize.graph import Half, Slim
@@ -22,7 +22,8 @@ STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
 @dataclass(frozen=True)
 class Tried:
     """A chain of passes and what came of it. `fits`: the gates said yes. `speedup` and `size_ratio` are against the version it came from;
-    `speedup_sure` is what three turns in four of the timing reached."""
+    `speedup_sure` is what three turns in four of the timing reached. `agreement` is the share of rows whose first class stays, None where
+    there are no classes; `notes` and `curves` are what its passes told (optimize/base.py: Passed)."""
 
     tried: Chain
     fits: bool
@@ -31,6 +32,9 @@ class Tried:
     drop: float
     because: str = ""
     speedup_sure: float = 0.0
+    agreement: float | None = None
+    notes: tuple[str, ...] = ()
+    curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def first_passes(cpu: str, *, has_data: bool) -> tuple[Pass, ...]:

@@ -44,6 +44,11 @@ class Verdict:
         value = "was not measured" if self.value is None else f"is {self.value:.6g}"
         return f"{self.gate.figure} {value}, wanted {self.gate.compare} {self.gate.limit:g}"
 
+    def as_json(self) -> dict[str, object]:
+        """Plain JSON; a value that is not finite is null."""
+        value = self.value if self.value is not None and math.isfinite(self.value) else None
+        return {"gate": str(self.gate), "value": value, "passed": self.passed}
+
 
 def gate(figure: str, bound: object) -> Gate:
     """`">= 0.97"`, `"<= 0.5pt"`, or a bare number, which is met exactly. Raises UsageError."""

@@ -1,0 +1,143 @@
+"""What a training makes small: how far the module is from the truth, from a teacher, or from both.
+
+Hard, of classes: cross entropy, labels smoothed as (1 - e) y + e / classes (Szegedy et al. 2016, "Rethinking the Inception Architecture for
+Computer Vision"). Hard, of targets: mean squared error. Soft (Hinton et al. 2015, "Distilling the Knowledge in a Neural Network"):
+    T² KL(softmax(t / T) || softmax(z / T))
+with the teacher's logits t, the module's z and the temperature T; T² keeps the gradient as large as that of the hard loss.
+
+A loss is called with the module's logits and the batch, and gives a mean over rows. One that is an nn.Module is trained along with the
+module, and kept in its checkpoints. With `labelled_only`, rows that nobody has labelled are not even drawn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from towline.optimize.base import PassFailed
+from towline.optimize.rows import UNKNOWN, Rows
+from towline.optimize.training.batches import Batch
+
+# Nothing less has a logarithm in float32.
+_LEAST = torch.finfo(torch.float32).tiny
+
+
+class Loss(Protocol):
+    """Frozen and with a repr that tells its settings, or an nn.Module: a checkpoint is taken up by the same loss only."""
+
+    def __call__(self, logits: Tensor, batch: Batch) -> Tensor:
+        """A scalar, the mean over the rows of the batch. `logits` are what comes before a final Softmax or Sigmoid."""
+        ...
+
+
+@dataclass(frozen=True)
+class Hard:
+    """Against the truth: cross entropy for classes, squared error for targets. Rows of unknown truth count nothing.
+
+    `activation` is what the graph does with the logits: "softmax", "sigmoid" or nothing.
+    """
+
+    activation: str = ""
+    smoothing: float = 0.0
+    labelled_only = True
+
+    def __call__(self, logits: Tensor, batch: Batch) -> Tensor:
+        values, counts = self.per_row(logits, batch)
+        return values.sum() / counts.sum().clamp(min=1)
+
+    def per_row(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss of each element of the truth, 0 where nobody knows it, and whether it counts."""
+        truth = batch.truth
+        assert truth is not None
+        if truth.is_floating_point():
+            predicted = _shaped(_answered(logits, self.activation), truth)
+            counts = ~truth.isnan()
+            return torch.where(counts, predicted - truth.nan_to_num(), 0.0).square(), counts
+        counts = truth != UNKNOWN
+        if logits.numel() == truth.numel():
+            wanted = truth.clamp(min=0).to(logits.dtype) * (1 - self.smoothing) + self.smoothing / 2
+            values = F.binary_cross_entropy_with_logits(_shaped(logits, truth), wanted, reduction="none")
+            return torch.where(counts, values, 0.0), counts
+        return F.cross_entropy(logits, truth, ignore_index=UNKNOWN, label_smoothing=self.smoothing, reduction="none"), counts
+
+
+@dataclass(frozen=True)
+class Soft:
+    """Against a teacher's answers in `output`, softened by the temperature; `probabilities` says which they are, of logits otherwise.
+
+    `classes` is false where the answers are values: then squared error.
+    """
+
+    output: str
+    temperature: float = 4.0
+    activation: str = ""
+    probabilities: bool = False
+    classes: bool = True
+
+    def __call__(self, logits: Tensor, batch: Batch) -> Tensor:
+        answers = batch.answers[self.output].to(logits.dtype)
+        if not self.classes:
+            return F.mse_loss(_shaped(_answered(logits, self.activation), answers), answers)
+        heat = self.temperature
+        if logits.shape[1:].numel() == 1:
+            taught = torch.logit(answers, eps=1e-7) if self.probabilities else answers
+            wanted = torch.sigmoid(_shaped(taught, logits) / heat)
+            return F.binary_cross_entropy_with_logits(logits / heat, wanted) * heat**2
+        taught = answers.clamp(min=_LEAST).log() if self.probabilities else answers
+        apart = F.kl_div(F.log_softmax(logits / heat, 1), F.log_softmax(taught / heat, 1), log_target=True, reduction="none")
+        return apart.sum(1).mean() * heat**2
+
+
+@dataclass(frozen=True)
+class Blend:
+    """`alpha` of the soft loss and the rest of the hard one. Every row weighs the same: one without truth counts only by its teacher."""
+
+    hard: Hard
+    soft: Soft
+    alpha: float
+
+    def __call__(self, logits: Tensor, batch: Batch) -> Tensor:
+        values, counts = self.hard.per_row(logits, batch)
+        return self.alpha * self.soft(logits, batch) + (1 - self.alpha) * values.sum() / counts.numel()
+
+
+def loss_for(rows: Rows, *, activation: str = "", smoothing: float = 0.0, temperature: float = 4.0, alpha: float = 0.5) -> Loss:
+    """The loss that these rows allow: of the truth without a teacher (or alpha 0), of the teacher without truth (or alpha 1), else both.
+
+    `activation` as Trainable has it. Raises PassFailed when the rows have neither.
+    """
+    taught, told = rows.output in rows.answers and alpha > 0, rows.truth is not None and alpha < 1
+    if rows.truth is None and not taught:
+        raise PassFailed("Training needs rows with labels, or a teacher's answers.", hint="Name the column of labels, or a teacher.")
+    hard = Hard(activation, smoothing)
+    if not taught:
+        return hard
+    answers = rows.answers[rows.output]
+    values = rows.truth is not None and rows.truth.dtype.kind == "f"
+    soft = Soft(rows.output, temperature, activation, are_probabilities(answers), classes=not values and answers.ndim > 1)
+    return Blend(hard, soft, alpha) if told else soft
+
+
+def are_probabilities(answers: np.ndarray) -> bool:
+    """Whether a teacher answers with probabilities, of classes or of a yes, and not with logits: told by the values of some rows."""
+    seen = np.asarray(answers[:256], np.float64)
+    if seen.size == 0 or seen.min() < 0 or seen.max() > 1:
+        return False
+    return seen.ndim < 2 or seen.shape[1] == 1 or bool(np.abs(seen.sum(axis=1) - 1).max() < 1e-2)
+
+
+def _answered(logits: Tensor, activation: str) -> Tensor:
+    """What the graph answers with, for losses of values."""
+    if activation == "sigmoid":
+        return torch.sigmoid(logits)
+    return torch.softmax(logits, 1) if activation == "softmax" else logits
+
+
+def _shaped(tensor: Tensor, like: Tensor) -> Tensor:
+    """[N, 1] and [N] are the same column."""
+    return tensor.reshape(like.shape) if tensor.numel() == like.numel() else tensor

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -30,6 +32,25 @@ _PUBLIC = {
 }
 
 __all__ = ["Client", "TowlineError", "__version__", "asgi_app", "compare", "import_model", "load", "optimize", "serve"]
+
+
+class _Verb(ModuleType):
+    """A room that is named as its verb is, `towline.serve` and `towline.optimize`: once something in it was imported, the room is what the
+    package has of that name, and calling it must still do what the verb does."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        name = self.__name__.rpartition(".")[2]
+        return getattr(importlib.import_module(_PUBLIC[name]), name)(*arguments, **options)
+
+
+class _Package(ModuleType):
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _PUBLIC and isinstance(value, ModuleType):
+            value.__class__ = _Verb
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from towline.cli import exits
 from towline.cli.judged_words import bar, compared_lines
 from towline.cli.output import emit, emit_json, printable, say, say_next
 from towline.cli.pages import page_options, page_place, write_page
-from towline.cli.params import RefParam, home_option, json_option
+from towline.cli.params import RefParam, answer_option, home_option, json_option, label_option, limit_option
 from towline.core.refs import Ref
 
 
@@ -17,9 +17,9 @@ from towline.core.refs import Ref
 @click.argument("second", type=RefParam())
 @click.option("--data", required=True, metavar="PATH", help="Rows, best with labels: .npz, .csv, .parquet, .jsonl, a folder of pictures.")
 @click.option("--gates", metavar="FILE", help='TOML with bounds: [gates] drop = "<= 0.5pt". A figure beyond its bound: exit code 3.')
-@click.option("--label", default="", metavar="NAME", help="The column or array of truths, where it is not called label or target.")
-@click.option("--output", default="", metavar="NAME", help="The output that answers, where several could.")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N rows.")
+@label_option
+@answer_option
+@limit_option
 @click.option("--speed/--no-speed", default=True, help="Time them as well, turn by turn.")
 @page_options
 @home_option

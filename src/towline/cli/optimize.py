@@ -9,7 +9,7 @@ import click
 
 from towline.cli.output import emit, emit_json, printable, say, say_next, table
 from towline.cli.pages import page_options, page_place, write_page
-from towline.cli.params import RefParam, home_option, json_option
+from towline.cli.params import RefParam, answer_option, home_option, json_option, label_option, limit_option
 from towline.core.refs import Ref
 
 if TYPE_CHECKING:
@@ -69,9 +69,9 @@ class TimeParam(click.ParamType):  # type: ignore[type-arg]  # generic only sinc
 @click.option(
     "--budget", "budget_s", type=TimeParam(), default="10m", show_default=True, help="When to stop; what was tried is remembered."
 )
-@click.option("--label", default="", metavar="NAME", help="The column or array of truths, where it is not called label or target.")
-@click.option("--output", default="", metavar="NAME", help="The output that answers, where several could.")
-@click.option("--limit", type=click.IntRange(5), metavar="N", help="Only the first N rows.")
+@label_option
+@answer_option
+@limit_option
 @page_options
 @home_option
 @json_option

@@ -21,6 +21,12 @@ preset_option = click.option("--preset", metavar="NAME", default="", help="Proce
 why_option = click.option("-m", "--why", metavar="TEXT", default="", help="The reason, for the record.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing.")
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")
+# Of the commands that judge a version by rows with labels.
+label_option = click.option(
+    "--label", default="", metavar="NAME", help="The column or array of truths, where it is not called label or target."
+)
+answer_option = click.option("--output", default="", metavar="NAME", help="The output that answers, where several could.")
+limit_option = click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N rows.")
 
 MAX_KEY_BYTES = 4096
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from towline.cli.output import emit, emit_json, printable, say
-from towline.cli.params import home_option, json_option, read_key, refuse_secrets
+from towline.cli.params import home_option, json_option, label_option, limit_option, read_key, refuse_secrets
 from towline.core.errors import UsageError
 from towline.core.new_file import free_place, new_file
 from towline.core.spelling import spelled
@@ -27,10 +27,8 @@ if TYPE_CHECKING:
 @click.option(
     "--output", "--out", "-o", metavar="FILE", help="A new .npz (.npy for a single output); with --data also .csv, .jsonl, .parquet."
 )
-@click.option(
-    "--label", default="", metavar="NAME", help="With --data: the column that is no input, where it is not called label or target."
-)
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="With --data: only the first N rows.")
+@label_option
+@limit_option
 @click.option("--timeout", "timeout_s", metavar="S", type=click.FloatRange(0.001, 86_400), default=60.0, show_default=True, help="Seconds.")
 @click.option("--key-file", metavar="FILE", help="File with the server's key. TOWLINE_KEY works too.")
 @click.option("--key", "secret", hidden=True)

@@ -8,7 +8,7 @@ from towline.cli import exits
 from towline.cli.judged_words import bar, tested_lines, verdict_lines
 from towline.cli.output import emit, emit_json, printable, say_next, say_step
 from towline.cli.pages import page_options, page_place, write_page
-from towline.cli.params import RefParam, home_option, json_option
+from towline.cli.params import RefParam, answer_option, home_option, json_option, label_option, limit_option
 from towline.core.refs import Ref
 
 
@@ -16,10 +16,10 @@ from towline.core.refs import Ref
 @click.argument("ref", type=RefParam())
 @click.option("--data", required=True, metavar="PATH", help="Rows with labels: .npz, .csv, .parquet, .jsonl, or a folder of pictures.")
 @click.option("--gates", metavar="FILE", help='TOML with bounds: [gates] accuracy = ">= 0.97". A figure beyond its bound: exit code 3.')
-@click.option("--label", default="", metavar="NAME", help="The column or array of truths, where it is not called label or target.")
-@click.option("--output", default="", metavar="NAME", help="The output that answers, where several could.")
+@label_option
+@answer_option
 @click.option("--metric", default="", metavar="FILE.py:FUNCTION", help="A metric of your own: FUNCTION(answers, truth) gives a number.")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N rows.")
+@limit_option
 @click.option("--speed/--no-speed", default=True, help="Time it as well.")
 @click.option("--robustness/--no-robustness", default=True, help="Try noise, blur, brightness and JPEG as well.")
 @page_options

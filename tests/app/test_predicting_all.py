@@ -17,7 +17,7 @@ from towline.app.predicting_all import best_labels, predict_all
 from towline.core.errors import UsageError
 from towline.testing import tiny_models
 from towline.verify.data import writing
-from towline.verify.data.writing import ENDINGS, sink_for
+from towline.verify.data.writing import ENDINGS, harmless, sink_for
 
 ROWS = 150
 
@@ -170,3 +170,19 @@ def test_rows_of_unlike_size_fit_lines_and_no_table(tmp_path: Path):
 )
 def test_a_label_is_told_where_one_output_has_a_score_for_each(answers: Any, labels: tuple[str, ...], best: list[str]):
     assert best_labels(answers, labels) == best
+
+
+@pytest.mark.parametrize("word", ["=1+1", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "=cmd|' /C calc'!A0"])
+def test_a_word_that_a_spreadsheet_would_run_is_text_in_a_csv(word: str):
+    file = io.BytesIO()
+    with sink_for(".csv", file) as sink:
+        sink.write([f"{word}.png"], {word: np.array([word], dtype=object), "n": np.float32([-1.5])}, [word])
+
+    rows = list(csv.reader(io.StringIO(file.getvalue().decode(), newline="")))
+
+    assert rows == [["row", f"'{word}", "n", "label"], [f"'{word}.png", f"'{word}", "-1.5", f"'{word}"]]
+
+
+@pytest.mark.parametrize("word", ["-1", "+1.5e3", "row 1", "", "a=b", "数", "'"])
+def test_numbers_and_other_words_stay_as_they_are_in_a_csv(word: str):
+    assert harmless(word) == word

@@ -19,6 +19,8 @@ from towline.core.spelling import spelled
 MAX_KEPT_BYTES = 8 << 30
 # A group of Parquet is read whole, and costs a few hundred bytes of its own.
 ROWS_PER_GROUP = 8192
+# What a cell that is a formula begins with, in one spreadsheet or another.
+_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
 Answers = Mapping[str, np.ndarray]
 
@@ -49,11 +51,16 @@ def sink_for(ending: str, file: BinaryIO) -> Iterator[Sink]:
 
 
 class _Csv:
-    """A column per element: `y` of one element per row, `y_0`, `y_1`, … of several, those of a matrix row by row."""
+    """A column per element: `y` of one element per row, `y_0`, `y_1`, … of several, those of a matrix row by row.
+
+    Of all formats this is the one that people open in a spreadsheet: no word of a stranger's may run there (see harmless).
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
         self._rows = csv.writer(self._text, lineterminator="\n")
+        # Python quotes a carriage return only from 3.13 on; bare, it would end the row for most readers.
+        self._quoted = csv.writer(self._text, lineterminator="\n", quoting=csv.QUOTE_ALL)
         self._columns: list[str] = []
 
     def write(self, names: Sequence[str], answers: Answers, labels: Sequence[str]) -> None:
@@ -61,19 +68,23 @@ class _Csv:
         columns = [column for name, array in flat.items() for column in _columns(name, answers[name].ndim, array.shape[1])]
         if not self._columns:
             self._columns = columns
-            self._rows.writerow(["row", *columns, *(["label"] if labels else [])])
+            self._row(["row", *map(harmless, columns), *(["label"] if labels else [])])
         elif columns != self._columns:
             raise refused(f"the rows have answers of unlike size, {len(self._columns)} and {len(columns)} elements; a CSV has columns")
-        told = {name: [[spelled(value) for value in row] for row in array.tolist()] for name, array in flat.items()}
+        told = {name: _cells(array) for name, array in flat.items()}
         for place, row in enumerate(names):
-            label = [labels[place]] if labels else []
-            self._rows.writerow([row, *(value for part in told.values() for value in part[place]), *label])
+            label = [harmless(labels[place])] if labels else []
+            self._row([harmless(row), *(value for part in told.values() for value in part[place]), *label])
 
     def finish(self) -> None:
         """Every row is out already."""
 
     def close(self) -> None:
         self._text.detach()
+
+    def _row(self, cells: Sequence[Any]) -> None:
+        has_return = any(isinstance(cell, str) and "\r" in cell for cell in cells)
+        (self._quoted if has_return else self._rows).writerow(cells)
 
 
 class _Lines:
@@ -168,6 +179,25 @@ class _Arrays:
 
 _SINKS: dict[str, Callable[[BinaryIO], Sink]] = {".csv": _Csv, ".jsonl": _Lines, ".parquet": _Parquet, ".npz": _Arrays}
 ENDINGS = tuple(_SINKS)
+
+
+def harmless(word: str) -> str:
+    """With an apostrophe before it where a spreadsheet would take the word for a formula and run it; a number stays one. Pure.
+
+    Names of pictures, labels and a model's own words may all come from a stranger (CWE-1236).
+    """
+    if not word.startswith(_FORMULA_SIGNS):
+        return word
+    try:
+        float(word)
+    except ValueError:
+        return f"'{word}"
+    return word
+
+
+def _cells(array: np.ndarray) -> list[list[Any]]:
+    told = [[spelled(value) for value in row] for row in array.tolist()]
+    return [[harmless(word) for word in row] for row in told] if array.dtype.kind in "OSU" else told
 
 
 def refused(what: str) -> UsageError:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from towline.optimize.base import Chain
 from towline.verify.pages.compared import ComparedPage, WorstRow, compared_page
 from towline.verify.pages.measured import MeasuredPage, measured_page
-from towline.verify.pages.optimized import OptimizedPage, Trial, optimized_page
+from towline.verify.pages.optimized import OptimizedPage, Suspect, optimized_page
 from towline.verify.pages.thumbnails import thumbnail
+from towline.verify.pages.trials import Trial
 
 if TYPE_CHECKING:
     from towline.app.comparing import Comparison
     from towline.app.judging import Tested
     from towline.app.optimizing import Optimized
+    from towline.optimize.plan import Tried
 
 
 def page_of_test(tested: Tested, language: str = "en") -> str:
@@ -35,34 +39,70 @@ def page_of_test(tested: Tested, language: str = "en") -> str:
 
 
 def page_of_comparison(found: Comparison, language: str = "en") -> str:
-    """Worst rows show their picture where they are pictures and Pillow is installed."""
-    pictures = [thumbnail(inputs) for inputs in found.worst_inputs] or [""] * len(found.worst)
-    return compared_page(
-        ComparedPage(
-            first=str(found.first),
-            second=str(found.second),
-            facts=_facts(found),
-            figures=found.figures,
-            found=found.found,
-            labels=found.labels,
-            paces=found.paces,
-            worst=[WorstRow(name, told, picture) for (name, told), picture in zip(found.worst, pictures, strict=True)],
-            verdicts=found.verdicts,
-            verdict=found.verdict,
-        ),
-        language,
-    )
+    return compared_page(_beside(found), language)
 
 
 def page_of_search(found: Optimized, language: str = "en") -> str:
-    tried = [Trial(one.tried.name, one.tried.settings, one.fits, one.speedup, one.size_ratio, one.drop, one.because) for one in found.tried]
     facts = [("Version", str(found.version)), ("Digest", found.version.digest), ("Rows", f"{found.rows:,}")]
     verdict = "Nothing tried was faster, or smaller and as fast, and still right."
     if found.result is not None and found.best is not None:
         verdict = f"{found.result.version}: {found.best.speedup:.2f}× · {found.best.size_ratio:.2f}×"
         facts += [("Kept", f"{found.best.tried.name} {found.best.tried.settings}"), ("New digest", found.result.version.digest)]
-    guilty = [(f"{one.operator} ({one.kind})", one.sqnr_db) for one in found.guilty]
-    return optimized_page(OptimizedPage(str(found.version), facts, tried, guilty, verdict), language)
+    facts += [("Stopped", found.stopped)] if found.stopped else []
+    kept = floats_of(found.best.tried) if found.best is not None else None
+    page = OptimizedPage(
+        name=str(found.version),
+        facts=facts,
+        tried=[_trial(one, is_kept=one is found.best and found.result is not None) for one in found.tried],
+        guilty=[Suspect(f"{one.operator} ({one.kind})", one.sqnr_db, one.operator in (kept or ())) for one in found.guilty],
+        verdict=verdict,
+        beside=_beside(found.beside) if found.beside is not None else None,
+        max_drop=found.limits.max_drop,
+    )
+    return optimized_page(page, language)
+
+
+def floats_of(chain: Chain) -> tuple[str, ...] | None:
+    """The operators that its quantising pass left in float; None where it has none."""
+    return next((one.floats for one in reversed(chain.passes) if hasattr(one, "floats")), None)
+
+
+def _trial(one: Tried, *, is_kept: bool) -> Trial:
+    floats = floats_of(one.tried)
+    # What it would be called with every operator quantised.
+    whole = Chain(tuple(replace(each, floats=()) if hasattr(each, "floats") else each for each in one.tried.passes))  # type: ignore[type-var]
+    return Trial(
+        name=one.tried.name,
+        settings=one.tried.settings,
+        fits=one.fits,
+        speedup=one.speedup,
+        size_ratio=one.size_ratio,
+        drop=one.drop,
+        because=one.because,
+        is_kept=is_kept,
+        agreement=one.agreement,
+        floats=None if floats is None else len(floats),
+        family=f"{whole.name} {whole.settings}",
+        notes=one.notes,
+        curves=one.curves,
+    )
+
+
+def _beside(found: Comparison) -> ComparedPage:
+    """Worst rows show their picture where they are pictures and Pillow is installed."""
+    pictures = [thumbnail(inputs) for inputs in found.worst_inputs] or [""] * len(found.worst)
+    return ComparedPage(
+        first=str(found.first),
+        second=str(found.second),
+        facts=_facts(found),
+        figures=found.figures,
+        found=found.found,
+        labels=found.labels,
+        paces=found.paces,
+        worst=[WorstRow(name, told, picture) for (name, told), picture in zip(found.worst, pictures, strict=True)],
+        verdicts=found.verdicts,
+        verdict=found.verdict,
+    )
 
 
 def _facts(found: Comparison) -> list[tuple[str, str]]:

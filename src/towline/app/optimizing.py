@@ -51,7 +51,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Optimized:
-    """`tried` in order, `guilty` where layers were looked into; `result` is None where nothing was worth handing over."""
+    """`tried` in order, `guilty` where layers were looked into; `result` is None where nothing was worth handing over.
+
+    `beside` is the best beside the version it came from, and `limits` are those it kept."""
 
     version: Version
     rows: int
@@ -60,6 +62,8 @@ class Optimized:
     best: Tried | None
     result: ImportResult | None
     stopped: str = ""
+    beside: Comparison | None = None
+    limits: Limits = Limits()
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -125,12 +129,14 @@ class _Search:
         self._journal = journal
         self._until_s = until_s
         self._judging = whole.after(held_back)
+        self._limits = limits
         self._gates = limits.gates(has_labels=whole.truth is not None)
         self._model = version.path / version.manifest.model_file
         order.say(f"Reading {held_back} rows to calibrate with")
         self._calibration = write_calibration(calibration(version, whole.first(held_back)), work)
         self._tried: list[Tried] = []
         self._guilty: list[Sensitivity] = []
+        self._seen: tuple[Tried, Comparison] | None = None
         # What each chain wrote: longer ones go on from there, and the best is published as it was judged.
         self._models: dict[Chain, tuple[Path, tuple[str, ...]]] = {}
 
@@ -149,11 +155,13 @@ class _Search:
                             break
             except (_OutOfTime, KeyboardInterrupt) as stop:
                 stopped = "The time was up." if isinstance(stop, _OutOfTime) else "It was interrupted."
-        best = chosen(self._tried)
+            best = chosen(self._tried)
+            seen = self._beside(best, base) if best is not None else None
         result = self._published(best) if best is not None else None
         if not stopped:
             self._journal.forget()
-        return Optimized(self._version, self._judging.rows, tuple(self._tried), tuple(self._guilty), best, result, stopped)
+        tried, guilty = tuple(self._tried), tuple(self._guilty)
+        return Optimized(self._version, self._judging.rows, tried, guilty, best, result, stopped, seen, self._limits)
 
     def _judge(self, chain: Chain, base: Side) -> None:
         known = self._journal.result(chain)
@@ -167,8 +175,16 @@ class _Search:
             tried = Tried(chain, fits=False, speedup=0.0, size_ratio=0.0, drop=0.0, because=error.message)
         else:
             tried = _tried(chain, found)
+            if chosen([*self._tried, tried]) is tried:
+                # Only of the best: a comparison holds confusion matrices and rows.
+                self._seen = tried, found
         self._tried.append(tried)
         self._journal.write(tried)
+
+    def _beside(self, best: Tried, base: Side) -> Comparison:
+        """The best in full, for the report: what an earlier run judged is judged again, as much time as that takes."""
+        self._until_s = float("inf")
+        return self._seen[1] if self._seen is not None and self._seen[0] is best else self._compared(best.tried, base)
 
     def _compared(self, chain: Chain, base: Side) -> Comparison:
         model, _ = self._written(chain)

@@ -17,13 +17,13 @@ from towline.verify.metrics.classification import classified
 from towline.verify.metrics.regression import regressed
 from towline.verify.pace import Pace
 from towline.verify.pages import words as words_module
-from towline.verify.pages.bars import Bubble, bars, bubbles, frontier, matrix
+from towline.verify.pages.bars import Bar, bars, matrix
 from towline.verify.pages.compared import ComparedPage, WorstRow, compared_page
 from towline.verify.pages.judged import most_confused
-from towline.verify.pages.lines import linear
 from towline.verify.pages.measured import MeasuredPage, measured_page
-from towline.verify.pages.optimized import OptimizedPage, Trial, optimized_page
+from towline.verify.pages.optimized import OptimizedPage, Suspect, optimized_page
 from towline.verify.pages.thumbnails import SIDE, planes, thumbnail
+from towline.verify.pages.trials import _LEGEND, Trial
 from towline.verify.pages.words import words
 
 EVIL = "<script src='//evil.example/x.js'>&\"]]>"
@@ -72,14 +72,15 @@ def compared(**changed: Any) -> ComparedPage:
     return ComparedPage(**{**content, **changed})
 
 
-def optimized() -> OptimizedPage:
+def optimized(**changed: Any) -> OptimizedPage:
     tried = [
-        Trial("int8", f"entropy {EVIL}", True, 2.0, 0.25, 0.002, ""),
-        Trial("dynamic", "", False, 0.8, 0.3, -0.001, f"It is slower here: {EVIL}"),
-        Trial("half", "", False, 0.0, 0.0, 0.0, "It would not run."),
+        Trial("int8", f"entropy {EVIL}", True, 2.0, 0.25, 0.002, "", is_kept=True, notes=[EVIL], curves={EVIL: (2.0, 1.0)}),
+        Trial("dynamic", "", False, 0.8, 0.3, -0.001, "It is slower here: 0.80x."),
+        Trial("half", "", False, 0.0, 0.0, 0.0, f"It would not run: {EVIL}"),
     ]
-    guilty = [("Conv_0", 12.5), (EVIL, 60.0), ("Gemm", float("inf"))]
-    return OptimizedPage("m:1", [("Version", "m:1")], tried, guilty, "m:2: 2.00×")
+    guilty = [Suspect("Conv_0", 12.5, in_float=True), Suspect(EVIL, 60.0), Suspect("Gemm", float("inf"))]
+    content: dict[str, Any] = {"name": "m:1", "facts": [("Version", "m:1")], "tried": tried, "guilty": guilty, "verdict": "m:2: 2.00×"}
+    return OptimizedPage(**{**content, "beside": compared(), **changed})
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -154,23 +155,12 @@ def test_a_gate_that_says_no_is_the_verdict():
     assert "Not fit to take over." in ReadPage(compared_page(compared(verdicts=failed))).text
 
 
-def test_a_search_shows_what_was_refused_and_why_and_plots_what_ran():
-    read = ReadPage(optimized_page(optimized()))
-
-    assert "It would not run." in read.text
-    assert len(read.told("Drop against speed")) == 3
-    assert read.told("Sensitivity by operator")[0] == "Conv_0: 12.5 dB"
-    assert "inf" not in read.text
-    hollow = [one for one in read.drawing("Drop against speed").iter() if one.tag.endswith("circle") and one.get("fill") == "none"]
-    assert len(hollow) == 1
-
-
 def test_every_word_on_a_page_has_a_chinese_one():
     pages = [measured_page(measured(), "zh"), compared_page(compared(), "zh"), optimized_page(optimized(), "zh")]
     english = set(words_module._CHINESE)
     source = "".join(file.read_text() for file in Path(words_module.__file__).parent.glob("*.py") if file.name != "words.py")
 
-    said = set(re.findall(r'say\(\s*"([^"]+)"\s*\)', source))
+    said = set(re.findall(r'say\(\s*"([^"]+)"\s*\)', source)) | {said for _, said in _LEGEND}
     assert said <= english
     for markup in pages:
         text = ReadPage(markup).text
@@ -181,19 +171,9 @@ def test_every_word_on_a_page_has_a_chinese_one():
 
 def test_charts_of_nothing_are_nothing_and_of_zeros_are_whole():
     assert bars("t", []) == ""
-    assert bubbles("t", [], linear("x", []), linear("y", [])) == ""
     assert matrix("t", [], [], down="d", across="a") == ""
-    for drawn in (bars("t", [("a", 0.0)]), matrix("t", ["a"], [[0]], down="d", across="a")):
+    for drawn in (bars("t", [Bar("a", 0.0)]), matrix("t", ["a"], [[0]], down="d", across="a")):
         ReadPage(drawn)
-    ReadPage(bubbles("t", [Bubble("a", 0, 0, 0, good=True)], linear("x", [0]), linear("y", [0])))
-
-
-def test_the_frontier_leaves_out_what_is_beaten_both_ways_and_what_was_refused():
-    points = [(1, 0, True), (2, 1, True), (1.5, 2, True), (3, 1.5, True), (9, 0, False), (3, 1.6, True)]
-
-    found = frontier([Bubble("", x, y, 1, good=good) for x, y, good in points])
-
-    assert [(one.x, one.y) for one in found] == [(1, 0), (2, 1), (3, 1.5)]
 
 
 def encoded(kind: str, size: tuple[int, int] = (200, 100)) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Draw bars, matrices and bubbles as SVG to stand inside a page: no script, no font, no network. Pure."""
+"""Draw bars and matrices as SVG to stand inside a page: no script, no font, no network. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from towline.verify.pages.lines import COLOURS, Axis, frame, grid, place
+from towline.verify.pages.lines import COLOURS, frame
 
 _WIDTH, _ROW, _NAMES, _VALUES = 720, 22, 190, 90
 _MAX_NAME = 26
@@ -15,18 +15,26 @@ _MAX_NUMBERED = 12
 _CELLS, _EDGE, _MARGIN_TOP = 480, 130, 110
 
 
-def bars(title: str, rows: Sequence[tuple[str, float]], *, top: float = 0.0, words: Callable[[float], str] = "{:.4g}".format) -> str:
-    """One bar per (name, value), down the page; `top` is the value that fills the width (0: the greatest). Below 0 counts as 0."""
+@dataclass(frozen=True)
+class Bar:
+    name: str
+    value: float
+    is_hollow: bool = False
+
+
+def bars(title: str, rows: Sequence[Bar], *, top: float = 0.0, words: Callable[[float], str] = "{:.4g}".format) -> str:
+    """One below the other; `top` is the value that fills the width (0: the greatest). Below 0 counts as 0."""
     if not rows:
         return ""
-    most = top or max((value for _, value in rows), default=0.0) or 1.0
+    most = top or max(one.value for one in rows) or 1.0
     room = _WIDTH - _NAMES - _VALUES
     parts = []
-    for number, (name, value) in enumerate(rows):
-        y = number * _ROW
+    for number, one in enumerate(rows):
+        name, value, y = one.name, one.value, number * _ROW
         wide = room * min(1.0, max(0.0, value / most))
         parts.append(f'<text x="{_NAMES - 8}" y="{y + 15}" text-anchor="end">{html.escape(_short(name))}</text>')
-        bar = f'<rect x="{_NAMES}" y="{y + 3}" width="{wide:.1f}" height="{_ROW - 6}" fill="{COLOURS[0]}">'
+        drawn = f'fill="none" stroke="{COLOURS[0]}" stroke-width="2"' if one.is_hollow else f'fill="{COLOURS[0]}"'
+        bar = f'<rect x="{_NAMES}" y="{y + 3}" width="{wide:.1f}" height="{_ROW - 6}" {drawn}>'
         parts.append(f"{bar}<title>{html.escape(name)}: {html.escape(words(value))}</title></rect>")
         parts.append(f'<text x="{_NAMES + wide + 6:.1f}" y="{y + 15}">{html.escape(words(value))}</text>')
     return frame(title, parts, width=_WIDTH, height=len(rows) * _ROW + 4)
@@ -61,45 +69,6 @@ def matrix(title: str, names: Sequence[str], cells: Sequence[Sequence[float]], *
             if len(names) <= _MAX_NUMBERED and value:
                 parts.append(f'<text x="{x + side / 2:.1f}" y="{y + side / 2 + 4:.1f}" text-anchor="middle">{value:g}</text>')
     return frame(title, parts, width=_EDGE + _CELLS + 20, height=_MARGIN_TOP + _CELLS + 10)
-
-
-@dataclass(frozen=True)
-class Bubble:
-    """A point of a plot; `size` is its area against that of the others. One that is not `good` is hollow."""
-
-    name: str
-    x: float
-    y: float
-    size: float
-    good: bool
-
-
-def bubbles(title: str, points: Sequence[Bubble], across: Axis, up: Axis) -> str:
-    """Points of unlike size, each with its name when pointed at, and beside it where it is good. A line joins the frontier."""
-    if not points:
-        return ""
-    most = max(one.size for one in points) or 1.0
-    parts = grid(across, up)
-    joined = " ".join("{:.1f},{:.1f}".format(*place(across, up, one.x, one.y)) for one in frontier(points))
-    parts.append(f'<polyline points="{joined}" fill="none" stroke="{COLOURS[0]}" stroke-width="1.5" stroke-dasharray="6 3"/>')
-    for one in sorted(points, key=lambda point: -point.size):
-        x, y = place(across, up, one.x, one.y)
-        radius = max(4.0, 18.0 * (max(one.size, 0.0) / most) ** 0.5)
-        drawn = f'fill="{COLOURS[0]}" fill-opacity="0.6"' if one.good else f'fill="none" stroke="{COLOURS[1]}" stroke-width="2"'
-        said = html.escape(one.name)
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" {drawn}><title>{said}</title></circle>')
-        if one.good:
-            parts.append(f'<text x="{x + radius + 4:.1f}" y="{y + 4:.1f}">{html.escape(_short(one.name))}</text>')
-    return frame(title, parts)
-
-
-def frontier(points: Sequence[Bubble]) -> list[Bubble]:
-    """The good points that none beats both ways, further right and lower, from left to right. Pure."""
-    best: list[Bubble] = []
-    for one in sorted((one for one in points if one.good), key=lambda point: (-point.x, point.y)):
-        if not best or one.y < best[-1].y:
-            best.append(one)
-    return best[::-1]
 
 
 def _short(name: str, most: int = _MAX_NAME) -> str:

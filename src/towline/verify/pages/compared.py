@@ -67,13 +67,16 @@ def compared_page(shown: ComparedPage, language: str = "en") -> str:
         f'<p class="verdict">{text(say("Not fit to take over.") if failed else say(shown.verdict))}</p>',
         facts([(say(name), value) for name, value in shown.facts]),
         judged.gates(shown.verdicts, say),
-        _figures(shown, say),
-        _confusion(shown, say),
-        judged.latency(list(zip((shown.first, shown.second), shown.paces, strict=False)), say),
-        _worst(shown.worst, say),
+        *sections(shown, say),
     ]
     title = f"towline {say('comparison')} {shown.first} → {shown.second}"
     return document(title, body, style=judged.STYLE, language=language)
+
+
+def sections(shown: ComparedPage, say: Say) -> tuple[str, ...]:
+    """What two versions show side by side, for the page of a search too."""
+    paced = judged.latency(list(zip((shown.first, shown.second), shown.paces, strict=False)), say)
+    return _figures(shown, say), _confusion(shown, say), paced, _worst(shown.worst, say)
 
 
 def _figures(shown: ComparedPage, say: Say) -> str:
@@ -109,7 +112,7 @@ def _worst(rows: Sequence[WorstRow], say: Say) -> str:
     for one in rows:
         picture = f'<img src="{text(one.picture)}" alt="{text(one.name)}">' if one.picture else ""
         cell = f"<td>{picture}</td>" if has_pictures else ""
-        told += f"<tr>{cell}<td>{text(one.name)}</td><td>{text(one.told)}</td></tr>"
+        told += f"<tr>{cell}<td>{text(one.name)}</td><td>{text(say(one.told))}</td></tr>"
     name = say("Rows where the second loses")
     return section(
         name, f'<div class="wide" tabindex="0" role="region" aria-label="{text(name)}"><table><tr>{top}</tr>{told}</table></div>'

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --faint: #d8d8d8; --paper: #fff }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --faint: #444; --paper: #161616 } }
-@media print { :root { --ink: #000; --faint: #ccc; --paper: #fff } figure, tr { break-inside: avoid } }
+@media print { :root { --ink: #000; --faint: #ccc; --paper: #fff } figure, tr { break-inside: avoid } h2, h3 { break-after: avoid }
+               .wide { overflow: visible !important } th, td { white-space: normal !important } }
 body { font: 15px/1.5 system-ui, "PingFang SC", "Microsoft YaHei", "Noto Sans SC", sans-serif; color: var(--ink); background: var(--paper);
        max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem; overflow-wrap: anywhere } h2 { font-size: 1.15rem; margin-top: 2rem }
 h3 { font-size: 1rem; overflow-wrap: anywhere } figure { margin: 1rem 0 }
 svg { width: 100%; height: auto } svg text { font-size: 12px; fill: var(--ink) } svg .grid { stroke: var(--faint) }
+svg .ink { stroke: var(--ink); stroke-width: 2 }
 .wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(--faint); white-space: nowrap }
 dt { font-weight: 600 } dd { margin: 0 0 .4rem 0; overflow-wrap: anywhere }
@@ -41,14 +43,20 @@ def facts(pairs: Sequence[tuple[str, str]]) -> str:
     return "<dl>" + "".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in pairs) + "</dl>"
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, name: str = "", marked: Sequence[str] = ()) -> str:
-    """`marked` has a class per row, where rows have any. A wide one scrolls, by keyboard too."""
+def heading(words: str) -> str:
+    """Of a part of a section."""
+    return f"<h3>{text(words)}</h3>"
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, name: str = "", marked: Sequence[str] = (), kind: str = "") -> str:
+    """`marked` has a class per row, where rows have any; `kind` is that of the table. A wide one scrolls, by keyboard too."""
     top = "".join(f'<th scope="col">{text(head)}</th>' for head in heads)
     told = ""
     for place, row in enumerate(rows):
         mark = f' class="{text(marked[place])}"' if place < len(marked) and marked[place] else ""
         told += f"<tr{mark}>{''.join(f'<td>{text(cell)}</td>' for cell in row)}</tr>"
-    return f'<div class="wide" tabindex="0" role="region" aria-label="{text(name or heads[0])}"><table><tr>{top}</tr>{told}</table></div>'
+    opened = f'<table class="{text(kind)}">' if kind else "<table>"
+    return f'<div class="wide" tabindex="0" role="region" aria-label="{text(name or heads[0])}">{opened}<tr>{top}</tr>{told}</table></div>'
 
 
 def notes(lines: Sequence[str]) -> str:

@@ -16,11 +16,12 @@ _DASHES = ("", "6 3", "2 2", "8 3 2 3")
 
 @dataclass(frozen=True)
 class Line:
-    """Points in order, and what they are called. `dots` marks each point, and is what it says when pointed at."""
+    """Points in order, and what they are called. `dots` draws each point, and is what it says when pointed at; `marks` stand beside."""
 
     name: str
     points: Sequence[tuple[float, float]]
     dots: Sequence[str] = ()
+    marks: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,14 @@ def logarithmic(title: str, values: Sequence[float]) -> Axis:
     parts = (1, 2, 5) if last - first <= 3 else (1,)
     ticks = [part * 10.0**power for power in range(first, last) for part in parts]
     return Axis(title, 10.0**first, 10.0**last, (*ticks, 10.0**last), is_log=True)
+
+
+def spanning(title: str, values: Sequence[float], words: Callable[[float], str] = "{:.3g}".format) -> Axis:
+    """From below the least to above the greatest of the values, with five ticks."""
+    low, high = min(values), max(values)
+    room = (high - low) * 0.1 or abs(high) * 0.1 or 0.1
+    low, high = low - room, high + room
+    return Axis(title, low, high, tuple(low + (high - low) * part / 4 for part in range(5)), words=words)
 
 
 def chart(title: str, lines: Sequence[Line], across: Axis, up: Axis) -> str:
@@ -108,6 +117,8 @@ def _drawn(line: Line, number: int, across: Axis, up: Axis) -> list[str]:
     parts = [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dashed}/>']
     for (x, y), said in zip(places, line.dots, strict=False):
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"><title>{html.escape(said)}</title></circle>')
+    for (x, y), word in zip(places, line.marks, strict=False):
+        parts.append(f'<text x="{x + 6:.1f}" y="{y - 5:.1f}">{html.escape(word)}</text>')
     left, y = WIDTH - _RIGHT + 14, _TOP + 10 + 17 * number
     parts.append(f'<path d="M{left} {y - 4}h22" stroke="{colour}" stroke-width="2"{dashed}/>')
     return [*parts, f'<text x="{left + 28}" y="{y}">{html.escape(line.name)}</text>']

@@ -11,7 +11,7 @@ from towline.verify.metrics.classification import Classified
 from towline.verify.metrics.regression import Regressed
 from towline.verify.pace import Pace
 from towline.verify.pages import judged
-from towline.verify.pages.bars import bars
+from towline.verify.pages.bars import Bar, bars
 from towline.verify.pages.document import document, facts, figure, notes, section, text
 from towline.verify.pages.lines import Axis, Line, chart
 from towline.verify.pages.words import Say, words
@@ -76,12 +76,12 @@ def _recalls(found: Classified, labels: Sequence[str], say: Say) -> str:
     shown = sorted(known, key=lambda one: one[1])[:_MOST_BARS]
     more = say("The {shown} of {all} classes with the least recall.").format(shown=len(shown), all=len(known))
     title = say("Recall by class")
-    drawn = bars(title, shown, top=1.0, words=lambda share: f"{100 * share:.1f} %")
+    drawn = bars(title, [Bar(name, recall) for name, recall in shown], top=1.0, words=lambda share: f"{100 * share:.1f} %")
     return section(title, f"<p>{text(more)}</p>" if len(shown) < len(known) else "", figure(drawn))
 
 
 def _robustness(shown: MeasuredPage, say: Say) -> str:
-    rows = [(say(name), value) for name, value in shown.robustness.items() if math.isfinite(value)]
+    rows = [Bar(say(name), value) for name, value in shown.robustness.items() if math.isfinite(value)]
     title = say("{figure} on the same rows after each change").format(figure=shown.yardstick)
     top = 1.0 if shown.yardstick == "accuracy" else 0.0
     return section(say("Robustness"), f"<p>{text(title)}</p>", figure(bars(title, rows, top=top))) if rows else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 LANGUAGES = ("en", "zh")
@@ -76,7 +77,26 @@ _CHINESE = {
     "Drop, pt": "下降，百分点",
     "fits": "合格",
     "Drop against speed": "下降与速度",
-    "Area: size on disk. Filled: right enough to be handed over; hollow: refused.": "面积：磁盘大小。实心：合格；空心：被拒绝。",
+    "Area: size on disk. The numbers are those of the table; a line joins what nothing beats both ways: faster, and lost less.": (
+        "面积：磁盘大小。编号与表中相同；连线上的各点没有别的点既更快又损失更少。"
+    ),
+    "At most {share} pt may be lost.": "最多允许损失 {share} 个百分点。",
+    "No.": "编号",
+    "handed over": "已采用",
+    "where it began": "原版本",
+    "right enough": "合格",
+    "refused": "被拒绝",
+    "Operators in float: agreement against speed": "保留浮点的算子：一致率与速度",
+    "The number at a point is how many of the guiltiest operators stay in float.": "点旁的数字表示最有问题的算子中有多少个保留浮点。",
+    "agreement, %": "一致率，%",
+    "How training went": "训练过程",
+    "epoch": "轮次",
+    "loss": "损失",
+    "share": "比例",
+    "validation": "验证",
+    "validation accuracy": "验证准确率",
+    "Hollow: stayed in float in what was handed over.": "空心：在采用的版本中保留浮点。",
+    "Stopped": "已停止",
     "Kept": "采用",
     "New digest": "新摘要",
     "Nothing tried was faster, or smaller and as fast, and still right.": "没有一种做法更快（或更小且同样快）而仍然正确。",
@@ -95,6 +115,34 @@ _CHINESE = {
 }
 
 
+# Sentences that are made of what was found; records keep the English one. A list of such sentences is gone through one by one.
+_SENTENCES = tuple(
+    (re.compile(english), chinese)
+    for english, chinese in (
+        (r"It is slower here: (.+)x\.", "在这台机器上更慢：{} 倍。"),
+        (r"(\S+) is (\S+), wanted (<=|>=|<|>|==) (\S+)", "{} 为 {}，要求 {} {}"),
+        (r"(\S+) was not measured, wanted (<=|>=|<|>|==) (\S+)", "{} 没有测量，要求 {} {}"),
+        (r"(.+) became (.+)", "{} 变成 {}"),
+    )
+)
+_REFUSED = "Not fit to take over: "
+
+
 def words(language: str) -> Say:
     """What a text of ours reads in a language; what has no translation, such as a model's own names, stays as it is."""
-    return (lambda english: _CHINESE.get(english, english)) if language == "zh" else (lambda english: english)
+    return _chinese if language == "zh" else _english
+
+
+def _english(english: str) -> str:
+    return english
+
+
+def _chinese(english: str) -> str:
+    if english in _CHINESE:
+        return _CHINESE[english]
+    if english.startswith(_REFUSED):
+        return "不适合接替：" + "；".join(map(_chinese, english.removeprefix(_REFUSED).removesuffix(".").split("; "))) + "。"
+    for pattern, chinese in _SENTENCES:
+        if found := pattern.fullmatch(english):
+            return chinese.format(*found.groups())
+    return english

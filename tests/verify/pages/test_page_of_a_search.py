@@ -1,0 +1,163 @@
+"""The page of a search: what was kept and what was refused look unlike, and every plot says in words what it shows in colour."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+from read_page import ReadPage
+
+from towline.app.judged_pages import _trial, floats_of
+from towline.optimize.base import Chain
+from towline.optimize.graph import Slim
+from towline.optimize.plan import Tried
+from towline.optimize.quantize import DynamicInt8, Int8
+from towline.verify.pages.lines import linear
+from towline.verify.pages.optimized import OptimizedPage, Suspect, optimized_page
+from towline.verify.pages.points import Mark, Point, frontier, labels, points
+from towline.verify.pages.trials import Trial, epoch_axis
+from towline.verify.pages.words import words
+
+SVG = "{http://www.w3.org/2000/svg}"
+KEPT = Trial("int8", "minmax", True, 2.0, 0.25, 0.002, "", is_kept=True, agreement=0.99, floats=2, family="int8 minmax")
+GOOD = Trial("slim", "", True, 1.2, 1.0, 0.0, "")
+SLOW = Trial("dynamic", "", True, 0.8, 0.3, -0.001, "It is slower here: 0.80x.")
+BROKEN = Trial("half", "", False, 0.0, 0.0, 0.0, "It would not run.")
+NAIVE = Trial("int8", "minmax", False, 2.5, 0.25, 0.3, "Not fit to take over: drop is 0.3, wanted <= 0.005.", agreement=0.7, floats=0)
+NAIVE = replace(NAIVE, family="int8 minmax")
+
+
+def page(*tried: Trial, language: str = "en", guilty: tuple[Suspect, ...] = (), max_drop: float | None = None) -> ReadPage:
+    return ReadPage(optimized_page(OptimizedPage("m:1", [], tried, guilty, "m:2: 2.00×", max_drop=max_drop), language))
+
+
+def parts(drawing: ElementTree.Element, name: str) -> list[ElementTree.Element]:
+    """The groups of a drawing that hold one point each, by the name they say; those of the legend say none."""
+    return [one for one in drawing.iter(f"{SVG}g") if (one.findtext(f"{SVG}title") or "").startswith(name)]
+
+
+def test_what_was_refused_stands_in_the_table_with_its_reason():
+    read = page(KEPT, BROKEN, SLOW)
+
+    assert "It would not run." in read.text
+    assert "It is slower here: 0.80x." in read.text
+    assert "handed over" in read.text
+    assert read.markup.count('<tr class="kept">') == 1
+    assert "99.00 %" in read.text
+
+
+def test_what_ran_is_plotted_beside_the_version_it_came_from():
+    drawing = page(KEPT, GOOD, SLOW, BROKEN, max_drop=0.005).drawing("Drop against speed")
+
+    told = [str(one.text) for one in drawing.iter(f"{SVG}title")][1:]
+    assert sorted(told) == ["1: int8 minmax", "2: slim", "3: dynamic", "m:1"]
+    words_on_it = [one.text for one in drawing.iter(f"{SVG}text")]
+    assert {"1", "2", "3", "m:1", "handed over", "refused", "right enough", "where it began"} <= set(words_on_it)
+    assert "At most 0.5 pt may be lost." in page(KEPT, max_drop=0.005).text
+
+
+def test_marks_are_told_apart_by_shape_and_not_by_colour_alone():
+    drawing = page(KEPT, GOOD, SLOW).drawing("Drop against speed")
+
+    shapes = {
+        name: tuple(child.tag.removeprefix(SVG) for child in parts(drawing, name)[0])
+        for name in ("1: int8", "2: slim", "3: dynamic", "m:1")
+    }
+    assert shapes == {
+        "1: int8": ("circle", "circle", "title"),
+        "2: slim": ("circle", "title"),
+        "3: dynamic": ("circle", "path", "title"),
+        "m:1": ("rect", "title"),
+    }
+
+
+def test_the_frontier_leaves_out_what_is_beaten_both_ways_and_what_was_refused():
+    at: list[tuple[float, float, Mark]] = [
+        (1, 0, "base"),
+        (2, 1, "good"),
+        (1.5, 2, "good"),
+        (3, 1.5, "kept"),
+        (9, 0, "refused"),
+        (3, 1.6, "good"),
+    ]
+
+    found = frontier([Point("", "", x, y, 1, mark) for x, y, mark in at])
+
+    assert [(one.x, one.y) for one in found] == [(1, 0), (2, 1), (3, 1.5)]
+
+
+def test_labels_never_lie_on_one_another_and_many_points_at_one_place_leave_some_out():
+    placed = labels([(str(number), 100.0, 100.0, 5.0) for number in range(9)])
+
+    assert len(placed) == 4
+    assert len({one.split(">")[0] for one in placed}) == 4
+
+
+def test_a_plot_of_nothing_is_nothing_and_of_one_point_is_whole():
+    assert points("t", [], linear("x", []), linear("y", []), []) == ""
+    ReadPage(points("t", [Point("a", "a", 0, 0, 0, "good")], linear("x", [0]), linear("y", [0]), [("good", "g")]))
+
+
+def test_operators_in_float_are_a_line_of_agreement_against_speed_with_their_number_at_each_point():
+    read = page(KEPT, NAIVE, GOOD)
+
+    drawing = read.drawing("Operators in float: agreement against speed")
+    assert [str(one.text) for one in drawing.iter(f"{SVG}title")][1:] == ["0: 2.50×, 70.00 %", "2: 2.00×, 99.00 %"]
+    assert {"0", "2"} <= {one.text for one in drawing.iter(f"{SVG}text")}
+    assert "Operators in float" not in page(KEPT, GOOD).text, "one point is no frontier"
+
+
+def test_an_operator_left_in_float_is_hollow_and_that_is_said():
+    read = page(KEPT, guilty=(Suspect("Conv_0", 12.5, in_float=True), Suspect("Gemm", 60.0), Suspect("Sum", float("inf"))))
+
+    bars = list(read.drawing("Sensitivity by operator").iter(f"{SVG}rect"))
+    assert read.told("Sensitivity by operator") == ["Conv_0: 12.5 dB", "Gemm: 60.0 dB", "Sum: 120.0 dB"]
+    assert [one.get("fill") == "none" for one in bars] == [True, False, False]
+    assert "Hollow: stayed in float" in read.text
+    assert "Hollow" not in page(KEPT, guilty=(Suspect("Gemm", 60.0),)).text
+
+
+def test_training_shows_losses_and_shares_apart_with_what_passes_noted():
+    curves = {"loss": (2.0, 1.0, float("nan"), 0.5), "validation": (2.1, 1.2, 1.1, 1.0), "validation accuracy": (0.5, 0.7, 0.8, 0.9)}
+    read = page(GOOD, replace(KEPT, curves=curves, notes=("It kept 3 of 4 channels.",)))
+
+    lines = {title: len(list(read.drawing(title).iter(f"{SVG}polyline"))) for title in ("2: loss", "2: share")}
+    assert lines == {"2: loss": 2, "2: share": 1}
+    assert "nan" not in read.text
+    assert "2: It kept 3 of 4 channels." in read.text
+    assert "How training went" not in page(GOOD).text
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 10, 11, 300])
+def test_epochs_are_whole_ticks_and_few(epochs: int):
+    axis = epoch_axis("epoch", epochs)
+
+    assert axis.ticks[0] == 1
+    assert len(axis.ticks) <= 10
+    assert all(tick == int(tick) for tick in axis.ticks)
+
+
+def test_reasons_made_while_searching_are_chinese_on_a_chinese_page():
+    text = page(KEPT, SLOW, NAIVE, language="zh").text
+
+    assert "在这台机器上更慢：0.80 倍。" in text
+    assert "不适合接替：drop 为 0.3，要求 <= 0.005。" in text
+    assert words("zh")("Not fit to take over: p99_ms was not measured, wanted <= 5; f1 is 0.1, wanted > 1.") == (
+        "不适合接替：p99_ms 没有测量，要求 <= 5；f1 为 0.1，要求 > 1。"
+    )
+    assert words("zh")("cat became dog") == "cat 变成 dog"
+
+
+def test_a_chain_tells_how_many_operators_stayed_in_float_and_which_settings_it_shares_with_others():
+    two = Chain((Slim(), Int8(floats=("a", "b"))))
+
+    shown = _trial(Tried(two, True, 1.0, 1.0, 0.0, agreement=0.9), is_kept=False)
+    none = _trial(Tried(Chain((Slim(), Int8())), True, 1.0, 1.0, 0.0, agreement=0.9), is_kept=False)
+
+    assert (shown.floats, none.floats) == (2, 0)
+    assert shown.family == none.family
+    assert shown.settings != none.settings
+    assert floats_of(two) == ("a", "b")
+    assert floats_of(Chain((DynamicInt8(),))) is None
+    assert shown.agreement == 0.9

@@ -37,12 +37,12 @@ test-frameworks: $(VENV)/.test $(FRAMEWORKS_VENV)/.ready .venv-client-tfserving/
 	for name in $(ENVIRONMENTS); do TOWLINE_ENVIRONMENTS=$(ENVIRONMENTS_FOLDER) $(RUN)/towline env create $$name || exit 1; done
 	TOWLINE_ENVIRONMENTS=$(ENVIRONMENTS_FOLDER) $(PYTEST) -m frameworks $(ARGS)
 
-test-services: $(VENV)/.test $(FUZZ_VENV)/.ready .venv-client-kserve/.ready ## the tests that need root and Debian packages (strace, wrk, Node): installs those
-	@for pair in strace:strace wrk:wrk node:nodejs npm:npm; do \
+test-services: $(VENV)/.test $(FUZZ_VENV)/.ready .venv-client-kserve/.ready ## the tests that need root and Debian packages (strace, wrk, Node, Chromium): installs those
+	@for pair in strace:strace wrk:wrk node:nodejs npm:npm chromium:chromium; do \
 	  command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
 	if [ -n "$$missing" ]; then \
 	  [ "$$(id -u)" = 0 ] || { echo "test-services: missing$$missing. Run as root, or: apt-get install$$missing" >&2; exit 1; }; \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
 	fi
 	@$(PYTEST) -m services $(ARGS); code=$$?; \
 	if [ $$code -eq 5 ]; then echo "test-services: no test is marked 'services' yet, so there was nothing to run."; exit 0; fi; exit $$code

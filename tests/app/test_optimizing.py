@@ -63,6 +63,9 @@ def test_what_fits_becomes_a_version_of_its_own_with_its_parent_and_evidence(hom
     page = page_of_search(found)
     assert f"m:2: {found.tried[0].speedup:.2f}×" in page
     assert made.digest in page
+    assert found.beside is not None
+    assert found.beside.agreement == found.tried[0].agreement
+    assert "Share of single rows answered within a time" in page
 
 
 @pytest.mark.usefixtures("only_int8")
@@ -71,7 +74,8 @@ def test_what_loses_too_much_is_not_handed_over_and_the_reason_stays(home: Path,
 
     assert found.result is None
     assert "size_mb is" in found.tried[0].because
-    assert html.escape(found.tried[0].because) in page_of_search(found, "zh")
+    assert html.escape(found.tried[0].because) in page_of_search(found)
+    assert "size_mb 为" in page_of_search(found, "zh")
     with open_store(home) as store:
         assert [str(version) for version in store.versions()] == ["m:1"]
         assert store.events(kind="version.optimized")[-1].data["best"] is None

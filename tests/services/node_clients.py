@@ -25,8 +25,8 @@ def install() -> None:
         stamp.write_text(asked)
 
 
-def run(script: str, *arguments: str) -> Any:
+def run(script: str, *arguments: str, timeout_s: float = _RUN_TIMEOUT_S) -> Any:
     """What a script of the folder printed, as JSON. Raises CalledProcessError."""
-    ran = subprocess.run(["node", script, *arguments], cwd=FOLDER, capture_output=True, text=True, timeout=_RUN_TIMEOUT_S)
+    ran = subprocess.run(["node", script, *arguments], cwd=FOLDER, capture_output=True, text=True, timeout=timeout_s)
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout)

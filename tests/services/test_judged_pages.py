@@ -1,45 +1,142 @@
-"""The pages of test, compare and show, opened in Node and audited by axe-core: anybody can read them, by ear and by keyboard too."""
+"""The reports of test, compare and optimize, of real runs on digits, opened in Chromium: everybody can see, hear and print them."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import node_clients
 import numpy as np
+import onnx
 import pytest
+from PIL import Image
 
 import towline
+from towline.app import optimizing
+from towline.app.comparing import compare
+from towline.app.demo_digits import read_digits
+from towline.app.judged_pages import page_of_comparison, page_of_search, page_of_test
+from towline.app.judging import measure_version
+from towline.app.optimizing import Limits, Optimized, optimize
 from towline.cli.main import main
-from towline.testing import tiny_models
+from towline.optimize.quantize import DynamicInt8, Int8
 
 pytestmark = pytest.mark.services
-PAGES = ("test", "compare", "show")
+DEMO = Path(towline.__file__).parent / "app" / "demo_data"
+LANGUAGES = ("en", "zh")
+WAYS = ("light", "dark", "print")
+# How many pictures there are at least.
+DRAWINGS = {"test": 5, "compare": 12, "optimize": 6, "show": 0}
 
 
-@pytest.fixture(scope="module", params=["en", "zh"])
-def audited(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    node_clients.install()
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Each report in both languages, of one run."""
     folder = tmp_path_factory.mktemp("pages")
-    for seed in (0, 1):
-        model = tiny_models.write(folder, tiny_models.convolutions(seed=seed), f"{seed}.onnx")
-        towline.import_model(model, name="m", home=folder / "home")
-    x = np.random.default_rng(0).random((30, 3, 8, 8)).astype(np.float32)
-    answer = towline.load("m:1", home=folder / "home").predict(x)
-    np.savez(folder / "data.npz", image=x, labels=answer.argmax(axis=1))
-    common = ["--data", str(folder / "data.npz"), "--home", str(folder / "home"), "--lang", request.param, "--html"]
-    assert main(["test", "m:1", *common, str(folder / "test.html")]) == 0
-    assert main(["compare", "m:1", "m:2", *common, str(folder / "compare.html")]) == 0
-    assert main(["show", "m:1", "--home", str(folder / "home"), "--html", str(folder / "show.html")]) == 0
-    return node_clients.run("audit_page.mjs", *(str(folder / f"{name}.html") for name in PAGES))
+    home = folder / "home"
+    for model in (DEMO / "digits.onnx", spoilt(DEMO / "digits.onnx", folder / "spoilt.onnx")):
+        towline.import_model(model, name="digits", labels=DEMO / "labels.txt", home=home)
+    digits = read_digits((DEMO / "digits_200.json").read_bytes())
+    images = np.array([one.instance() for one in digits], np.float32)
+    # Some wrong on purpose: where all is right there is little to show.
+    labels = np.array([(one.label + (place % 20 == 0)) % 10 for place, one in enumerate(digits)])
+    np.savez(folder / "data.npz", image=images, labels=labels)
+    found = searched(folder / "data.npz", home)
+    tested = measure_version("digits:1", folder / "data.npz", home=home)
+    compared = compare("digits:1", "digits:2", folder / "data.npz", home=home)
+    for language in LANGUAGES:
+        (folder / f"test-{language}.html").write_text(page_of_test(tested, language))
+        (folder / f"compare-{language}.html").write_text(page_of_comparison(compared, language))
+        (folder / f"optimize-{language}.html").write_text(page_of_search(found, language))
+    assert main(["show", "digits:1", "--home", str(home), "--html", str(folder / "show-en.html")]) == 0
+    return folder
 
 
-def test_axe_finds_nothing_wrong(audited: Any) -> None:
-    for name, page in zip(PAGES, audited, strict=True):
-        assert page["violations"] == [], name
-        assert {"document-title", "html-has-lang", "svg-img-alt"} - set(page["rules"]) <= {"svg-img-alt"}, name
+def spoilt(model: Path, into: Path) -> Path:
+    """The same with noise on its weights: it answers some digits otherwise."""
+    graph = onnx.load(model)
+    rng = np.random.default_rng(0)
+    for one in graph.graph.initializer:
+        weights = onnx.numpy_helper.to_array(one)
+        if weights.dtype == np.float32 and weights.ndim > 1:
+            noisy = weights + rng.normal(0, weights.std(), weights.shape).astype(np.float32)
+            one.CopyFrom(onnx.numpy_helper.from_array(noisy, one.name))
+    onnx.save(graph, into)
+    return into
 
 
-def test_the_drawings_and_the_pictures_of_the_worst_rows_are_there(audited: Any) -> None:
-    assert audited[1]["pictures"] > 0
-    assert [page["drawings"] >= 2 for page in audited[:2]] == [True, True]
-    assert all(page["title"].startswith("towline ") for page in audited)
+def searched(data: Path, home: Path) -> Optimized:
+    """A real search; only what the clock says is left out of its decisions, so that all parts of its page are there on any machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optimizing, "first_passes", lambda cpu, *, has_data: (DynamicInt8(), Int8()))
+        patch.setattr(optimizing, "wants_sensitivity", lambda tried: True)
+        patch.setattr(optimizing, "chosen", lambda tried: next((one for one in tried[::-1] if one.fits and one.tried.name == "int8"), None))
+        found = optimize("digits:1", data, limits=Limits(max_drop=0.05), home=home)
+    assert found.result is not None
+    # As a pass that trains tells of itself; training has its own tests.
+    taught = replace(found.tried[0], curves={"loss": (2.0, 1.0, 0.5), "validation accuracy": (0.5, 0.8, 0.9)}, notes=("A note.",))
+    return replace(found, tried=(taught, *found.tried[1:]))
+
+
+@pytest.fixture(scope="module")
+def seen(folder: Path) -> Any:
+    """What the browser told of each page, by its name."""
+    node_clients.install()
+    files = sorted(folder.glob("*.html"))
+    (folder / "seen").mkdir()
+    return dict(zip([one.stem for one in files], node_clients.run("browse_pages.mjs", str(folder / "seen"), *map(str, files)), strict=True))
+
+
+def test_axe_finds_nothing_wrong_on_a_screen_in_the_dark_and_in_print(seen: Any) -> None:
+    assert {name.partition("-")[0] for name in seen} == set(DRAWINGS)
+    for name, page in seen.items():
+        for way in WAYS:
+            assert page["ways"][way]["violations"] == [], (name, way)
+            assert {"color-contrast", "document-title", "html-has-lang"} <= set(page["ways"][way]["rules"]), (name, way)
+
+
+def test_the_pages_fetch_nothing_and_the_browser_has_nothing_to_complain_of(seen: Any) -> None:
+    for name, page in seen.items():
+        assert page["asked"] == [], name
+        assert page["said"] == [], name
+
+
+def test_every_picture_is_drawn_and_has_more_than_one_colour(seen: Any) -> None:
+    for name, page in seen.items():
+        for way in WAYS:
+            shown = page["ways"][way]
+            assert len(shown["pictures"]) >= DRAWINGS[name.partition("-")[0]], (name, way)
+            whole = Image.open(shown["file"]).convert("RGB")
+            for picture in shown["pictures"]:
+                assert min(picture["width"], picture["height"]) >= 8, (name, way, picture)
+                assert has_colours(whole, picture), (name, way, picture)
+
+
+def test_a_dark_screen_gets_a_dark_page_and_paper_a_light_one(seen: Any) -> None:
+    papers = {way: Image.open(seen["optimize-en"]["ways"][way]["file"]).convert("L").getpixel((2, 2)) for way in WAYS}
+
+    assert papers["dark"] < 64 < 192 < min(papers["light"], papers["print"])
+
+
+def test_a_phone_shows_a_page_without_scrolling_sideways_and_paper_takes_it_whole(seen: Any, folder: Path) -> None:
+    for name, page in seen.items():
+        assert page["too_wide"] <= 0, name
+        assert (folder / "seen" / f"{name}.pdf").read_bytes().startswith(b"%PDF"), name
+        assert page["ways"]["print"]["cut"] == [], name
+
+
+def test_rows_that_were_lost_show_their_picture_and_both_languages_draw_the_same(seen: Any) -> None:
+    kinds = {name: [picture["kind"] for picture in page["ways"]["light"]["pictures"]] for name, page in seen.items()}
+
+    assert kinds["compare-en"].count("IMG") == 10
+    assert all(kinds[f"{name}-en"] == kinds[f"{name}-zh"] for name in ("test", "compare", "optimize"))
+    assert seen["optimize-en"]["title"] == "towline optimisation digits:1"
+    assert seen["optimize-zh"]["title"] == "towline 优化 digits:1"
+
+
+def has_colours(whole: Image.Image, picture: dict[str, float]) -> bool:
+    """Whether the part of a screenshot where the picture is has more than one."""
+    left, top = round(picture["x"]), round(picture["y"])
+    part = whole.crop((left, top, left + round(picture["width"]), top + round(picture["height"])))
+    return any(low != high for low, high in part.getextrema())

@@ -56,7 +56,8 @@ def page_of_search(found: Optimized, language: str = "en") -> str:
         tried=[_trial(one, is_kept=one is found.best and found.result is not None) for one in found.tried],
         guilty=[Suspect(f"{one.operator} ({one.kind})", one.sqnr_db, one.operator in (kept or ())) for one in found.guilty],
         verdict=verdict,
-        beside=_beside(found.beside) if found.beside is not None else None,
+        # Judged before it had a number.
+        beside=replace(_beside(found.beside), second=str(found.result.version)) if found.beside and found.result else None,
         max_drop=found.limits.max_drop,
     )
     return optimized_page(page, language)

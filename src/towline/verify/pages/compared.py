@@ -12,7 +12,7 @@ from towline.verify.metrics.classification import Classified
 from towline.verify.metrics.regression import Regressed
 from towline.verify.pace import Pace
 from towline.verify.pages import judged
-from towline.verify.pages.document import document, facts, section, table, text
+from towline.verify.pages.document import document, facts, notes, section, table, text
 from towline.verify.pages.words import Say, words
 
 
@@ -99,6 +99,8 @@ def _confusion(shown: ComparedPage, say: Say) -> str:
     if len(both) != 2 or both[0].confusion.shape != both[1].confusion.shape:
         return ""
     difference = both[1].confusion - both[0].confusion
+    if not difference.any():
+        return section(say("Difference in confusion"), notes([say("Nothing is confused otherwise.")]))
     return judged.confusion("Difference in confusion", "Second minus first, in rows; orange: fewer.", difference, shown.labels, say)
 
 

@@ -11,6 +11,7 @@ WIDTH, HEIGHT = 720, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 80, 150, 16, 44
 # Told apart on paper and by the colour-blind (Okabe and Ito's palette).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#808080")
+_MOST_BESIDE, _MOST_BELOW = 14, 80
 _DASHES = ("", "6 3", "2 2", "8 3 2 3")
 
 
@@ -61,20 +62,23 @@ def logarithmic(title: str, values: Sequence[float]) -> Axis:
     return Axis(title, 10.0**first, 10.0**last, (*ticks, 10.0**last), is_log=True)
 
 
-def spanning(title: str, values: Sequence[float], words: Callable[[float], str] = "{:.3g}".format) -> Axis:
-    """From below the least to above the greatest of the values, with five ticks."""
+def spanning(title: str, values: Sequence[float], *, most: float = math.inf) -> Axis:
+    """From below the least to above the greatest of the values, `most` at most, with five ticks."""
     low, high = min(values), max(values)
     room = (high - low) * 0.1 or abs(high) * 0.1 or 0.1
-    low, high = low - room, high + room
-    return Axis(title, low, high, tuple(low + (high - low) * part / 4 for part in range(5)), words=words)
+    low, high = low - room, min(high + room, most)
+    return Axis(title, low, high, tuple(low + (high - low) * part / 4 for part in range(5)), words="{:.4g}".format)
 
 
 def chart(title: str, lines: Sequence[Line], across: Axis, up: Axis) -> str:
     """One `<svg>`. Its title and every name are escaped."""
     parts = grid(across, up)
+    # Names that have no room beside the plot stand below it.
+    below = any(len(line.name) > _MOST_BESIDE for line in lines)
     for number, line in enumerate(lines):
-        parts += _drawn(line, number, across, up)
-    return frame(title, parts)
+        left, y = (_LEFT, HEIGHT + 6 + 17 * number) if below else (WIDTH - _RIGHT + 14, _TOP + 10 + 17 * number)
+        parts += [*_drawn(line, number, across, up), *_named(line.name, number, left, y)]
+    return frame(title, parts, height=HEIGHT + 17 * len(lines) if below else HEIGHT)
 
 
 def frame(title: str, parts: Sequence[str], *, width: int = WIDTH, height: int = HEIGHT, colour: str = "") -> str:
@@ -119,9 +123,18 @@ def _drawn(line: Line, number: int, across: Axis, up: Axis) -> list[str]:
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"><title>{html.escape(said)}</title></circle>')
     for (x, y), word in zip(places, line.marks, strict=False):
         parts.append(f'<text x="{x + 6:.1f}" y="{y - 5:.1f}">{html.escape(word)}</text>')
-    left, y = WIDTH - _RIGHT + 14, _TOP + 10 + 17 * number
-    parts.append(f'<path d="M{left} {y - 4}h22" stroke="{colour}" stroke-width="2"{dashed}/>')
-    return [*parts, f'<text x="{left + 28}" y="{y}">{html.escape(line.name)}</text>']
+    return parts
+
+
+def _named(name: str, number: int, left: float, y: float) -> list[str]:
+    """A piece of the line, and its name."""
+    colour, dash = COLOURS[number % len(COLOURS)], _DASHES[number // len(COLOURS) % len(_DASHES)]
+    dashed = f' stroke-dasharray="{dash}"' if dash else ""
+    said = name if len(name) <= _MOST_BELOW else f"{name[: _MOST_BELOW - 1]}…"
+    return [
+        f'<path d="M{left} {y - 4}h22" stroke="{colour}" stroke-width="2"{dashed}/>',
+        f'<text x="{left + 28}" y="{y}">{html.escape(said)}</text>',
+    ]
 
 
 def _x(axis: Axis, value: float) -> float:

@@ -17,7 +17,8 @@ _MOST_BARS = 30
 # Of an operator whose noise drowns the output or is none at all, drawn at the edge.
 _DB_LIMIT = 120.0
 _STYLE = """
-.tried td:nth-child(3), .tried td:nth-child(8) { white-space: normal; min-width: 11rem; text-align: left; overflow-wrap: anywhere }
+.tried th, .tried td { text-align: left } .tried :is(td, th):nth-child(n+4):nth-child(-n+7) { text-align: right }
+.tried td:nth-child(3), .tried td:nth-child(8) { white-space: normal; min-width: 11rem; overflow-wrap: anywhere }
 tr.kept td { font-weight: 600 }
 """
 

@@ -15,6 +15,8 @@ Mark = Literal["base", "kept", "good", "refused"]
 _RIGHT = 150
 _LETTER, _LINE = 7.0, 14.0
 _MOST_LABEL = 18
+# Around what was handed over.
+_RING = 4
 
 Box = tuple[float, float, float, float]
 
@@ -44,7 +46,7 @@ def points(title: str, shown: Sequence[Point], across: Axis, up: Axis, legend: S
         parts.append(f"<g>{_drawn(one.mark, x, y, radius)}<title>{html.escape(one.name)}</title></g>")
     # Those on the frontier, and the others that matter, find room for their labels first.
     first = sorted(placed, key=lambda one: (one[0].mark == "refused", one[0].mark == "good", one[1]))
-    parts += labels([(one.label, x, y, radius) for one, x, y, radius in first])
+    parts += labels([(one.label, x, y, radius + (_RING if one.mark == "kept" else 0)) for one, x, y, radius in first])
     return frame(title, [*parts, *_legend(legend)])
 
 
@@ -58,22 +60,25 @@ def frontier(shown: Sequence[Point]) -> list[Point]:
 
 
 def labels(wanted: Sequence[tuple[str, float, float, float]]) -> list[str]:
-    """Words beside (x, y, radius), each right, left, above or below as there is room; none where it would lie on another's."""
+    """Words beside (x, y, radius): right, left, above or below, best where no mark is; none where each would lie on another word."""
+    marks: list[Box] = [(x - radius, y - radius, 2 * radius, 2 * radius) for _, x, y, radius in wanted]
     taken: list[Box] = []
     parts = []
     for word, x, y, radius in wanted:
         said = word if len(word) <= _MOST_LABEL else f"{word[: _MOST_LABEL - 1]}…"
         wide = _LETTER * len(said)
-        corners = [
-            (x + radius + 3, y - _LINE / 2),
-            (x - radius - 3 - wide, y - _LINE / 2),
-            (x - wide / 2, y - radius - 2 - _LINE),
-            (x - wide / 2, y + radius + 2),
+        boxes: list[Box] = [
+            (x + radius + 3, y - _LINE / 2, wide, _LINE),
+            (x - radius - 3 - wide, y - _LINE / 2, wide, _LINE),
+            (x - wide / 2, y - radius - 2 - _LINE, wide, _LINE),
+            (x - wide / 2, y + radius + 2, wide, _LINE),
         ]
-        free = next((at for at in corners if not any(_meet((*at, wide, _LINE), other) for other in taken)), None)
-        if free is not None and said:
-            taken.append((*free, wide, _LINE))
-            parts.append(f'<text x="{free[0]:.1f}" y="{free[1] + _LINE - 3:.1f}">{html.escape(said)}</text>')
+        free = [box for box in boxes if not any(_meet(box, other) for other in taken)]
+        clear = [box for box in free if not any(_meet(box, mark) for mark in marks)]
+        if said and free:
+            box = (clear or free)[0]
+            taken.append(box)
+            parts.append(f'<text x="{box[0]:.1f}" y="{box[1] + _LINE - 3:.1f}">{html.escape(said)}</text>')
     return parts
 
 
@@ -97,7 +102,7 @@ def _drawn(mark: Mark, x: float, y: float, radius: float) -> str:
         stroke = f'fill="none" stroke="{COLOURS[1]}" stroke-width="1.5"'
         return f'<circle {at} r="{radius:.1f}" {stroke}/><path d="{cross}" {stroke}/>'
     filled = f'<circle {at} r="{radius:.1f}" fill="{COLOURS[0]}" fill-opacity="0.6"/>'
-    ring = f'<circle class="ink" {at} r="{radius + 4:.1f}" fill="none"/>'
+    ring = f'<circle class="ink" {at} r="{radius + _RING:.1f}" fill="none"/>'
     return filled + ring if mark == "kept" else filled
 
 

@@ -65,7 +65,8 @@ def tried_table(tried: Sequence[Trial], say: Say) -> str:
             one.settings,
             _times(one.speedup),
             _times(one.size_ratio),
-            f"{100 * one.drop:+.2f}" if one.ran else "–",
+            # Without a minus before nothing.
+            f"{round(100 * one.drop, 2) + 0.0:+.2f}" if one.ran else "–",
             _percent(one.agreement),
             say(one.because) or told[one.mark],
         )
@@ -96,17 +97,17 @@ def pareto(base: str, tried: Sequence[Trial], say: Say, max_drop: float | None =
 
 def int8_frontier(tried: Sequence[Trial], say: Say) -> str:
     """What operators in float cost and save: agreement against speed, of settings that differ in nothing else."""
-    families: dict[str, list[Trial]] = {}
-    for one in tried:
+    families: dict[str, list[tuple[int, Trial]]] = {}
+    for number, one in enumerate(tried, 1):
         if one.ran and one.floats is not None and one.agreement is not None:
-            families.setdefault(one.family, []).append(one)
-    lines = [_frontier_line(name, sorted(of, key=lambda one: one.floats or 0)) for name, of in families.items() if len(of) > 1]
+            families.setdefault(one.family, []).append((number, one))
+    lines = [_frontier_line(sorted(of, key=lambda one: one[1].floats or 0), say) for of in families.values() if len(of) > 1]
     if not lines:
         return ""
     title = say("Operators in float: agreement against speed")
     told = say("The number at a point is how many of the guiltiest operators stay in float.")
     across = spanning(say("times as fast, in batches"), [x for line in lines for x, _ in line.points])
-    up = spanning(say("agreement, %"), [y for line in lines for _, y in line.points], "{:.4g}".format)
+    up = spanning(say("agreement, %"), [y for line in lines for _, y in line.points], most=100.0)
     return section(title, f"<p>{text(told)}</p>", figure(chart(title, lines, across, up)))
 
 
@@ -140,10 +141,11 @@ def epoch_axis(title: str, epochs: int) -> Axis:
     return Axis(title, 1, max(2, epochs), tuple(range(1, epochs + 1, step)), words="{:.0f}".format)
 
 
-def _frontier_line(name: str, of: Sequence[Trial]) -> Line:
-    at = [(one.speedup, 100 * (one.agreement or 0.0)) for one in of]
-    dots = [f"{one.floats}: {one.speedup:.2f}×, {_percent(one.agreement)}" for one in of]
-    return Line(name, at, dots, [str(one.floats) for one in of])
+def _frontier_line(of: Sequence[tuple[int, Trial]], say: Say) -> Line:
+    at = [(one.speedup, 100 * (one.agreement or 0.0)) for _, one in of]
+    dots = [f"{number}: {one.called}, {one.speedup:.2f}×, {_percent(one.agreement)}" for number, one in of]
+    name = f"{say('No.')} {', '.join(str(number) for number, _ in of)}"
+    return Line(name, at, dots, [str(one.floats) for _, one in of])
 
 
 def _percent(share: float | None) -> str:

@@ -58,6 +58,7 @@ _CHINESE = {
     "jpeg": "JPEG",
     "Notes": "说明",
     "Difference in confusion": "混淆矩阵之差",
+    "Nothing is confused otherwise.": "混淆情况没有变化。",
     "Second minus first, in rows; orange: fewer.": "第二个减第一个，以行计；橙色表示减少。",
     "Agreement": "一致率",
     "Only the first is right": "只有第一个答对",

@@ -36,7 +36,9 @@ def test_what_polite_work_raises_reaches_the_caller():
         politely(work)
 
 
-def test_the_engine_that_starts_no_threads_is_loaded_politely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(("threads", "politeness"), [(1, POLITE), (2, 0)])
+def test_what_starts_no_threads_is_loaded_politely(threads: int, politeness: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Threads that were started politely would help runs politely ever after."""
     seen: list[int] = []
     whole = host.load_session
 
@@ -53,9 +55,9 @@ def test_the_engine_that_starts_no_threads_is_loaded_politely(tmp_path: Path, mo
 
     with link, control:
         worker = host.Host(lambda: host.load_engine("onnxruntime"), link, control)
-        worker._load(message | {"slots": 1, "slot_bytes": 1 << 20, "device": "cpu"}, list(arena.worker_descriptors()))
+        worker._load(message | {"slots": 1, "slot_bytes": 1 << 20, "device": "cpu", "threads": threads}, list(arena.worker_descriptors()))
 
-    assert seen == [before + POLITE]
+    assert seen == [before + politeness]
     assert _own_priority() == before
 
 

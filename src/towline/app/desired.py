@@ -8,6 +8,7 @@ from typing import Any
 
 from towline.core.deployment import Deployment, Policy, chosen_numbers
 from towline.core.refs import Ref
+from towline.core.runtime import TUNED, Runtime, this_machine
 from towline.core.store import Store
 from towline.core.version import Version
 
@@ -42,7 +43,7 @@ def desired_models(
         models.append(
             {
                 "name": deployment.name,
-                "versions": [_entry(store.version(Ref(deployment.name, number=number))) for number in wanted],
+                "versions": [_entry(store, store.version(Ref(deployment.name, number=number))) for number in wanted],
                 "default": max(numbers, default=None),
                 "labels": labels,
                 "limits": dataclasses.asdict(deployment.limits),
@@ -51,5 +52,13 @@ def desired_models(
     return models
 
 
-def _entry(version: Version) -> dict[str, Any]:
-    return {"number": version.number, "digest": version.digest, "path": str(version.path)}
+def _entry(store: Store, version: Version) -> dict[str, Any]:
+    runtime = dataclasses.asdict(tuned(store, version))
+    return {"number": version.number, "digest": version.digest, "path": str(version.path), "runtime": runtime}
+
+
+def tuned(store: Store, version: Version) -> Runtime:
+    """What `towline tune` last found best for the version on a machine such as this one; nothing elsewhere."""
+    here = this_machine()
+    found = [one for one in store.events(name=version.name, kind=TUNED) if one.digest == version.digest and one.data.get("machine") == here]
+    return Runtime.from_data(found[-1].data.get("use")) if found else Runtime()

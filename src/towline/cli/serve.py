@@ -29,6 +29,8 @@ from towline.core.errors import UsageError
 @click.option("--drain-timeout", "drain_timeout_s", metavar="S", help="Seconds that requests in flight get to finish at the end.")
 @click.option("--isolation", metavar="process|none", help="Where a model runs: a process of its own (default), or this one.")
 @click.option("--instances", metavar="N", help="Workers that each version runs in at a time. Default: 1.")
+@click.option("--threads", metavar="N", help="Threads that one run of a model may use. Default: as `towline tune` found, else 1.")
+@click.option("--runs", metavar="N", help="Runs at a time in each worker. Default: as `towline tune` found, else one per core.")
 @click.option("--device", metavar="NAME", help="Device to load on: cpu (default), cuda:0, ….")
 @click.option("--watch", multiple=True, metavar="DIR", help="Serve the numbered versions in DIR as they appear. May be repeated.")
 @labels_option

@@ -42,6 +42,9 @@ class Settings:
     max_batch: int = 256
     latency_slo_ms: float = 0.0
     instances: int = 1
+    threads: int = 0
+    runs: int = 0
+    follow_tuning: bool = True
     max_connections: int = 8192
     max_connections_per_peer: int = 0
     max_header_bytes: int = 32 << 10
@@ -71,6 +74,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_batch": (1, 65_536),
     "latency_slo_ms": (0, 3_600_000),
     "instances": (1, 64),
+    "threads": (0, 256),
+    "runs": (0, 256),
     "max_connections": (1, 1_000_000),
     "max_connections_per_peer": (0, 1_000_000),
     "max_header_bytes": (1024, 1 << 20),

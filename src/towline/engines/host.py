@@ -118,10 +118,11 @@ class Host:
         self._readers = [FrameReader(arena.inputs, slot * size, size) for slot in range(slots)]
         self._writers = [FrameWriter(arena.outputs, slot * size, size) for slot in range(slots)]
         self._turns = Turns(slots)
-        options = EngineOptions(device=message["device"], max_answer_bytes=size)
+        options = EngineOptions(device=message["device"], threads_per_run=int(message.get("threads", 1)), max_answer_bytes=size)
         manifest, engine = self._manifest, self._make_engine()
         # A thread that an engine starts keeps the priority of the one that loads.
-        waits = politely if getattr(engine, "starts_no_threads", False) and not manifest.processing else at_once
+        starts_none = getattr(engine, "starts_no_threads", False) and options.threads_per_run == 1 and not manifest.processing
+        waits = politely if starts_none else at_once
         self._session = waits(lambda: load_session(engine, folder, manifest, options))
         settle_collector()
         return {"memory_bytes": memory_bytes()}

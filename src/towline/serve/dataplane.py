@@ -155,7 +155,7 @@ class ServingPlane:
                 slot = self._slots.get((version.name, version.number))
                 is_there = slot is not None and slot.digest == version.digest and slot.state != "closed"
                 if slot is not None and is_there:
-                    slot.limit(self._limits_of(model, slot.manifest))
+                    slot.limit(self._limits_of(model, version, slot.manifest))
                 if slot is None or not is_there or (slot.state == "draining" and not slot.revive()):
                     self._load(version, model)
         self._settle()
@@ -170,20 +170,21 @@ class ServingPlane:
             self._ended[key] = VersionStatus(version.number, "END", "Its files cannot be read.")
             return
         self._ended.pop(key, None)
-        slot = Slot(version, manifest, labels, self._limits_of(model, manifest), self._around)
+        slot = Slot(version, manifest, labels, self._limits_of(model, version, manifest), self._around)
         slot.on_change = self._slot_changed
         self._slots[key] = slot
         self._keep_opening(slot)
 
-    def _limits_of(self, model: WantedModel, manifest: Manifest) -> SlotLimits:
-        own, handler = model.limits, manifest.handler
+    def _limits_of(self, model: WantedModel, version: WantedVersion, manifest: Manifest) -> SlotLimits:
+        own, tuned, handler = model.limits, version.runtime, manifest.handler
+        most = own.get("max_batch") or min(tuned.max_batch or self._limits.max_batch, self._limits.max_batch)
         return SlotLimits(
             own.get("max_waiting_requests") or self._limits.max_waiting_requests,
             own.get("max_waiting_bytes") or self._limits.max_waiting_bytes,
             own.get("timeout_s") or (handler and handler.timeout_s) or self._limits.timeout_s,
-            min(own.get("max_batch") or self._limits.max_batch, manifest.measured.max_batch or self._limits.max_batch),
+            min(most, manifest.measured.max_batch or most),
             own.get("latency_slo_ms") or self._limits.latency_slo_ms,
-            own.get("instances") or self._limits.instances,
+            own.get("instances") or (self._limits.instances if self._limits.instances > 1 else tuned.instances or 1),
             self._limits.max_waiting_s,
         )
 

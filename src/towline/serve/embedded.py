@@ -16,6 +16,7 @@ from towline.core.config import Settings
 from towline.core.cpu import usable_cores
 from towline.core.errors import TowlineError, Unavailable, VersionError
 from towline.core.inference import Request, Response
+from towline.core.runtime import Runtime
 from towline.serve.access import Doorman, Ring
 from towline.serve.codecs.check import Limits
 from towline.serve.contract import Served
@@ -36,6 +37,7 @@ log = logging.getLogger("towline.serve")
 
 
 _KEYS_EVERY_S = 1.0
+_LOOK_S = 0.02
 
 
 class RefreshedRing(Ring, Protocol):
@@ -94,11 +96,16 @@ class Embedded:
 
     def _process_lanes(self) -> ProcessLanes:
         settings = self._settings
-        return ProcessLanes(self._pool, device=settings.device, load_timeout_s=settings.load_timeout_s, cores=usable_cores())
+        said = Runtime(threads=settings.threads, runs=settings.runs)
+        return ProcessLanes(self._pool, device=settings.device, load_timeout_s=settings.load_timeout_s, cores=usable_cores(), said=said)
 
     async def start(self, models: list[WantedModel]) -> None:
         """Returns once all of them answer. Raises VersionError with the reason why one does not, Unavailable when that takes too long."""
         self._tasks = [asyncio.ensure_future(work) for work in (self.plane.tick_forever(), self._watch_keys())]
+        await self.want(models)
+
+    async def want(self, models: list[WantedModel]) -> None:
+        """Answer for these from now on, and for no others. Returns and raises as `start` does."""
         self.plane.want(models)
         try:
             async with asyncio.timeout(self._settings.load_timeout_s * max(1, len(models))):
@@ -110,6 +117,16 @@ class Embedded:
                     await self._changed.wait()
         except TimeoutError:
             raise Unavailable(f"Not ready in time: {', '.join(self.plane.not_ready())}.", code="LOAD_TIMEOUT") from None
+
+    async def settle(self) -> None:
+        """Wait until no more workers are to come: those beside the first of a version, and the spare one. Raises Unavailable."""
+        try:
+            async with asyncio.timeout(self._settings.load_timeout_s):
+                await self._pool.spare_is_born()
+                while any(not slot.is_whole for slot in self.plane.slots() if slot.state == "ready"):
+                    await asyncio.sleep(_LOOK_S)
+        except TimeoutError:
+            raise Unavailable("Not all workers came in time.", code="LOAD_TIMEOUT") from None
 
     async def infer(self, served: Served, request: Request) -> Response:
         """The answer to one request, with arrays that are the caller's. Cancelled, the work is given up."""

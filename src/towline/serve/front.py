@@ -18,6 +18,7 @@ import uvicorn
 from towline.core.config import NO_PORT, Settings
 from towline.core.cpu import usable_cores
 from towline.core.errors import TowlineError
+from towline.core.runtime import Runtime
 from towline.serve.access import Doorman, Ring
 from towline.serve.codecs.check import Limits
 from towline.serve.contract import Route
@@ -132,7 +133,8 @@ class Front:
 
     def _process_lanes(self) -> ProcessLanes:
         settings = self._settings
-        return ProcessLanes(self.pool, device=settings.device, load_timeout_s=settings.load_timeout_s, cores=usable_cores())
+        said = Runtime(threads=settings.threads, runs=settings.runs)
+        return ProcessLanes(self.pool, device=settings.device, load_timeout_s=settings.load_timeout_s, cores=usable_cores(), said=said)
 
     def _request_limits(self) -> Limits:
         settings = self._settings
@@ -238,7 +240,7 @@ class Front:
     def _on_message(self, message: dict[str, Any], descriptors: list[int]) -> None:
         match message.get("do"):
             case "table":
-                models = [_wanted(model) for model in message["models"]]
+                models = [_wanted(model, follows_tuning=self._settings.follow_tuning) for model in message["models"]]
                 self.plane.want(models, is_complete=message["complete"])
                 self.control.know(message["stored"])
                 self.pool.keep_adopted({version.digest for model in models for version in model.versions})
@@ -341,6 +343,15 @@ async def _nothing_here(scope: Any, receive: Any, send: Any) -> None:
     """Every path is answered by the gate's routes; nothing falls through to ASGI."""
 
 
-def _wanted(model: dict[str, Any]) -> WantedModel:
-    versions = tuple(WantedVersion(model["name"], entry["number"], entry["digest"], entry["path"]) for entry in model["versions"])
+def _wanted(model: dict[str, Any], *, follows_tuning: bool) -> WantedModel:
+    versions = tuple(
+        WantedVersion(
+            model["name"],
+            entry["number"],
+            entry["digest"],
+            entry["path"],
+            Runtime.from_data(entry.get("runtime")) if follows_tuning else Runtime(),
+        )
+        for entry in model["versions"]
+    )
     return WantedModel(model["name"], versions, model["default"], model["labels"], model["limits"])

@@ -14,12 +14,13 @@ from towline.core.errors import EngineError, MissingExtra, TowlineError, Unavail
 from towline.core.frames import FrameError
 from towline.core.interpreter import worker_kind
 from towline.core.manifest import Manifest, encode_manifest
+from towline.core.runtime import UNTUNED, Runtime
 from towline.core.warmup import WarmReport
 from towline.serve.jobs import Batch
 from towline.serve.recovery import MAX_RETRIES, is_crash
 from towline.serve.router import WantedVersion
 from towline.serve.workers.pool import Pool
-from towline.serve.workers.process import Finish, PassOn, Worker
+from towline.serve.workers.process import Finish, Loading, PassOn, Worker
 
 # Runs shorter than this go on in the worker's receiving thread: a hop to another would cost more than it gains.
 TINY_RUN_US = 1000
@@ -87,17 +88,20 @@ class Lanes(Protocol):
 
 
 class ProcessLanes:
-    """The default: a worker process for each version."""
+    """The default: a worker process for each version. `said` is what the owner says of all of them, before what was found for each."""
 
-    def __init__(self, pool: Pool, *, device: str, load_timeout_s: float, cores: int) -> None:
+    def __init__(self, pool: Pool, *, device: str, load_timeout_s: float, cores: int, said: Runtime = UNTUNED) -> None:
         self._pool = pool
         self._device = device
         self._load_timeout_s = load_timeout_s
         self._cores = cores
+        self._said = said
 
     async def open(self, version: WantedVersion, manifest: Manifest, on_state: Callable[[str], None]) -> Worker:
         for left in reversed(range(1 + MAX_RETRIES)):
-            worker = self._pool.adopted(version.digest) or await self._pool.take(_kind(version, manifest))
+            # One that import has loaded runs with one thread.
+            adopted = self._pool.adopted(version.digest) if self._runtime(version).threads <= 1 else None
+            worker = adopted or await self._pool.take(_kind(version, manifest))
             try:
                 return await self._opened(worker, version, manifest, on_state)
             except BaseException as error:
@@ -116,7 +120,8 @@ class ProcessLanes:
         raw = encode_manifest(manifest).decode()
         if worker.arena is None:
             arena = self._pool.arena_size.fitting(manifest).create()
-            await worker.load(version.path, version.digest, raw, device=self._device, arena=arena, timeout_s=self._load_timeout_s)
+            loading = Loading(version.path, version.digest, raw, self._device, self._runtime(version).threads or 1)
+            await worker.load(loading, arena=arena, timeout_s=self._load_timeout_s)
         on_state("warming")
         answer = await worker.ask({"do": "warm", "folder": version.path, "manifest": raw}, timeout_s=self._load_timeout_s)
         report = WarmReport.from_message(answer)
@@ -124,12 +129,17 @@ class ProcessLanes:
             raise VersionError(report.reason, code="GOLDEN_MISMATCH", hint="Test this version on this machine before it serves here.")
         worker.max_rows = rows_that_pay(report.curve)
         worker.merges = merging_pays(report)
-        await worker.start(self._threads(manifest, report))
+        await worker.start(self._runs(version, manifest, report))
         return worker
 
-    def _threads(self, manifest: Manifest, report: WarmReport) -> int:
+    def _runtime(self, version: WantedVersion) -> Runtime:
+        return self._said.over(version.runtime)
+
+    def _runs(self, version: WantedVersion, manifest: Manifest, report: WarmReport) -> int:
         if manifest.handler is not None:
             return manifest.handler.max_concurrent
+        if runs := self._runtime(version).runs:
+            return runs
         return 1 if 0 <= report.one_row_us < TINY_RUN_US else self._cores
 
     def end(self, lane: Lane) -> None:

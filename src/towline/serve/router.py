@@ -8,18 +8,20 @@ from typing import Any, Generic, TypeVar
 
 from towline.core.errors import NotFound, Unavailable
 from towline.core.refs import clip
+from towline.core.runtime import UNTUNED, Runtime
 
 S = TypeVar("S")
 
 
 @dataclass(frozen=True)
 class WantedVersion:
-    """One version the controller wants answered for. `path` is its sealed folder."""
+    """One version the controller wants answered for. `path` is its sealed folder, `runtime` what was found best for it here."""
 
     name: str
     number: int
     digest: str
     path: str
+    runtime: Runtime = UNTUNED
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,16 @@ class Slot:
         return self._crew.pids
 
     @property
+    def is_whole(self) -> bool:
+        """It runs in as many workers as it may."""
+        return len(self._crew) >= self._limits.instances
+
+    @property
+    def runs_at_once(self) -> int:
+        """In all its workers together; 0 when it has none."""
+        return self._crew.lane.threads if self._crew.lane is not None else 0
+
+    @property
     def meters(self) -> list[Meter]:
         return [account.meter for account in self._accounts.values()]
 

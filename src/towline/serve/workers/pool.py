@@ -73,6 +73,12 @@ class Pool:
             # No descriptors left, say. The next load asks for a worker of its own.
             log.warning("no spare worker could be asked for: %s", error)
 
+    async def spare_is_born(self) -> None:
+        """Wait until no spare worker is starting any more, whether or not there is one then: its start takes a core for a while."""
+        worker = self._spare
+        if worker is not None:
+            await asyncio.wait([worker.born])
+
     async def take(self, engine: str) -> Worker:
         """A living, unloaded worker. Tries again when the one it got died young (the fork server may just have been replaced).
 

@@ -8,6 +8,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,17 @@ from towline.serve.jobs import Batch
 
 Finish = Callable[[Batch, "dict[str, Any] | TowlineError", int], None]
 PassOn = Callable[[Batch, dict[str, Any], Callable[[], None]], None]
+
+
+@dataclass(frozen=True)
+class Loading:
+    """What a worker is asked to load, and how: the sealed folder and its digest, the manifest's JSON; `threads` that one run may use."""
+
+    folder: str
+    digest: str
+    manifest: str
+    device: str
+    threads: int = 1
 
 
 class Worker:
@@ -171,14 +183,14 @@ class Worker:
 
     # Control
 
-    async def load(self, folder: str, digest: str, manifest: str, *, device: str, arena: Arena, timeout_s: float) -> None:
+    async def load(self, what: Loading, *, arena: Arena, timeout_s: float) -> None:
         """Load a version; from here on the arena is the worker's to close.
 
         Raises VersionError with the engine's reason; Unavailable when the worker died or took too long.
         """
         inputs_fd, outputs_fd = arena.worker_descriptors()
         try:
-            message = {"do": "load", "folder": folder, "digest": digest, "manifest": manifest, "device": device}
+            message = {"do": "load", **asdict(what)}
             descriptors = (inputs_fd, outputs_fd)
             answer = await self.ask(message | {"slots": arena.slots, "slot_bytes": arena.slot_bytes}, descriptors, timeout_s=timeout_s)
         except BaseException:

@@ -93,7 +93,8 @@ class Batcher:
         """Jobs that must run again go first, in their old order."""
         self.queue.extendleft(reversed(jobs))
         self.waiting_bytes += sum(job.nbytes for job in jobs)
-        self.flush()
+        # Not at once: of a batch that is just being told of, the worker holds the memory until it has been told.
+        self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
         """Send what waits to whoever is idle; called when something arrives and when a batch ends."""

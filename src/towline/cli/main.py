@@ -28,6 +28,7 @@ COMMANDS = {
     "predict": "Run a version on an input.",
     "test": "Measure a version on labelled data, and judge it by gates.",
     "optimize": "Find a version that is smaller or faster here, and still right.",
+    "tune": "Find how a version runs best on this machine.",
     "compare": "Run two versions on the same rows, and say what differs.",
     "bench": "Measure a version or a running server under load.",
     "export": "Write a version as an ONNX or TensorFlow Lite file.",

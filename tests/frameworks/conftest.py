@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,3 +70,14 @@ def tensorflow_sources(run_tensorflow: Callable[..., None], tmp_path_factory: py
     folder = tmp_path_factory.mktemp("tensorflow")
     run_tensorflow("tensorflow_models.py", folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What tests/frameworks/training_lab.py found, by case; it trains in the environment of PyTorch."""
+    folder = tmp_path_factory.mktemp("training")
+    words = [environments / "torch/bin/python", Path(__file__).parent / "training_lab.py", folder]
+    space = {"PYTHONPATH": str(ROOT / "src"), "PATH": ""}
+    ran = subprocess.run(words, capture_output=True, text=True, timeout=EXPORT_TIMEOUT_S, check=False, env=space)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return dict(json.loads((folder / "found.json").read_text()))

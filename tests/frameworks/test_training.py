@@ -2,45 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import towline
-
 pytestmark = pytest.mark.frameworks
-TIMEOUT_S = 180
-
-
-@pytest.fixture(scope="module")
-def lab(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("training")
-    lent = {**os.environ, "PYTHONPATH": str(Path(towline.__file__).parents[1])}
-    command = [environments / "torch/bin/python", Path(__file__).parent / "training_lab.py", folder]
-    ran = subprocess.run(command, env=lent, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    return json.loads((folder / "found.json").read_text())  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adagrad", "adam", "adamw"])
-def test_each_optimizer_learns_and_each_schedule_goes_its_own_way(lab: dict[str, Any], optimizer: str):
-    curves = {schedule: lab["kinds"][f"{optimizer} {schedule}"] for schedule in ("constant", "step", "cosine")}
+def test_each_optimizer_learns_and_each_schedule_goes_its_own_way(trained: dict[str, Any], optimizer: str):
+    curves = {schedule: trained["kinds"][f"{optimizer} {schedule}"] for schedule in ("constant", "step", "cosine")}
 
     assert all(losses[-1] < 0.65 * losses[0] for losses in curves.values())
     assert len({losses[-1] for losses in curves.values()}) == 3
 
 
-def test_equal_seeds_give_equal_weights_and_others_others(lab: dict[str, Any]):
-    assert lab["seeds"]["one"] == lab["seeds"]["again"] != lab["seeds"]["other"]
+def test_equal_seeds_give_equal_weights_and_others_others(trained: dict[str, Any]):
+    assert trained["seeds"]["one"] == trained["seeds"]["again"] != trained["seeds"]["other"]
 
 
-def test_each_epoch_says_how_it_went_and_how_long_it_will_take(lab: dict[str, Any]):
-    first = lab["seeds"]["said"][0]
+def test_each_epoch_says_how_it_went_and_how_long_it_will_take(trained: dict[str, Any]):
+    first = trained["seeds"]["said"][0]
 
     assert first.startswith("epoch 1 of 4: loss 2.")
     assert ", validation 2." in first
@@ -48,37 +31,37 @@ def test_each_epoch_says_how_it_went_and_how_long_it_will_take(lab: dict[str, An
     assert first.endswith(" s left")
 
 
-def test_curves_tell_the_loss_of_each_epoch_and_what_the_rows_held_back_say(lab: dict[str, Any]):
-    curves, (loss, right) = lab["seeds"]["curves"], lab["seeds"]["evaluated"]
+def test_curves_tell_the_loss_of_each_epoch_and_what_the_rows_held_back_say(trained: dict[str, Any]):
+    curves, (loss, right) = trained["seeds"]["curves"], trained["seeds"]["evaluated"]
 
     assert {name: len(values) for name, values in curves.items()} == {"loss": 4, "validation": 4, "validation accuracy": 4}
     assert curves["validation"][-1] == pytest.approx(loss, rel=1e-5)
     assert curves["validation accuracy"][-1] == right
 
 
-def test_a_training_killed_again_and_again_ends_with_the_weights_of_an_undisturbed_one(lab: dict[str, Any]):
-    kills = lab["kills"]
+def test_a_training_killed_again_and_again_ends_with_the_weights_of_an_undisturbed_one(trained: dict[str, Any]):
+    kills = trained["kills"]
 
     assert kills["deaths"] == [-9, -9, -9, -9, -9, 0]
     assert kills["killed"] == kills["undisturbed"]
     assert kills["killed curves"] == kills["curves"]
 
 
-def test_it_goes_on_from_the_last_checkpoint_and_a_half_written_one_is_none(lab: dict[str, Any]):
+def test_it_goes_on_from_the_last_checkpoint_and_a_half_written_one_is_none(trained: dict[str, Any]):
     # Killed at steps 2, 4, 8, 11 and 18 of 5 an epoch, the second and fifth time with no checkpoint but those of whole epochs,
     # the third time before the checkpoint of step 8 had its name.
-    assert lab["kills"]["starts"] == [1, 2, 2, 8, 11, 16]
+    assert trained["kills"]["starts"] == [1, 2, 2, 8, 11, 16]
 
 
 @pytest.mark.parametrize("other", ["other settings", "other loss", "other weights", "other rows", "damaged", "cut"])
-def test_a_checkpoint_of_another_training_is_not_taken_up(lab: dict[str, Any], other: str):
-    assert lab["checkpoints"]["same"]
-    assert not lab["checkpoints"][other]
-    assert lab["checkpoints"]["left"] == ["checkpoint"]
+def test_a_checkpoint_of_another_training_is_not_taken_up(trained: dict[str, Any], other: str):
+    assert trained["checkpoints"]["same"]
+    assert not trained["checkpoints"][other]
+    assert trained["checkpoints"]["left"] == ["checkpoint"]
 
 
-def test_it_stops_early_when_asked_to_with_the_weights_of_the_best_epoch(lab: dict[str, Any]):
-    patient, last = lab["early"]["2"], lab["early"]["0"]
+def test_it_stops_early_when_asked_to_with_the_weights_of_the_best_epoch(trained: dict[str, Any]):
+    patient, last = trained["early"]["2"], trained["early"]["0"]
 
     best = min(patient["validation"])
     assert len(patient["validation"]) == patient["validation"].index(best) + 1 + 2 < 12
@@ -87,8 +70,8 @@ def test_it_stops_early_when_asked_to_with_the_weights_of_the_best_epoch(lab: di
     assert last["at the end"] == pytest.approx(last["validation"][-1], rel=1e-5)
 
 
-def test_an_l1_penalty_makes_zeros_of_weights_only_and_an_l2_penalty_makes_them_small(lab: dict[str, Any]):
-    none, first, second = (lab["penalties"][name] for name in ("none", "l1", "l2"))
+def test_an_l1_penalty_makes_zeros_of_weights_only_and_an_l2_penalty_makes_them_small(trained: dict[str, Any]):
+    none, first, second = (trained["penalties"][name] for name in ("none", "l1", "l2"))
 
     assert none["zeros"] == second["zeros"] == 0
     assert first["zeros"] > 0.5
@@ -96,8 +79,8 @@ def test_an_l1_penalty_makes_zeros_of_weights_only_and_an_l2_penalty_makes_them_
     assert second["norm"] < none["norm"]
 
 
-def test_rows_that_nobody_labelled_count_nothing(lab: dict[str, Any]):
-    found = lab["unlabelled"]
+def test_rows_that_nobody_labelled_count_nothing(trained: dict[str, Any]):
+    found = trained["unlabelled"]
 
     assert (found["drawn"], found["not drawn"]) == (16, 160)
     assert found["loss"] == pytest.approx(found["of those known"], rel=1e-5)
@@ -106,23 +89,23 @@ def test_rows_that_nobody_labelled_count_nothing(lab: dict[str, Any]):
     assert found["targets"] == (1 + 4) / 2
 
 
-def test_the_soft_loss_is_that_of_its_formula_of_logits_and_of_probabilities(lab: dict[str, Any]):
+def test_the_soft_loss_is_that_of_its_formula_of_logits_and_of_probabilities(trained: dict[str, Any]):
     for heat in ("T=1", "T=4"):
-        by_hand, of_logits, of_chances = lab["teachers"][heat]
+        by_hand, of_logits, of_chances = trained["teachers"][heat]
         assert of_logits == pytest.approx(by_hand, rel=1e-9)
         assert of_chances == pytest.approx(by_hand, rel=1e-9)
 
 
-def test_a_teacher_that_is_certain_teaches_too(lab: dict[str, Any]):
-    assert lab["teachers"]["of a certain teacher"] == pytest.approx(4**2 * math.log(5), rel=1e-5)
+def test_a_teacher_that_is_certain_teaches_too(trained: dict[str, Any]):
+    assert trained["teachers"]["of a certain teacher"] == pytest.approx(4**2 * math.log(5), rel=1e-5)
 
 
-def test_a_module_learns_from_a_teacher_alone(lab: dict[str, Any]):
-    assert lab["teachers"]["right"] >= 0.7
+def test_a_module_learns_from_a_teacher_alone(trained: dict[str, Any]):
+    assert trained["teachers"]["right"] >= 0.7
 
 
-def test_the_loss_is_what_the_rows_allow(lab: dict[str, Any]):
-    kinds = lab["teachers"]["kinds"]
+def test_the_loss_is_what_the_rows_allow(trained: dict[str, Any]):
+    kinds = trained["teachers"]["kinds"]
 
     assert {name: words.split("(")[0] for name, words in kinds.items()} == {
         "taught": "Soft",
@@ -131,17 +114,17 @@ def test_the_loss_is_what_the_rows_allow(lab: dict[str, Any]):
         "teacher alone": "Soft",
     }
     assert "probabilities=True" in kinds["taught"]
-    assert lab["teachers"]["neither"].startswith("Training needs rows with labels, or a teacher's answers.")
+    assert trained["teachers"]["neither"].startswith("Training needs rows with labels, or a teacher's answers.")
 
 
-def test_in_a_blend_each_row_weighs_the_same_labelled_or_not(lab: dict[str, Any]):
-    blended, by_hand = lab["teachers"]["blend"]
+def test_in_a_blend_each_row_weighs_the_same_labelled_or_not(trained: dict[str, Any]):
+    blended, by_hand = trained["teachers"]["blend"]
 
     assert blended == pytest.approx(by_hand, rel=1e-5)
 
 
-def test_targets_and_one_output_for_two_classes_are_learnt(lab: dict[str, Any]):
-    targets, two = lab["values"]["targets"], lab["values"]["two classes"]
+def test_targets_and_one_output_for_two_classes_are_learnt(trained: dict[str, Any]):
+    targets, two = trained["values"]["targets"], trained["values"]["two classes"]
 
     assert targets["validation"][-1] < 0.5 * targets["validation"][0]
     assert "validation accuracy" not in targets
@@ -149,8 +132,8 @@ def test_targets_and_one_output_for_two_classes_are_learnt(lab: dict[str, Any]):
     assert two["validation accuracy"][-1] > 0.7
 
 
-def test_what_cannot_be_trained_says_what_to_change(lab: dict[str, Any]):
-    found = lab["refused"]
+def test_what_cannot_be_trained_says_what_to_change(trained: dict[str, Any]):
+    found = trained["refused"]
 
     assert "the learning rate 1e+30 is too large. Train with a rate of 1e+29." in found["rate"]
     assert found["rows"].startswith("There is no row to train on.")
@@ -158,16 +141,16 @@ def test_what_cannot_be_trained_says_what_to_change(lab: dict[str, Any]):
     assert "x float32[200, 64]" in found["tables"]
 
 
-def test_a_loss_with_weights_of_its_own_learns_along_and_comes_back(lab: dict[str, Any]):
-    first, again = lab["companions"]["weights"]
+def test_a_loss_with_weights_of_its_own_learns_along_and_comes_back(trained: dict[str, Any]):
+    first, again = trained["companions"]["weights"]
 
     assert first[0] != first[1]
     assert first == again
 
 
 @pytest.mark.parametrize("how", ["shift", "flip", "crop", "noise", "erase"])
-def test_pictures_keep_their_shape_whichever_axis_is_channels(lab: dict[str, Any], how: str):
-    first, last = lab["pictures"][f"{how} NCHW"], lab["pictures"][f"{how} NHWC"]
+def test_pictures_keep_their_shape_whichever_axis_is_channels(trained: dict[str, Any], how: str):
+    first, last = trained["pictures"][f"{how} NCHW"], trained["pictures"][f"{how} NHWC"]
 
     assert (first["shape"], last["shape"]) == (True, True)
     assert (first["again"], last["again"]) == (True, True)
@@ -178,8 +161,25 @@ def test_pictures_keep_their_shape_whichever_axis_is_channels(lab: dict[str, Any
         assert first["channels together"] < 1e-6
 
 
-def test_an_epoch_is_each_row_once_in_batches_of_one_size_and_another_order_each_time(lab: dict[str, Any]):
-    found = lab["order"]
+def test_an_epoch_is_each_row_once_in_batches_of_one_size_and_another_order_each_time(trained: dict[str, Any]):
+    found = trained["order"]
 
     assert set(found["sizes"]) == {9, 10}
     assert [found[what] for what in ("each once", "again", "other")] == [True, True, True]
+
+
+def test_labels_and_teachers_of_another_model_are_refused_before_anything_is_trained(trained: dict[str, Any]):
+    found = trained["mismatched"]
+
+    assert found["label"] == "A label is 10, but the model has 10 classes, 0 to 9. Check the data's labels: are they of this model?"
+    assert "but the model has 2 classes, 0 to 1." in found["yes or no"]
+    assert found["labels a row"].startswith("Labels of shape [200, 3] do not go with logits of shape [200, 10].")
+    assert found["targets"].startswith("Each row has 4 targets, but the model answers with 10 values.")
+    assert found["teacher"].startswith("The teacher answers with [4] a row, the model with [10].")
+
+
+def test_classes_of_tokens_are_found_on_either_axis(trained: dict[str, Any]):
+    found = trained["tokens"]
+
+    assert found["last"] == pytest.approx(found["second"], rel=1e-6)
+    assert "probabilities=True, classes=True, axis=2" in found["taught"]

@@ -1,4 +1,4 @@
-"""What the training loop does with 200 digits, in the environment of PyTorch: `training_lab.py FOLDER` writes FOLDER/found.json."""
+"""What the training loop does with 200 digits, in the environment of PyTorch: `training_lab.py FOLDER [CASE …]` writes found.json there."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 import towline.app
-from towline.optimize.base import PassFailed
+from towline.optimize.base import Material, PassFailed
 from towline.optimize.rows import UNKNOWN, Rows, open_rows, write_rows
+from towline.optimize.train import Sparse
 from towline.optimize.training import checkpoint
 from towline.optimize.training.augment import augmenter_for
 from towline.optimize.training.batches import Batch, epoch_order, gather, rows_to_fit
@@ -315,6 +316,58 @@ def pictures(folder: Path) -> dict[str, Any]:
                 "digest": hashlib.sha256(np.ascontiguousarray(plain.numpy()).tobytes()).hexdigest(),
             }
     return found
+
+
+@case
+def sparse(folder: Path) -> dict[str, Any]:
+    """The demo's model with zeros, made in each way: as it says, and beside it the model."""
+    demo, found = Path(towline.app.__file__).parent / "demo_data/digits.onnx", {}
+    rows = digits(folder)
+    images = {"image": np.asarray(rows.inputs["x"])}
+    write_rows(folder / "demo", [(images, rows.truth, {})], count=200, output="scores", held_back=HELD_BACK)
+    chosen = Sparse(0.8, training=Training(epochs=6, batch=20, rate=3e-3))
+    kinds = {how: replace(chosen, how=how) for how in ("magnitude", "l1", "l0")}
+    kinds["layers"] = replace(chosen, how="l0", scope="layer", share=0.5)
+    for name, one in [*kinds.items(), ("again", kinds["l1"])]:
+        said: list[str] = []
+        into = folder / f"made-{name}"
+        into.mkdir()
+        keep = folder / f"keep-{one.how}-{one.scope}"
+        passed = one.run(demo, into, Material((), folder / "demo", keep, said.append))
+        found[name] = {"model": str(into / passed.model), "notes": passed.notes, "curves": passed.curves, "said": said}
+    return found
+
+
+@case
+def mismatched(folder: Path) -> dict[str, Any]:
+    """Truth and teachers that do not go with what the module answers."""
+    rows = digits(folder)
+    odd, ragged = np.array(rows.truth), np.zeros((200, 3), np.int64)
+    odd[3] = 10
+    wide = np.zeros((200, 4), np.float32)
+
+    def told(module: nn.Module, **other: Any) -> str:
+        return refusal(lambda: train(module, replace(rows, **other), FEW, Hard(), keep=None, say=quiet))
+
+    return {
+        "label": told(net(), truth=odd),
+        "yes or no": told(net(1)),
+        "labels a row": told(net(), truth=ragged),
+        "targets": told(net(), truth=wide),
+        "teacher": told(net(), answers={"y": wide}),
+    }
+
+
+@case
+def tokens(folder: Path) -> dict[str, Any]:
+    """A class for every token, whichever axis the classes are on."""
+    truth = torch.randint(0, 5, (3, 7), generator=torch.Generator().manual_seed(1))
+    logits = torch.randn(3, 7, 5)
+    last = Hard()(logits, Batch((), truth, {}))
+    second = Hard()(logits.movedim(-1, 1), Batch((), truth, {}))
+    answers = np.asarray(torch.softmax(torch.randn(3, 7, 5), 2))
+    rows = Rows({"x": np.zeros((3, 7), np.float32)}, None, {"y": answers}, "y", 0)
+    return {"last": float(last), "second": float(second), "taught": repr(loss_for(rows))}
 
 
 @case

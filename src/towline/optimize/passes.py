@@ -19,6 +19,8 @@ BUILT_IN = {
     "Half": "towline.optimize.graph",
     "Int8": "towline.optimize.quantize",
     "DynamicInt8": "towline.optimize.quantize",
+    "Finetune": "towline.optimize.train",
+    "Sparse": "towline.optimize.train",
     "WeightOnly": "towline.optimize.weight_only",
     "Stored": "towline.optimize.stored",
 }

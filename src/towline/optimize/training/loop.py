@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,10 +20,12 @@ from towline.optimize.base import PassFailed
 from towline.optimize.rows import Rows
 from towline.optimize.training.augment import augmenter_for
 from towline.optimize.training.batches import Batch, batch_count, epoch_order, gather, held_back, names_of, rows_to_fit, seed_of
+from towline.optimize.training.checking import check_answers
 from towline.optimize.training.checkpoint import identity, read_checkpoint, write_checkpoint
-from towline.optimize.training.losses import Loss
+from towline.optimize.training.losses import Loss, class_axis
 from towline.optimize.training.optimizers import optimizer_for, schedule_for, shrink
 from towline.optimize.training.settings import Training
+from towline.optimize.training.threads import threads_for
 
 CHECKPOINT_S = 30.0
 AfterStep = Callable[[int, int], None]
@@ -62,12 +65,16 @@ def train(
     nn.Module is trained and kept along. `keep` is a folder that holds a checkpoint after each epoch, and every `checkpoint_s` seconds
     within one: the same call, made again after a kill with a module made as the first time, goes on there and ends with the same weights.
 
-    Raises PassFailed when there is nothing to fit to, when augmentation fits no input, and when the loss is no number any more.
+    Raises PassFailed when there is nothing to fit to, when the truth or the augmentation does not fit the module, and when the loss is no
+    number any more.
     """
     places = rows_to_fit(rows, labelled_only=getattr(loss, "labelled_only", False))
     if not len(places):
         raise PassFailed("There is no row to train on.", hint="Give rows with labels, more of them, or a teacher.")
-    return _Run(module, rows, settings, loss, after_step, keep, say, checkpoint_s).through(places)
+    check_answers(module, rows)
+    run = _Run(module, rows, settings, loss, after_step, keep, say, checkpoint_s)
+    with threads_for(module, gather(rows, names_of(module, rows), np.arange(1)), settings.batch), torch.random.fork_rng(devices=[]):
+        return run.through(places)
 
 
 def evaluate(module: nn.Module, rows: Rows, loss: Loss, batch: int = 256) -> tuple[float, float | None]:
@@ -94,7 +101,8 @@ def _hits(logits: Tensor, batch: Batch) -> list[Tensor]:
     truth = batch.truth
     if truth is None or truth.is_floating_point():
         return []
-    said = (logits.reshape(truth.shape) > 0).long() if logits.numel() == truth.numel() else logits.argmax(1)
+    same = logits.numel() == truth.numel()
+    said = (logits.reshape(truth.shape) > 0).long() if same else logits.argmax(class_axis(logits.shape, truth.shape))
     return [(said == truth)[truth >= 0]]
 
 
@@ -129,16 +137,15 @@ class _Run:
         self._resume()
         self._begun, self._first_step = time.monotonic(), self._at.epoch * each + self._at.batch
         self._saved = self._begun
-        with torch.random.fork_rng(devices=[]):
-            while self._at.epoch < self._settings.epochs and not self._is_enough():
-                order = epoch_order(places, self._settings.batch, self._settings.seed, self._at.epoch)
-                self._learning.train()
-                while self._at.batch < len(order):
-                    self._step(gather(self._rows, self._names, order[self._at.batch]), self._at.epoch * each + self._at.batch)
-                    self._at.batch += 1
-                    if self._at.batch < len(order) and time.monotonic() - self._saved >= self._checkpoint_s:
-                        self._save()
-                self._end_epoch((self._at.epoch + 1) * each)
+        while self._at.epoch < self._settings.epochs and not self._is_enough():
+            order = epoch_order(places, self._settings.batch, self._settings.seed, self._at.epoch)
+            self._learning.train()
+            while self._at.batch < len(order):
+                self._step(gather(self._rows, self._names, order[self._at.batch]), self._at.epoch * each + self._at.batch)
+                self._at.batch += 1
+                if self._at.batch < len(order) and time.monotonic() - self._saved >= self._checkpoint_s:
+                    self._save()
+            self._end_epoch((self._at.epoch + 1) * each)
         if self._at.best_weights:
             self._learning.load_state_dict(self._at.best_weights)
         self._learning.eval()

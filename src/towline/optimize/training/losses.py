@@ -63,14 +63,15 @@ class Hard:
             wanted = truth.clamp(min=0).to(logits.dtype) * (1 - self.smoothing) + self.smoothing / 2
             values = F.binary_cross_entropy_with_logits(_shaped(logits, truth), wanted, reduction="none")
             return torch.where(counts, values, 0.0), counts
+        logits = logits.movedim(class_axis(logits.shape, truth.shape), 1)
         return F.cross_entropy(logits, truth, ignore_index=UNKNOWN, label_smoothing=self.smoothing, reduction="none"), counts
 
 
 @dataclass(frozen=True)
 class Soft:
-    """Against a teacher's answers in `output`, softened by the temperature; `probabilities` says which they are, of logits otherwise.
+    """Against a teacher's answers in `output`: probabilities or logits of the classes along `axis`, softened by the temperature.
 
-    `classes` is false where the answers are values: then squared error.
+    Where they are values and no classes, squared error. `activation` is what the graph does with its logits.
     """
 
     output: str
@@ -78,6 +79,7 @@ class Soft:
     activation: str = ""
     probabilities: bool = False
     classes: bool = True
+    axis: int = 1
 
     def __call__(self, logits: Tensor, batch: Batch) -> Tensor:
         answers = batch.answers[self.output].to(logits.dtype)
@@ -89,8 +91,8 @@ class Soft:
             wanted = torch.sigmoid(_shaped(taught, logits) / heat)
             return F.binary_cross_entropy_with_logits(logits / heat, wanted) * heat**2
         taught = answers.clamp(min=_LEAST).log() if self.probabilities else answers
-        apart = F.kl_div(F.log_softmax(logits / heat, 1), F.log_softmax(taught / heat, 1), log_target=True, reduction="none")
-        return apart.sum(1).mean() * heat**2
+        student, teacher = (F.log_softmax(each / heat, self.axis) for each in (logits, taught))
+        return F.kl_div(student, teacher, log_target=True, reduction="none").sum(self.axis).mean() * heat**2
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ class Blend:
 def loss_for(rows: Rows, *, activation: str = "", smoothing: float = 0.0, temperature: float = 4.0, alpha: float = 0.5) -> Loss:
     """The loss that these rows allow: of the truth without a teacher (or alpha 0), of the teacher without truth (or alpha 1), else both.
 
-    `activation` as Trainable has it. Raises PassFailed when the rows have neither.
+    `activation` as Trainable has it. A teacher's answers are of classes when the truth is classes, or when they are probabilities; where
+    neither tells, they are taken for values. Raises PassFailed when the rows have neither truth nor answers.
     """
     taught, told = rows.output in rows.answers and alpha > 0, rows.truth is not None and alpha < 1
     if rows.truth is None and not taught:
@@ -118,17 +121,26 @@ def loss_for(rows: Rows, *, activation: str = "", smoothing: float = 0.0, temper
     if not taught:
         return hard
     answers = rows.answers[rows.output]
-    values = rows.truth is not None and rows.truth.dtype.kind == "f"
-    soft = Soft(rows.output, temperature, activation, are_probabilities(answers), classes=not values and answers.ndim > 1)
+    axis = probability_axis(answers)
+    classes = axis is not None if rows.truth is None else rows.truth.dtype.kind != "f"
+    soft = Soft(rows.output, temperature, activation, axis is not None, classes, 1 if axis is None else axis)
     return Blend(hard, soft, alpha) if told else soft
 
 
-def are_probabilities(answers: np.ndarray) -> bool:
-    """Whether a teacher answers with probabilities, of classes or of a yes, and not with logits: told by the values of some rows."""
+def probability_axis(answers: np.ndarray) -> int | None:
+    """Along which axis a teacher's answers are probabilities, 1 where each is that of a yes; None for logits and values. Told by the first
+    rows."""
     seen = np.asarray(answers[:256], np.float64)
     if seen.size == 0 or seen.min() < 0 or seen.max() > 1:
-        return False
-    return seen.ndim < 2 or seen.shape[1] == 1 or bool(np.abs(seen.sum(axis=1) - 1).max() < 1e-2)
+        return None
+    if seen[0].size == 1:
+        return 1
+    return next((axis for axis in (1, seen.ndim - 1) if np.abs(seen.sum(axis=axis) - 1).max() < 1e-2), None)
+
+
+def class_axis(logits: tuple[int, ...], truth: tuple[int, ...]) -> int:
+    """Of logits [N, classes, …], or [N, …, classes] where only that goes with the truth [N, …]."""
+    return len(logits) - 1 if truth == logits[:-1] and truth != (logits[0], *logits[2:]) else 1
 
 
 def _answered(logits: Tensor, activation: str) -> Tensor:

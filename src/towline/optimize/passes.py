@@ -17,6 +17,7 @@ GROUP = "towline.optimizers"
 BUILT_IN = {
     "Slim": "towline.optimize.graph",
     "Half": "towline.optimize.graph",
+    "Equalise": "towline.optimize.equalise",
     "Int8": "towline.optimize.quantize",
     "DynamicInt8": "towline.optimize.quantize",
     "Finetune": "towline.optimize.train",

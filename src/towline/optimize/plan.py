@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from towline.optimize.base import Chain, Pass
 from towline.optimize.graph import Half, Slim
-from towline.optimize.quantize import Calibration, DynamicInt8, Int8, reduces_range
+from towline.optimize.qdq import Calibration
+from towline.optimize.quantize import DynamicInt8, Int8, reduces_range
 from towline.optimize.sensitivity import Sensitivity
 
 _RANGES: tuple[Calibration, ...] = ("minmax", "percentile", "entropy")

@@ -6,13 +6,14 @@ The measure is the signal-to-quantisation-noise ratio of the outputs, 10 log10(s
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from towline.optimize.base import Arrays, Material, PassFailed
-from towline.optimize.quantize import QUANTISED, Int8, prepared
+from towline.optimize.base import Arrays, PassFailed
+from towline.optimize.qdq import QUANTISED, prepared, quantising, ranges, write_pairs
+from towline.optimize.quantize import Int8
 
 MAX_OPERATORS = 400
 
@@ -30,25 +31,20 @@ class Sensitivity:
 def sensitivities(model: Path, scratch: Path, calibration: Sequence[Arrays], how: Int8) -> Iterator[Sensitivity]:
     """Of each operator that a CPU gains by, in the order of the graph. Raises PassFailed for a graph that cannot be quantised."""
     import onnx
-    import onnxruntime as ort
 
     whole = prepared(model, scratch)
     nodes = [(node.name, node.op_type) for node in onnx.load(whole).graph.node if node.op_type in QUANTISED][:MAX_OPERATORS]
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    expected = _answers(ort.InferenceSession(str(whole), options, providers=["CPUExecutionProvider"]), calibration)
-    for place, (name, kind) in enumerate(nodes):
-        folder = scratch / f"alone-{place}"
-        folder.mkdir()
-        alone = replace(how, floats=tuple(other for other, _ in nodes if other != name))
+    expected = answers(whole, calibration)
+    with quantising():
+        seen = ranges(whole, calibration, how.calibration)
+    for name, kind in nodes:
         try:
-            written = folder / alone.run(whole, folder, Material(calibration)).model
+            with quantising():
+                write_pairs(whole, scratch / "alone.onnx", seen, how.scheme, [other for other, _ in nodes if other != name])
         except PassFailed:
             continue
-        got = _answers(ort.InferenceSession(str(written), options, providers=["CPUExecutionProvider"]), calibration)
+        got = answers(scratch / "alone.onnx", calibration)
         yield Sensitivity(name, kind, sqnr_db(expected, got), moved(expected, got))
-        written.unlink()
 
 
 def sqnr_db(expected: Sequence[np.ndarray], got: Sequence[np.ndarray]) -> float:
@@ -70,6 +66,13 @@ def moved(expected: Sequence[np.ndarray], got: Sequence[np.ndarray]) -> float:
     return float((first.argmax(axis=-1) != second.argmax(axis=-1)).mean())
 
 
-def _answers(session: object, calibration: Sequence[Arrays]) -> list[np.ndarray]:
-    runs = [session.run(None, dict(batch)) for batch in calibration]  # type: ignore[attr-defined]
+def answers(model: Path, batches: Sequence[Arrays]) -> list[np.ndarray]:
+    """Each output of the graph to all rows of the batches."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    runs = [session.run(None, dict(batch)) for batch in batches]
     return [np.concatenate([np.atleast_1d(run[place]) for run in runs]) for place in range(len(runs[0]))]

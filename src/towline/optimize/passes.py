@@ -24,6 +24,7 @@ BUILT_IN = {
     "Sparse": "towline.optimize.train",
     "WeightOnly": "towline.optimize.weight_only",
     "Stored": "towline.optimize.stored",
+    "Offline": "towline.optimize.offline",
 }
 
 

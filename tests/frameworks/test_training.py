@@ -31,6 +31,18 @@ def test_each_epoch_says_how_it_went_and_how_long_it_will_take(trained: dict[str
     assert first.endswith(" s left")
 
 
+def test_chance_is_another_at_each_step(trained: dict[str, Any]):
+    assert trained["seeds"]["drawn"] == 4 * 5
+
+
+def test_a_long_epoch_is_not_silent(trained: dict[str, Any]):
+    talk = trained["seeds"]["talk"]
+
+    assert talk[1].startswith("epoch 1 of 4, 40 % of it: loss 2.")
+    assert talk[4].startswith("epoch 1 of 4: loss 2.")
+    assert len(talk) == 4 * 5
+
+
 def test_curves_tell_the_loss_of_each_epoch_and_what_the_rows_held_back_say(trained: dict[str, Any]):
     curves, (loss, right) = trained["seeds"]["curves"], trained["seeds"]["evaluated"]
 
@@ -135,7 +147,7 @@ def test_targets_and_one_output_for_two_classes_are_learnt(trained: dict[str, An
 def test_what_cannot_be_trained_says_what_to_change(trained: dict[str, Any]):
     found = trained["refused"]
 
-    assert "the learning rate 1e+30 is too large. Train with a rate of 1e+29." in found["rate"]
+    assert found["rate"].startswith("The loss in epoch 1 is nan: the learning rate 1e+30 is too large. Train with a rate of 1e+29.")
     assert found["rows"].startswith("There is no row to train on.")
     assert "flip, crop changes pictures" in found["tables"]
     assert "x float32[200, 64]" in found["tables"]

@@ -93,7 +93,19 @@ def seeds(folder: Path) -> dict[str, Any]:
         module = net()
         curves = train(module, rows, replace(chosen, seed=seed), Hard(), keep=None, say=said.append)
         found[name] = weights(module)
-    return {**found, "curves": curves, "said": said[:4], "evaluated": evaluate(module, rows, Hard())}
+    talk: list[str] = []
+    drawn: list[int] = []
+    train(
+        net(), rows, chosen, Hard(), keep=None, say=talk.append, checkpoint_s=0.0, after_step=lambda *_: drawn.append(torch.initial_seed())
+    )
+    return {
+        **found,
+        "curves": curves,
+        "said": said[:4],
+        "talk": talk,
+        "drawn": len(set(drawn)),
+        "evaluated": evaluate(module, rows, Hard()),
+    }
 
 
 @case
@@ -266,7 +278,7 @@ def refused(folder: Path) -> dict[str, Any]:
     wild = replace(FEW, optimizer="sgd", rate=1e30)
     table = Rows({"x": np.zeros((200, 64), np.float32)}, rows.truth, {}, "y", 0)
     return {
-        "rate": refusal(lambda: train(net(), rows, wild, Hard(), keep=None, say=quiet)),
+        "rate": refusal(lambda: train(net(), replace(rows, held_back=0), wild, Hard(), keep=None, say=quiet)),
         "rows": refusal(lambda: train(net(), unknown, FEW, Hard(), keep=None, say=quiet)),
         "tables": refusal(lambda: train(nn.Linear(64, 10), table, replace(FEW, augment=("flip", "crop")), Hard(), keep=None, say=quiet)),
     }

@@ -145,6 +145,7 @@ class _Run:
                 self._at.batch += 1
                 if self._at.batch < len(order) and time.monotonic() - self._saved >= self._checkpoint_s:
                     self._save()
+                    self._say_so_far(self._at.epoch * each + self._at.batch, self._at.batch / len(order))
             self._end_epoch((self._at.epoch + 1) * each)
         if self._at.best_weights:
             self._learning.load_state_dict(self._at.best_weights)
@@ -185,9 +186,17 @@ class _Run:
                 line += f", {100 * accuracy:.1f} % right"
             self._remember(validation)
         at.epoch, at.batch, at.lost, at.seen = at.epoch + 1, 0, 0.0, 0
-        left_s = (time.monotonic() - self._begun) / max(1, done - self._first_step) * (self._steps - done)
         self._save()
-        self._say(f"epoch {at.epoch} of {self._settings.epochs}: {line}, {left_s:.0f} s left")
+        self._say(f"epoch {at.epoch} of {self._settings.epochs}: {line}, {self._left_s(done):.0f} s left")
+
+    def _say_so_far(self, done: int, share: float) -> None:
+        """Within an epoch, so that a long one is not silent."""
+        at, lost = self._at, self._at.lost / self._at.seen
+        words = f"epoch {at.epoch + 1} of {self._settings.epochs}, {100 * share:.0f} % of it: loss {lost:.4g}"
+        self._say(f"{words}, {self._left_s(done):.0f} s left")
+
+    def _left_s(self, done: int) -> float:
+        return (time.monotonic() - self._begun) / max(1, done - self._first_step) * (self._steps - done)
 
     def _refuse_unless_finite(self, value: float, what: str) -> None:
         if not math.isfinite(value):
@@ -210,12 +219,12 @@ class _Run:
         return 0 < self._settings.patience <= self._at.worse
 
     def _save(self) -> None:
+        self._saved = time.monotonic()
         if self._keep is None:
             return
         parts = {"learning": self._learning, "optimizer": self._optimizer, "schedule": self._schedule}
         states = {name: part.state_dict() for name, part in parts.items()}
         write_checkpoint(self._keep, self._whose, {**states, "at": dict(vars(self._at))})
-        self._saved = time.monotonic()
 
     def _resume(self) -> None:
         if self._keep is None:

@@ -25,6 +25,7 @@ BUILT_IN = {
     "WeightOnly": "towline.optimize.weight_only",
     "Stored": "towline.optimize.stored",
     "Offline": "towline.optimize.offline",
+    "Distill": "towline.optimize.distill",
 }
 
 

@@ -77,15 +77,16 @@ class Drawing:
         """The graph as an onnx.ModelProto whose last node gave the logits [rows, answers], with the output that is asked."""
         from onnx import checker, helper, numpy_helper
 
-        if asked.activation == "softmax":
-            self.node("Softmax", "probabilities", self.nodes[-1].output, axis=-1)
-        elif asked.activation == "sigmoid":
-            self.node("Sigmoid", "probabilities", self.nodes[-1].output)
         if len(asked.output.shape or ()) == 1:
             axis = self.weight("rows.axis", np.array([1], np.int64))
             self.node("Squeeze", "rows", [self.nodes[-1].output[0], axis])
         if asked.output.dtype != "float32":
             self.node("Cast", "answer", self.nodes[-1].output, to=_element(asked.output))
+        # Last, so that whoever trains the graph finds the logits before it.
+        if asked.activation == "softmax":
+            self.node("Softmax", "probabilities", self.nodes[-1].output, axis=-1)
+        elif asked.activation == "sigmoid":
+            self.node("Sigmoid", "probabilities", self.nodes[-1].output)
         self.nodes[-1].output[0] = asked.output.name
         inputs, outputs = [_value(one) for one in asked.inputs], [_value(asked.output)]
         weights = [numpy_helper.from_array(array, name) for name, array in self.weights.items()]

@@ -62,7 +62,7 @@ def blocks_of(model: Any) -> tuple[Block, ...]:
 
     inferred = shape_inference.infer_shapes(model, data_prop=True).graph
     shapes = {one.name: one.type.SerializeToString() for one in (*inferred.input, *inferred.value_info)}
-    through = [name for name in _narrows(model.graph) if name in shapes]
+    through = [name for name in through_all(model.graph) if name in shapes]
     for kinds in (_WEIGHTED, _NORMS):
         heads = [
             place for place, name in enumerate(through) if any(node.op_type in kinds and name in node.input for node in model.graph.node)
@@ -77,7 +77,7 @@ def blocks_of(model: Any) -> tuple[Block, ...]:
     return ()
 
 
-def _narrows(graph: Any) -> list[str]:
+def through_all(graph: Any) -> list[str]:
     """The tensors that everything goes through, in order: after they are made, nothing made before is read any more."""
     constants = {one.name for one in graph.initializer}
     last_read: dict[str, int] = {}

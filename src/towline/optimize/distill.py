@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from towline.optimize.base import Material, Passed, PassFailed
+from towline.optimize.rows import open_rows
 from towline.optimize.students.asked import Asked, asked_of
 from towline.optimize.training.settings import Training
 
@@ -52,9 +53,14 @@ class Distill:
         return ", ".join([*words, str(self.training)])
 
     def run(self, model: Path, into: Path, material: Material) -> Passed:
+        if material.rows is None:
+            raise PassFailed("Distillation needs rows to learn from.", hint="Give some: --data PATH.")
+        rows = open_rows(material.rows)
+        if self.alpha and rows.output not in rows.answers:
+            raise PassFailed("Distillation needs a teacher's answers.", hint="Name a teacher, or train without one: alpha 0.")
         from towline.optimize.training.distilling import distilled
 
-        return distilled(self, model, into, material)
+        return distilled(self, model, into, rows, material)
 
 
 def student_of(chosen: Distill, model: Any, output: str, spreads: Any = None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import threading
@@ -22,6 +23,8 @@ from towline.optimize.quantize import Int8
 from towline.optimize.sensitivity import Sensitivity
 
 TIMEOUT_S = 1800.0
+# OpenMP's threads wait for one another by spinning: beside anything else that is busy, small models train many times slower by that.
+_PATIENT = {"OMP_WAIT_POLICY": "passive"}
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ def _lines(do: str, chosen: Pass, work: Work, into: Path) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
+        env=_PATIENT | os.environ,
     )
     assert process.stdout is not None
     late = threading.Timer(work.timeout_s, process.kill)

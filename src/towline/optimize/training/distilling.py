@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from towline.optimize.base import Material, Passed, PassFailed
 from towline.optimize.cost import multiply_adds, parameters
 from towline.optimize.distill import student_of
-from towline.optimize.rows import UNKNOWN, Rows, open_rows
+from towline.optimize.rows import UNKNOWN, Rows
 from towline.optimize.students.asked import asked_of
 from towline.optimize.students.folding import folded
 from towline.optimize.students.pairing import paired
@@ -34,13 +34,8 @@ _ASKED_ROWS = 16
 _CLOSE = 1e-3
 
 
-def distilled(chosen: Distill, model: Path, into: Path, material: Material) -> Passed:
+def distilled(chosen: Distill, model: Path, into: Path, rows: Rows, material: Material) -> Passed:
     """Draw the student, train it, write it with its batch norms folded. Raises PassFailed."""
-    if material.rows is None:
-        raise PassFailed("Distillation needs rows to learn from.", hint="Give some: --data PATH.")
-    rows = open_rows(material.rows)
-    if chosen.alpha and rows.output not in rows.answers:
-        raise PassFailed("Distillation needs a teacher's answers.", hint="Name a teacher, or train without one: alpha 0.")
     proto = onnx.load(model)
     student = student_of(chosen, proto, rows.output, spreads_of(asked_of(proto, rows.output), rows))
     drawn = into / "student.onnx"
@@ -56,7 +51,9 @@ def distilled(chosen: Distill, model: Path, into: Path, material: Material) -> P
         if teacher is None:
             raise PassFailed("Inner tensors can be compared only where the version itself is the teacher.", hint="Leave `features` out.")
         pairs = chosen.features if isinstance(chosen.features, tuple) else paired(student, proto)
-        loss = Alike(loss, module, teacher, pairs, gather(rows, names_of(module, rows), np.arange(2)), chosen.features_weight)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            loss = Alike(loss, module, teacher, pairs, gather(rows, names_of(module, rows), np.arange(2)), chosen.features_weight)
         notes.append(f"Made alike: {', '.join(f'{its} and {theirs}' for its, theirs in pairs)}.")
     if settings.augment and teacher is not None:
         loss = Answering(loss, teacher)

@@ -76,7 +76,7 @@ def cnn() -> tuple[Any, Rows]:
     x = draw.op("MaxPool", draw.op("Relu", x), **window)
     x = draw.op("Reshape", x, draw.whole(-1, 16 * 49))
     x = draw.op("Relu", draw.op("Gemm", x, draw.weight(32, 784), draw.weight(32, scale=0.1), transB=1, name="dense"))
-    x = draw.op("Gemm", x, draw.weight(32, 10), draw.weight(10, scale=0.1), name="last")
+    x = draw.op("Gemm", x, draw.weight(32, 10, scale=0.1), draw.weight(10, scale=0.1), name="last")
     return draw.model([("f:x", ("N", 1, 28, 28))], draw.op("Softmax", x), ("N", 10)), {"x": draw.pixels(5, 1, 28, 28)}
 
 

@@ -26,6 +26,7 @@ BUILT_IN = {
     "Stored": "towline.optimize.stored",
     "Offline": "towline.optimize.offline",
     "Distill": "towline.optimize.distill",
+    "Prune": "towline.optimize.prune",
 }
 
 

@@ -15,6 +15,8 @@ from onnx import helper, numpy_helper, shape_inference
 from towline.optimize.base import PassFailed
 
 _STANDARD = ("", "ai.onnx")
+# The target of a reshape that keeps the first axis and merges the others.
+_FLAT = [0, -1]
 
 
 @dataclass(frozen=True)
@@ -115,15 +117,15 @@ def _name_nodes(graph: Any) -> None:
 def _own_statistics(graph: Any) -> None:
     """Exporters keep equal arrays once, such as the zeros of two batch norms, which training must be able to tell apart.
 
-    What norms and biases hold gets a copy per node; only weights of two and more axes that are used twice are one weight.
+    What norms and biases hold gets a copy per node. One weight are those of two and more axes, and all of a layer that is used twice: one
+    that has every weight in common with another, other than those that any two new layers have in common.
     """
     held = {one.name: one for one in graph.initializer}
     uses = Counter(name for node in graph.node for name in node.input if name in held)
     alike = Counter((node.op_type, *node.input[1:]) for node in graph.node)
     given = {one.name for one in graph.input}
     for node in graph.node:
-        # Two nodes with all weights in common are one layer, used twice.
-        if alike[(node.op_type, *node.input[1:])] > 1:
+        if alike[(node.op_type, *node.input[1:])] > 1 and not all(_is_even(held[name]) for name in node.input[1:] if name in held):
             continue
         for place, name in enumerate(node.input):
             if uses.get(name, 0) > 1 and len(held[name].dims) == 1 and name not in given and held[name].data_type == onnx.TensorProto.FLOAT:
@@ -135,6 +137,12 @@ def _own_statistics(graph: Any) -> None:
                 node.input[place] = copy.name
 
 
+def _is_even(tensor: Any) -> bool:
+    """All zeros or all ones, as a layer is before it was ever trained."""
+    values = numpy_helper.to_array(tensor)
+    return bool(np.all(values == values.flat[0])) if values.size else True
+
+
 def _open_flattens(proto: Any) -> None:
     """A Reshape to (-1, 1024) that flattens all axes but the first becomes one to (0, -1): right for any width of what comes before."""
     graph = proto.graph
@@ -144,13 +152,13 @@ def _open_flattens(proto: Any) -> None:
     targets = [node for node in targets if node.input[1] in constants]
     if not targets:
         return
-    shapes = _shapes(proto)
+    shapes = shapes_of(proto)
     for node in targets:
         held = constants[node.input[1]]
         target = (constant_of(held) if isinstance(held, onnx.NodeProto) else numpy_helper.to_array(held)).tolist()
-        if flattens(shapes.get(node.input[0], ()), target):
+        if target != _FLAT and flattens(shapes.get(node.input[0], ()), target):
             name = f"{node.name}.flat"
-            graph.initializer.append(numpy_helper.from_array(np.array([0, -1], np.int64), name))
+            graph.initializer.append(numpy_helper.from_array(np.array(_FLAT, np.int64), name))
             node.input[1] = name
     _drop_unread(graph)
 
@@ -169,10 +177,11 @@ def flattens(shape: Iterable[int | None], target: list[int]) -> bool:
     width = int(np.prod([one for one in others if one is not None]))
     if target[1] == width:
         return target[0] in (-1, 0) or (first is not None and target[0] == first)
-    return target == [0, -1] or (first is not None and target == [first, -1])
+    return target == _FLAT or (first is not None and target == [first, -1])
 
 
-def _shapes(proto: Any) -> dict[str, tuple[int | None, ...]]:
+def shapes_of(proto: Any) -> dict[str, tuple[int | None, ...]]:
+    """By the name of a tensor, as far as they follow from the graph; None for an axis that is not fixed."""
     try:
         inferred = shape_inference.infer_shapes(proto)
     except (shape_inference.InferenceError, ValueError):

@@ -28,12 +28,13 @@ WEIGHTS_NAME = "weights.bin"
 
 @dataclass(frozen=True)
 class Node:
-    """One operator of the graph, in order; `output` is its first, `epsilon` that of a normalisation."""
+    """One operator of the graph, in order; `inputs` are tensors by name, `output` is its first, `epsilon` that of a normalisation."""
 
     name: str
     kind: str
     output: str
     epsilon: float | None = None
+    inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def _spec(value: Any) -> TensorSpec | None:
 
 def _node(node: Any) -> Node:
     epsilon = next((attribute.f for attribute in node.attribute if attribute.name == "epsilon"), None)
-    return Node(node.name, node.op_type, node.output[0], epsilon)
+    return Node(node.name, node.op_type, node.output[0], epsilon, tuple(node.input))
 
 
 def _write_weights(model: Any, into: Path) -> None:

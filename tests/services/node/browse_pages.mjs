@@ -11,8 +11,8 @@ const DESK = { width: 1280, height: 900 };
 const PHONE = { width: 390, height: 800 };
 const WAYS = {
   light: { media: "screen", colorScheme: "light" },
-  dark: { media: "screen", colorScheme: "dark" },
-  print: { media: "print", colorScheme: "light" },
+  dark: { media: "screen", colorScheme: "dark", rules: ["color-contrast"] },
+  print: { media: "print", colorScheme: "light", rules: ["color-contrast"] },
 };
 
 // What paper would cut off, where nobody can scroll, and words that run out of their drawing.
@@ -26,6 +26,14 @@ function cutOff() {
     if (own.left < frame.left - 1 || own.right > frame.right + 1 || own.bottom > frame.bottom + 1) told.push(word.textContent);
   }
   return told;
+}
+
+// Where each drawing and photograph lies on the whole page.
+function pictures() {
+  return [...document.querySelectorAll("svg, img")].map((one) => {
+    const { x, y, width, height } = one.getBoundingClientRect();
+    return { x, y: y + window.scrollY, width, height, kind: one.tagName };
+  });
 }
 
 // As root, which continuous integration is, Chromium has no sandbox; it opens only pages that this test has written.
@@ -44,31 +52,32 @@ for (const file of files) {
   const url = pathToFileURL(file).href;
   await page.goto(url);
   const ways = {};
-  for (const [name, media] of Object.entries(WAYS)) {
+  // In another light only colours change, and in another language only words.
+  for (const [name, { rules, ...media }] of Object.entries(file.endsWith("-en.html") ? WAYS : { light: WAYS.light })) {
     await page.emulateMedia(media);
-    const found = await page.evaluate(() => window.axe.run(document));
+    const found = await page.evaluate((runOnly) => window.axe.run(document, runOnly ? { runOnly } : {}), rules);
     ways[name] = {
       rules: found.passes.map((one) => one.id),
       violations: found.violations.map((one) => [one.id, one.nodes.map((node) => node.html.slice(0, 200))]),
       undecided: found.incomplete.map((one) => one.id),
-      pictures: [],
+      pictures: await page.evaluate(pictures),
+      cut: await page.evaluate(cutOff),
+      file: join(folder, `${basename(file, ".html")}-${name}.png`),
     };
-    for (const picture of await page.locator("svg, img").all()) {
-      ways[name].pictures.push({ ...(await picture.boundingBox()), kind: await picture.evaluate((one) => one.tagName) });
-    }
-    ways[name].cut = await page.evaluate(cutOff);
-    ways[name].file = join(folder, `${basename(file, ".html")}-${name}.png`);
     await page.screenshot({ path: ways[name].file, fullPage: true });
   }
   await page.pdf({ path: join(folder, `${basename(file, ".html")}.pdf`), format: "A4" });
-  await page.emulateMedia(WAYS.light);
+  await page.emulateMedia({ media: "screen" });
   await page.setViewportSize(PHONE);
   const wide = await page.evaluate(() => document.scrollingElement.scrollWidth);
+  // Where tables scroll within themselves, a keyboard must reach them.
+  const small = await page.evaluate(() => window.axe.run(document, { runOnly: ["scrollable-region-focusable"] }));
   told.push({
     ways,
     said,
     asked: asked.filter((one) => one !== url.slice(0, 80) && !one.startsWith("data:")),
     too_wide: wide - PHONE.width,
+    small: [small.violations.length, small.passes.length],
     title: await page.title(),
   });
   await context.close();

@@ -72,10 +72,11 @@ def test_what_was_found_is_a_page_too(place: Path, towline: Run, language: str, 
     compared = towline("compare", "m", "m", *common, "--html", str(place / "compare.html"))
 
     assert (tested.code, compared.code) == (3, 3)
-    for name in ("test.html", "compare.html"):
+    # A version beside itself differs by nothing: only its latencies are drawn.
+    for name, drawings in (("test.html", 2), ("compare.html", 1)):
         page = (place / name).read_text()
         assert said in page
-        assert page.count("<svg") >= 2
+        assert page.count("<svg") >= drawings
         assert page.endswith("</html>\n")
     assert "The page is in" in tested.err
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from towline.app.compared_figures import Figure, paired_figures, relative, unpaired, verdict_words, worst_rows
+from towline.app.compared_figures import Figure, class_json, paired_figures, relative, right_rows, unpaired, verdict_words, worst_rows
+from towline.app.guilty import came_from, look_for_guilty, remedy
 from towline.app.home import actor, opened_store
 from towline.app.judging import Options, Say, labels_of, loaded, number, opened_data, rows_per_run
 from towline.core.event import Event
@@ -20,6 +21,8 @@ from towline.core.version import Version
 from towline.verify.accuracy import Answered, Progress, answer_all, judged, reading_of
 from towline.verify.data.dataset import DataSet
 from towline.verify.gates import Gate, Verdict, read_gates, verdicts
+from towline.verify.layers import GuiltyLayer
+from towline.verify.metrics.by_class import ClassDifference, class_differences
 from towline.verify.metrics.classification import Classified
 from towline.verify.metrics.difference import McNemar, agreement, mcnemar
 from towline.verify.metrics.regression import Regressed
@@ -29,12 +32,17 @@ if TYPE_CHECKING:
     from towline.serve.workers.local import LocalWorker
 
 COMPARED = "version.compared"
+# Of a thousand classes nobody reads all; those that were lost the most surely come first.
+MOST_CLASSES = 20
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """`worst` tells rows (or classes) where the second loses most, `worst_inputs` are their inputs. `found` is of both, where there are
-    labels. `verdict` is one sentence."""
+    """`worst` tells rows where the second loses most, `worst_inputs` are their inputs; `classes` are those whose recall differs, the most
+    surely lost first. `found` is of both, where there are labels. `verdict` is one sentence.
+
+    Where the second was made of the first and answers otherwise, `guilty` are the layers that move the most, and `remedy` is the command
+    that looks for a version which keeps what the gates ask for."""
 
     first: Version
     second: Version
@@ -49,6 +57,14 @@ class Comparison:
     found: tuple[Classified | Regressed, ...] = ()
     labels: tuple[str, ...] = ()
     worst_inputs: tuple[Mapping[str, np.ndarray], ...] = ()
+    classes: tuple[ClassDifference, ...] = ()
+    guilty: tuple[GuiltyLayer, ...] = ()
+    remedy: str = ""
+
+    @property
+    def differs(self) -> bool:
+        """Whether the two answer any row otherwise."""
+        return self.agreement not in (None, 1.0) or any(one.difference for one in self.figures.values() if one.is_paired)
 
     @property
     def passed(self) -> bool:
@@ -79,6 +95,9 @@ class Comparison:
             "speedup": number(self.speedup),
             "throughput_ratio": number(self.throughput_ratio),
             "worst": [list(one) for one in self.worst],
+            "classes": [class_json(one, self.labels) for one in self.classes[:MOST_CLASSES]],
+            "guilty": [vars(one) for one in self.guilty],
+            "remedy": self.remedy,
             "gates": [one.as_json() for one in self.verdicts],
             "passed": self.passed,
             "verdict": self.verdict,
@@ -104,7 +123,12 @@ def compare(
     bounds = read_gates(Path(gates)) if isinstance(gates, str | Path) else tuple(gates)
     with opened_store(home) as store:
         versions = tuple(store.version(ref if isinstance(ref, Ref) else parse_ref(ref)) for ref in (first, second))
-        found = _compared(versions, Path(data), bounds, options, say, progress)
+        found, rows = _compared(versions, Path(data), bounds, options, say, progress)
+        if (found.differs or not found.passed) and came_from(store, found.second, found.first):
+            found = replace(found, remedy=remedy(found.first, data, options, found.verdicts))
+            if found.differs:
+                (say or _silent)("Looking for the layers that move the most")
+                found = replace(found, guilty=look_for_guilty(found.first, found.second, rows))
         data_of = {"number": found.second.number, "beside": found.first.digest, **found.as_json()}
         store.append(Event(COMPARED, actor(), time.time(), name=found.second.name, digest=found.second.digest, data=data_of))
     return found
@@ -157,7 +181,8 @@ def beside(first: Side, second: Side, gates: Sequence[Gate], *, speed: bool = Tr
 
 def _compared(
     versions: tuple[Version, ...], data: Path, gates: Sequence[Gate], options: Options, say: Say | None, progress: Progress | None
-) -> Comparison:
+) -> tuple[Comparison, DataSet]:
+    """And the rows as the first reads them."""
     manifests = [version.manifest for version in versions]
     rows = [
         opened_data(data, manifest, labels_of(version, manifest), options) for version, manifest in zip(versions, manifests, strict=True)
@@ -167,7 +192,11 @@ def _compared(
             side(version, manifest, worker, part, output=options.output, say=say, progress=progress)
             for version, manifest, worker, part in zip(versions, manifests, (one, other), rows, strict=True)
         )
-        return beside(first, second, gates, speed=options.speed, seed=options.seed, say=say)
+        return beside(first, second, gates, speed=options.speed, seed=options.seed, say=say), rows[0]
+
+
+def _silent(sentence: str) -> None:
+    """Nobody asked for progress."""
 
 
 def _judged(
@@ -192,8 +221,10 @@ def _judged(
             name: unpaired(one, other) for (name, one), other in zip(timed[0].figures().items(), timed[1].figures().values(), strict=True)
         }
     agreed = agreement(*scores) if is_class else None
-    right = [one.argmax(axis=1) == truth for one in scores] if is_class and truth is not None else []
-    gated = {name: one.second for name, one in figures.items()} | relative(figures, found, timed, agreed)
+    right = [right_rows(one, truth) for one in scores] if truth is not None else []
+    both = [one for one in found if isinstance(one, Classified)]
+    by_class = class_differences(both, right, truth) if len(both) == 2 and truth is not None else ()
+    gated = {name: one.second for name, one in figures.items()} | relative(figures, found, timed, agreed, by_class)
     verdict = verdicts(gates, gated)
     worst = worst_rows(scores, truth, labels)
     return Comparison(
@@ -210,4 +241,5 @@ def _judged(
         tuple(found),
         tuple(labels),
         tuple(rows[0].read(row, row + 1) for row, _ in worst),
+        tuple(one for one in by_class if one.lost or one.won),
     )

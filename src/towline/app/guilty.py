@@ -5,19 +5,20 @@ from __future__ import annotations
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 
 from towline.app.candidates import calibration
 from towline.app.judging import Options
 from towline.convert.made import ONNX_ENGINE
-from towline.convert.probing import Node, with_outputs
+from towline.convert.probing import with_outputs
 from towline.core.errors import DeadlineExceeded, EngineError, ImportRefused, NotFound, VersionError, WorkerDied
-from towline.core.manifest import DEFAULT_SIGNATURE, Manifest, Signature
+from towline.core.manifest import DEFAULT_SIGNATURE, Signature
 from towline.core.refs import parse_ref
 from towline.core.store import Store
 from towline.core.version import Version
@@ -27,6 +28,8 @@ from towline.verify.layers import GuiltyLayer, Layer, Noise, guilty_layers
 
 if TYPE_CHECKING:
     from towline.serve.workers.local import LocalWorker
+
+Arrays = Mapping[str, np.ndarray]
 
 # All inner tensors of a row are held at once, of both.
 _ROWS = 8
@@ -64,17 +67,8 @@ def look_for_guilty(first: Version, second: Version, data: DataSet) -> tuple[Gui
     if any(one.engine != ONNX_ENGINE or one.handler is not None for one in manifests) or first.size_bytes + second.size_bytes > _MOST_BYTES:
         return ()
     try:
-        with tempfile.TemporaryDirectory(prefix="towline-layers-") as scratch, _opened(first, manifests[0], Path(scratch) / "0") as one:
-            with _opened(second, manifests[1], Path(scratch) / "1") as other:
-                noise = Noise()
-                rows = 0
-                for batch in calibration(first, data.first(_ROWS), _ROWS):
-                    for row in range(min(len(next(iter(batch.values()))), _ROWS - rows)):
-                        inputs = {name: array[row : row + 1] for name, array in batch.items()}
-                        noise.add(one[0].run(inputs), other[0].run(inputs))
-                        rows += 1
-                layers = [Layer(node.name, node.kind, node.inputs, node.output) for node in other[1]]
-                return guilty_layers(layers, noise.ratios())
+        with tempfile.TemporaryDirectory(prefix="towline-layers-") as scratch:
+            return _looked_into(first, second, _single_rows(first, data), Path(scratch))
     except _NO_ANSWER:
         return ()
 
@@ -94,12 +88,30 @@ def remedy(first: Version, data: str | Path, options: Options, verdicts: Sequenc
     return shlex.join(words)
 
 
+def _single_rows(version: Version, data: DataSet) -> list[Arrays]:
+    """The first rows one by one, as the bare graph is given them."""
+    batches = calibration(version, data.first(_ROWS), _ROWS)
+    rows: list[Arrays] = []
+    for one in batches:
+        rows += [{name: array[row : row + 1] for name, array in one.items()} for row in range(len(next(iter(one.values()))))]
+    return rows[:_ROWS]
+
+
+def _looked_into(first: Version, second: Version, rows: Sequence[Arrays], scratch: Path) -> tuple[GuiltyLayer, ...]:
+    noise = Noise()
+    with _opened(first, scratch / "first") as (one, _), _opened(second, scratch / "second") as (other, layers):
+        for row in rows:
+            noise.add(one.run(row), other.run(row))
+    return guilty_layers(layers, noise.ratios())
+
+
 @contextmanager
-def _opened(version: Version, manifest: Manifest, copy: Path) -> Iterator[tuple[LocalWorker, tuple[Node, ...]]]:
+def _opened(version: Version, copy: Path) -> Iterator[tuple[LocalWorker, list[Layer]]]:
     """A worker that answers with all inner floats of the bare graph, and the graph's operators."""
     from towline.serve.workers.local import LocalWorker
 
     shutil.copytree(version.path, copy)
+    manifest = version.manifest
     bare = manifest.bare() if manifest.processing else manifest
     model = copy / bare.model_file
     probe = with_outputs(model, (), model.with_name("probe.onnx"))
@@ -112,4 +124,4 @@ def _opened(version: Version, manifest: Manifest, copy: Path) -> Iterator[tuple[
         signatures={DEFAULT_SIGNATURE: Signature(own.inputs, (*own.outputs, *probe.tensors))},
     )
     with LocalWorker.start(copy, probing) as worker:
-        yield worker, probe.nodes
+        yield worker, [Layer(node.name, node.kind, node.inputs, node.output) for node in probe.nodes]

@@ -103,6 +103,9 @@ def _beside(found: Comparison) -> ComparedPage:
         worst=[WorstRow(name, told, picture) for (name, told), picture in zip(found.worst, pictures, strict=True)],
         verdicts=found.verdicts,
         verdict=found.verdict,
+        classes=found.classes,
+        guilty=found.guilty,
+        remedy=found.remedy,
     )
 
 

@@ -40,8 +40,9 @@ def command(
 ) -> None:
     """Run the same rows through two versions, and say what differs and how surely.
 
-    Gates know the figures of SECOND and what only two have: drop and drop_sure (of accuracy, or gained in error), agreement, speedup,
-    throughput_ratio, size_ratio.
+    Gates know the figures of SECOND and what only two have: drop and drop_sure (of accuracy, or gained in error), worst_class_drop,
+    agreement, speedup, throughput_ratio, size_ratio. Where SECOND was made of FIRST and answers otherwise, the layers that move the most
+    are named, and the command that may help.
     """
     place = page_place(html)
     from towline.app.comparing import compare
@@ -68,6 +69,6 @@ def command(
     else:
         for line in compared_lines(found):
             emit(printable(line))
-        say_next(f"towline events --name {found.second.name}")
+        say_next(f"towline events --name {found.second.name}", *([found.remedy] if found.remedy else []))
     if not found.passed:
         raise SystemExit(exits.GATE)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from towline.verify.gates import Verdict
 
 _SHARES = ("accuracy", "top3", "top5", "precision", "recall", "f1", "worst_recall")
-_MOST_CLASSES = 5
+_MOST_CLASSES, _MOST_LOST = 5, 3
 
 
 @contextmanager
@@ -81,8 +81,23 @@ def compared_lines(found: Comparison) -> list[str]:
         )
     if found.speedup is not None:
         lines.append(f"the second is {found.speedup:.2f}x as fast for one row, {found.throughput_ratio:.2f}x in batches")
+    lines += _lost_classes(found)
     lines += [f"  {name}: {told}" for name, told in found.worst]
+    lines += [f"  moves the most: {one.words()}" for one in found.guilty]
     return [*lines, *verdict_lines(found.verdicts), found.verdict]
+
+
+def _lost_classes(found: Comparison) -> list[str]:
+    """Those that lost the most, as surely as their rows can tell."""
+    lines = []
+    for one in [one for one in found.classes if one.difference < 0][:_MOST_LOST]:
+        label = found.labels[one.place] if one.place < len(found.labels) else str(one.place)
+        sure = f"95 % {100 * one.low:+.2f} … {100 * one.high:+.2f} pt"
+        lines.append(
+            f"  class {label}: recall {_share(one.recall[0])} became {_share(one.recall[1])} of {one.support:,} rows "
+            f"({one.lost:,} lost, {one.won:,} won, {sure}), F1 {one.f1[0]:.4g} became {one.f1[1]:.4g}"
+        )
+    return lines
 
 
 def _worst_classes(tested: Tested) -> list[str]:

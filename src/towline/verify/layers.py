@@ -15,6 +15,22 @@ import numpy as np
 LEAST_NOISE = 1e-5
 MOST_LAYERS = 5
 _DB_LIMIT = 200.0
+# What has weights, and is changed where a graph is quantised or pruned.
+PRODUCTS = frozenset(
+    (
+        "Conv",
+        "ConvTranspose",
+        "Gemm",
+        "MatMul",
+        "ConvInteger",
+        "MatMulInteger",
+        "QLinearConv",
+        "QLinearMatMul",
+        "MatMulNBits",
+        "LSTM",
+        "GRU",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -64,15 +80,38 @@ class Noise:
 
 
 def guilty_layers(layers: Sequence[Layer], noise: Mapping[str, float]) -> tuple[GuiltyLayer, ...]:
-    """Those that add the most noise, the guiltiest first. Tensors nobody measured carry on the most of what made them."""
-    carried: dict[str, float] = {}
-    added: list[tuple[float, GuiltyLayer]] = []
-    for one in layers:
-        before = max((carried.get(name, 0.0) for name in one.inputs), default=0.0)
+    """Those that add the most noise, the guiltiest first.
+
+    What merely passes values on (an activation, a pooling) halves the signal and not the noise: what it adds is put down to the product
+    before it. Tensors that nobody measured carry on the most of what made them.
+    """
+    carried: dict[str, float] = dict(noise)
+    owners: dict[str, int] = {}
+    blamed: dict[int, _Blame] = {}
+    for place, one in enumerate(layers):
+        loudest = max(one.inputs, key=lambda name: (carried.get(name, 0.0), name in owners), default="")
+        before = carried.get(loudest, 0.0)
+        owner = place if one.kind in PRODUCTS else owners.get(loudest, place)
+        owners[one.output] = owner
         carried[one.output] = behind = noise.get(one.output, before)
-        if one.output in noise and behind - before > LEAST_NOISE:
-            added.append((behind - before, GuiltyLayer(one.name or one.output, one.kind, decibels(behind), decibels(before))))
-    return tuple(layer for _, layer in sorted(added, key=lambda each: -each[0])[:MOST_LAYERS])
+        if behind > before:
+            blame = blamed.setdefault(owner, _Blame(before))
+            blame.added += behind - before
+            blame.behind = max(blame.behind, behind)
+    worst = sorted((one for one in blamed.items() if one[1].added > LEAST_NOISE), key=lambda one: -one[1].added)[:MOST_LAYERS]
+    return tuple(
+        GuiltyLayer(layers[place].name or layers[place].output, layers[place].kind, decibels(one.behind), decibels(one.before))
+        for place, one in worst
+    )
+
+
+@dataclass
+class _Blame:
+    """Noise over signal before a layer, behind it at most, and what it added."""
+
+    before: float
+    behind: float = 0.0
+    added: float = 0.0
 
 
 def decibels(ratio: float) -> float:

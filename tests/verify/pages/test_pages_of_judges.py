@@ -13,6 +13,8 @@ from PIL import Image
 from read_page import ReadPage
 
 from towline.verify.gates import gate, verdicts
+from towline.verify.layers import GuiltyLayer
+from towline.verify.metrics.by_class import ClassDifference
 from towline.verify.metrics.classification import classified
 from towline.verify.metrics.regression import regressed
 from towline.verify.pace import Pace
@@ -68,6 +70,12 @@ def compared(**changed: Any) -> ComparedPage:
         "worst": [WorstRow(EVIL, f"cat became {EVIL}", thumbnail({"x": np.arange(64.0).reshape(1, 8, 8)})), WorstRow("row 2", "a", "")],
         "verdicts": (),
         "verdict": "The second is surely worse.",
+        "classes": [
+            ClassDifference(1, 200, (0.9, 0.8), (0.9, 0.85), 25, 5, -0.15, -0.05),
+            ClassDifference(0, 9, (0.5, 0.6), (0.5, 0.6), 0, 1, -0.1, 0.3),
+        ],
+        "guilty": [GuiltyLayer(EVIL, "Conv", 12.0, 200.0)],
+        "remedy": f"towline optimize m:1 --data '{EVIL}'",
     }
     return ComparedPage(**{**content, **changed})
 
@@ -147,6 +155,32 @@ def test_a_comparison_shows_intervals_differences_both_latencies_and_the_worst_r
     assert len([one for one in read.drawing("Share of single rows answered within a time").iter() if one.tag.endswith("polyline")]) == 2
     assert [one["alt"] for one in read.all("img")] == [EVIL]
     assert "nan" not in read.text
+
+
+def test_classes_that_differ_are_drawn_with_their_interval_and_those_that_may_not_are_hollow():
+    read = ReadPage(compared_page(compared()))
+
+    drawing = read.drawing("Recall by class, second minus first, pt")
+    assert read.told("Recall by class, second minus first, pt") == [f"{EVIL}: -10 (-15 … -5)", "cat: +10 (-10 … +30)"]
+    assert [one.get("fill") == "none" for one in drawing.iter() if one.tag.endswith("circle")] == [False, True]
+    assert "-15.00 … -5.00" in read.text
+    many = [ClassDifference(place, 9, (0.5, 0.4), (0.5, 0.4), 1, 0, -0.4, 0.2) for place in range(40)]
+    assert "The first 15 of 40 classes that differ." in ReadPage(compared_page(compared(classes=many))).text
+
+
+def test_layers_and_the_command_that_may_help_stand_on_the_page():
+    read = ReadPage(compared_page(compared()))
+
+    assert "Layers that move the most" in read.text
+    assert f"towline optimize m:1 --data '{EVIL}'" in read.text
+    bare = ReadPage(compared_page(compared(guilty=(), remedy="", classes=()))).text
+    assert not [one for one in ("Layers that move", "What may help", "Difference by class") if one in bare]
+
+
+def test_a_confusion_that_did_not_change_is_said_and_not_drawn():
+    same = [classified(SCORES, TRUTH)] * 2
+
+    assert "Nothing is confused otherwise." in ReadPage(compared_page(compared(found=same))).text
 
 
 def test_a_gate_that_says_no_is_the_verdict():

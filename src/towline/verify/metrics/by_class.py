@@ -37,12 +37,14 @@ class ClassDifference:
 
 
 def class_differences(found: Sequence[Classified], right: Sequence[np.ndarray], truth: np.ndarray) -> tuple[ClassDifference, ...]:
-    """Of each class that has rows, the most surely lost first. `right` are bool [rows] of both, `truth` int [rows]."""
+    """Of each class that has rows: the most surely lost first, then those that may have lost the most.
+
+    `right` are bool [rows] of both, `truth` int [rows]."""
     classes = len(found[0].classes)
     lost = np.bincount(truth[right[0] & ~right[1]], minlength=classes)
     won = np.bincount(truth[~right[0] & right[1]], minlength=classes)
     each = [_of_class(place, found, int(lost[place]), int(won[place])) for place in range(classes) if found[0].classes[place].support]
-    return tuple(sorted(each, key=lambda one: (one.high, one.difference, -one.support)))
+    return tuple(sorted(each, key=lambda one: (min(one.high, 0.0), one.difference, -one.support)))
 
 
 def paired_interval(lost: int, won: int, rows: int) -> tuple[float, float]:

@@ -40,6 +40,40 @@ def bars(title: str, rows: Sequence[Bar], *, top: float = 0.0, words: Callable[[
     return frame(title, parts, width=_WIDTH, height=len(rows) * _ROW + 4)
 
 
+@dataclass(frozen=True)
+class Span:
+    """A value, and the interval that holds it."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
+def spans(title: str, rows: Sequence[Span], *, words: Callable[[float], str] = "{:+.3g}".format) -> str:
+    """One below the other: a dot on its interval, beside a line at 0. One that keeps clear of 0 is filled."""
+    if not rows:
+        return ""
+    low, high = min(0.0, *(one.low for one in rows)), max(0.0, *(one.high for one in rows))
+    room = _WIDTH - _NAMES - _VALUES
+
+    def at(value: float) -> float:
+        return _NAMES + room * ((value - low) / (high - low) if high > low else 0.5)
+
+    parts = [f'<path class="grid" d="M{at(0):.1f} 0V{len(rows) * _ROW}"/>']
+    for number, one in enumerate(rows):
+        y = number * _ROW + _ROW / 2
+        colour = COLOURS[1] if one.value < 0 else COLOURS[0]
+        fill = colour if one.low > 0 or one.high < 0 else "none"
+        parts.append(f'<text x="{_NAMES - 8}" y="{y + 4}" text-anchor="end">{html.escape(_short(one.name))}</text>')
+        parts.append(f'<path d="M{at(one.low):.1f} {y}H{at(one.high):.1f}" stroke="{colour}" stroke-width="2"/>')
+        told = html.escape(f"{one.name}: {words(one.value)} ({words(one.low)} … {words(one.high)})")
+        dot = f'<circle cx="{at(one.value):.1f}" cy="{y}" r="5" fill="{fill}" stroke="{colour}" stroke-width="2">'
+        parts.append(f"{dot}<title>{told}</title></circle>")
+        parts.append(f'<text x="{_WIDTH - _VALUES + 12}" y="{y + 4}">{html.escape(words(one.value))}</text>')
+    return frame(title, parts, width=_WIDTH, height=len(rows) * _ROW + 4)
+
+
 def matrix(title: str, names: Sequence[str], cells: Sequence[Sequence[float]], *, down: str, across: str) -> str:
     """Square cells, `cells[row][column]`: the more, the darker; below 0 in another colour."""
     if not names:

@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from towline.verify.gates import Verdict
+from towline.verify.layers import GuiltyLayer
+from towline.verify.metrics.by_class import ClassDifference
 from towline.verify.metrics.classification import Classified
 from towline.verify.metrics.regression import Regressed
 from towline.verify.pace import Pace
 from towline.verify.pages import judged
-from towline.verify.pages.document import document, facts, notes, section, table, text
+from towline.verify.pages.bars import Span, spans
+from towline.verify.pages.document import code, document, facts, figure, notes, section, table, text
 from towline.verify.pages.words import Say, words
+
+_MOST_CLASSES = 15
 
 
 class Pair(Protocol):
@@ -44,7 +49,9 @@ class WorstRow:
 
 @dataclass(frozen=True)
 class ComparedPage:
-    """What a comparison found, as plain values: `facts` are (what, value); `found` and `paces` are of both or of none."""
+    """What a comparison found, as plain values: `facts` are (what, value); `found` and `paces` are of both or of none.
+
+    `classes` are those whose recall differs, the most surely lost first; `remedy` is a command that may help."""
 
     first: str
     second: str
@@ -56,6 +63,9 @@ class ComparedPage:
     worst: Sequence[WorstRow]
     verdicts: Sequence[Verdict]
     verdict: str
+    classes: Sequence[ClassDifference] = ()
+    guilty: Sequence[GuiltyLayer] = ()
+    remedy: str = ""
 
 
 def compared_page(shown: ComparedPage, language: str = "en") -> str:
@@ -67,6 +77,7 @@ def compared_page(shown: ComparedPage, language: str = "en") -> str:
         f'<p class="verdict">{text(say("Not fit to take over.") if failed else say(shown.verdict))}</p>',
         facts([(say(name), value) for name, value in shown.facts]),
         judged.gates(shown.verdicts, say),
+        _remedy(shown.remedy, say),
         *sections(shown, say),
     ]
     title = f"towline {say('comparison')} {shown.first} → {shown.second}"
@@ -76,7 +87,15 @@ def compared_page(shown: ComparedPage, language: str = "en") -> str:
 def sections(shown: ComparedPage, say: Say) -> tuple[str, ...]:
     """What two versions show side by side, for the page of a search too."""
     paced = judged.latency(list(zip((shown.first, shown.second), shown.paces, strict=False)), say)
-    return _figures(shown, say), _confusion(shown, say), paced, _worst(shown.worst, say)
+    layers = _layers(shown.guilty, say)
+    return _figures(shown, say), _by_class(shown, say), _confusion(shown, say), layers, paced, _worst(shown.worst, say)
+
+
+def _remedy(command: str, say: Say) -> str:
+    if not command:
+        return ""
+    told = say("This looks for a version that keeps what is asked for, with the guiltiest operators left as they were:")
+    return section(say("What may help"), f"<p>{text(told)}</p>", code(command))
 
 
 def _figures(shown: ComparedPage, say: Say) -> str:
@@ -92,6 +111,43 @@ def _figures(shown: ComparedPage, say: Say) -> str:
     ]
     heads = (say("Figure"), shown.first, shown.second, say("Difference"), say("95 % interval"))
     return section(say("Figures"), table(heads, rows, name=say("Figures"))) if rows else ""
+
+
+def _by_class(shown: ComparedPage, say: Say) -> str:
+    """The most surely lost first."""
+    worst = list(shown.classes[:_MOST_CLASSES])
+    named = [judged.label(shown.labels, one.place) for one in worst]
+    rows = [
+        (
+            name,
+            f"{one.support:,}",
+            *(f"{100 * value:.2f} %" for value in one.recall),
+            f"{100 * one.difference:+.2f}",
+            f"{100 * one.low:+.2f} … {100 * one.high:+.2f}",
+            f"{one.lost:,}",
+            f"{one.won:,}",
+            *(judged.number(value) for value in one.f1),
+        )
+        for name, one in zip(named, worst, strict=True)
+    ]
+    recall, f1 = say("Recall"), "F1"
+    heads = [say("Class"), say("Rows"), f"{recall} {shown.first}", f"{recall} {shown.second}", say("Difference, pt"), say("95 % interval")]
+    heads += [say("Lost"), say("Won"), f"{f1} {shown.first}", f"{f1} {shown.second}"]
+    title = say("Recall by class, second minus first, pt")
+    told = say("The most surely lost first; the interval is that of a class by itself. Hollow: it may be none.")
+    more = say("The first {shown} of {all} classes that differ.").format(shown=len(worst), all=len(shown.classes))
+    words = f"{told} {more if len(worst) < len(shown.classes) else ''}".strip()
+    drawn = spans(title, [Span(name, 100 * one.difference, 100 * one.low, 100 * one.high) for name, one in zip(named, worst, strict=True)])
+    name = say("Difference by class")
+    return section(name, f"<p>{text(words)}</p>", figure(drawn), table(heads, rows, name=name)) if rows else ""
+
+
+def _layers(guilty: Sequence[GuiltyLayer], say: Say) -> str:
+    rows = [(one.name, one.kind, f"{one.before_db:.1f}", f"{one.snr_db:.1f}") for one in guilty]
+    heads = [say(head) for head in ("Layer", "Operator", "dB before it", "dB behind it")]
+    told = say("Layers behind which the second's values lie the furthest from the first's, in dB of the signal over the noise.")
+    name = say("Layers that move the most")
+    return section(name, f"<p>{text(told)}</p>", table(heads, rows, name=name)) if rows else ""
 
 
 def _confusion(shown: ComparedPage, say: Say) -> str:

@@ -10,7 +10,8 @@ _STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --faint: #d8d8d8; --paper: #fff }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --faint: #444; --paper: #161616 } }
 @media print { :root { --ink: #000; --faint: #ccc; --paper: #fff } figure, tr { break-inside: avoid } h2, h3 { break-after: avoid }
-               .wide { overflow: visible !important } th, td { white-space: normal !important } }
+               .wide { overflow: visible !important } th, td { white-space: normal !important }
+               pre { white-space: pre-wrap; overflow-wrap: anywhere } }
 body { font: 15px/1.5 system-ui, "PingFang SC", "Microsoft YaHei", "Noto Sans SC", sans-serif; color: var(--ink); background: var(--paper);
        max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem; overflow-wrap: anywhere } h2 { font-size: 1.15rem; margin-top: 2rem }
@@ -57,6 +58,11 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, name: str = ""
         told += f"<tr{mark}>{''.join(f'<td>{text(cell)}</td>' for cell in row)}</tr>"
     opened = f'<table class="{text(kind)}">' if kind else "<table>"
     return f'<div class="wide" tabindex="0" role="region" aria-label="{text(name or heads[0])}">{opened}<tr>{top}</tr>{told}</table></div>'
+
+
+def code(line: str) -> str:
+    """A command to be copied. A long one scrolls, by keyboard too."""
+    return f'<div class="wide" tabindex="0" role="region" aria-label="{text(line[:40])}"><pre><code>{text(line)}</code></pre></div>'
 
 
 def notes(lines: Sequence[str]) -> str:

@@ -58,6 +58,29 @@ _CHINESE = {
     "jpeg": "JPEG",
     "Notes": "说明",
     "Difference in confusion": "混淆矩阵之差",
+    "What may help": "可以怎么做",
+    "This looks for a version that keeps what is asked for, with the guiltiest operators left as they were:": (
+        "这条命令寻找满足要求的版本，让最有问题的算子保持原样："
+    ),
+    "Difference by class": "各类之差",
+    "Recall by class, second minus first, pt": "各类召回率，第二个减第一个，百分点",
+    "The most surely lost first; the interval is that of a class by itself. Hollow: it may be none.": (
+        "最确定变差的在前；区间只针对单个类别。空心：也可能没有差别。"
+    ),
+    "The first {shown} of {all} classes that differ.": "有差别的 {all} 个类别中的前 {shown} 个。",
+    "Class": "类别",
+    "Recall": "召回率",
+    "Difference, pt": "差，百分点",
+    "Lost": "丢失",
+    "Won": "新增",
+    "Layers that move the most": "变动最大的层",
+    "Layers behind which the second's values lie the furthest from the first's, in dB of the signal over the noise.": (
+        "第二个的数值在这些层之后离第一个最远，以信号高于噪声的 dB 计。"
+    ),
+    "Layer": "层",
+    "Operator": "算子",
+    "dB before it": "之前的 dB",
+    "dB behind it": "之后的 dB",
     "Nothing is confused otherwise.": "混淆情况没有变化。",
     "Second minus first, in rows; orange: fewer.": "第二个减第一个，以行计；橙色表示减少。",
     "Agreement": "一致率",

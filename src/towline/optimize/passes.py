@@ -22,6 +22,7 @@ BUILT_IN = {
     "DynamicInt8": "towline.optimize.quantize",
     "Finetune": "towline.optimize.train",
     "Sparse": "towline.optimize.train",
+    "Qat": "towline.optimize.qat",
     "WeightOnly": "towline.optimize.weight_only",
     "Stored": "towline.optimize.stored",
     "Offline": "towline.optimize.offline",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from towline.optimize.base import Material, Passed, PassFailed
+from towline.optimize.qat import FLOATS
 from towline.optimize.qdq import QUANTISED, Calibration, Scheme, prepared, quantising, ranges, write_pairs
 
 
@@ -60,7 +61,8 @@ class Int8:
         with quantising():
             graph = prepared(model, into)
             write_pairs(graph, into / "model.onnx", ranges(graph, material.calibration, self.calibration), self.scheme, self.floats)
-            graph.unlink()
+            # Training with rounded numbers starts from it.
+            graph.rename(into / FLOATS)
         return Passed("model.onnx")
 
 

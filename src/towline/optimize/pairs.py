@@ -34,13 +34,14 @@ class Rounded:
 class Weight:
     """Input `place` of the operator `node`: integers from `low` to `high`, with a scale for each index of `axis`, or one (None).
 
-    The scale is (max - min) / (high - low); symmetric, max is that of the sizes and min its negative.
+    The scale is (max - min) / (high - low). With a fixed `zero_point`, max is the greatest size and min its negative; None: it is found
+    with the scale, low - min / scale.
     """
 
     node: str
     place: int
     axis: int | None
-    symmetric: bool
+    zero_point: int | None
     low: int
     high: int
 
@@ -64,12 +65,12 @@ def integers_of(array: np.ndarray, how: Weight) -> tuple[np.ndarray, np.ndarray,
     """The integers of a weight, and per index of its axis the scale and the zero point, as ONNX Runtime's quantiser finds them."""
     axes = tuple(axis for axis in range(array.ndim) if axis != how.axis)
     low, top = np.minimum(array.min(axis=axes, keepdims=True), 0), np.maximum(array.max(axis=axes, keepdims=True), 0)
-    if how.symmetric:
+    if how.zero_point is not None:
         top = np.maximum(-low, top)
         low = -top
     scale = ((top.astype(np.float64) - low) / (how.high - how.low)).astype(np.float32)
     scale = np.where(scale < np.finfo(np.float32).tiny, np.float32(1), scale)
-    zero_point = np.zeros_like(scale) if how.symmetric else np.rint(how.low - low / scale)
+    zero_point = np.rint(how.low - low / scale) if how.zero_point is None else np.full_like(scale, how.zero_point)
     return np.clip(np.rint(array / scale) + zero_point, how.low, how.high), scale.reshape(-1), zero_point.reshape(-1)
 
 
@@ -161,12 +162,15 @@ class _Graph:
         self.put_integers(pair, q, scale, np.zeros_like(scale))
 
 
-def _range(q: np.ndarray, zero_point: np.ndarray) -> tuple[bool, int, int]:
-    """Whether symmetric, the least and the greatest integer: the greatest weights have them, be it 7 bits or 8."""
+def _range(q: np.ndarray, zero_point: np.ndarray) -> tuple[int | None, int, int]:
+    """The zero point where it is fixed, the least and the greatest integer: the greatest weights have them, be it 7 bits or 8."""
+    middle = int(zero_point.flat[0])
     if q.dtype == np.int8 and not zero_point.any():
         high = int(np.abs(q.astype(np.int32)).max()) or 127
-        return True, -high, high
-    return False, int(min(q.min(), 0)), int(q.max())
+        return 0, -high, high
+    if q.dtype == np.uint8 and zero_point.size > 1 and middle in (64, 128) and (zero_point == middle).all():
+        return middle, 0, 2 * middle - 1
+    return None, int(min(q.min(), 0)), int(q.max())
 
 
 def _drop_unread(graph: Any) -> None:

@@ -33,10 +33,10 @@ class Qat:
         return f"{self.training}, ranges {self.ranges}, teacher {self.alpha:g} at {self.temperature:g}"
 
     def run(self, model: Path, into: Path, material: Material) -> Passed:
-        from towline.optimize.training.quantized import train_quantized
-
         if material.rows is None:
             raise PassFailed("Quantisation-aware training needs rows to train on.", hint="Give some: --train PATH.")
+        from towline.optimize.training.quantized import train_quantized
+
         return train_quantized(self, model, into, material)
 
 

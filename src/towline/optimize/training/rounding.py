@@ -29,7 +29,7 @@ class RoundedActivation(nn.Module):
 
     @property
     def scale(self) -> float:
-        return self.how.scale if not self.log_scale.requires_grad else float(self.log_scale.exp())
+        return self.how.scale if not self.log_scale.requires_grad else float(self.log_scale.detach().exp())
 
     def forward(self, x: Tensor) -> Tensor:
         how = self.how
@@ -56,11 +56,11 @@ class RoundedWeight(nn.Module):
         with torch.no_grad():
             axes = [axis for axis in range(weight.ndim) if axis != self.axis]
             low, high = weight.amin(axes).clamp(max=0), weight.amax(axes).clamp(min=0)
-            if how.symmetric:
+            if how.zero_point is not None:
                 high = torch.maximum(-low, high)
                 low = -high
             scale = ((high - low) / (how.high - how.low)).clamp(min=torch.finfo(torch.float32).tiny)
-            zero_point = torch.zeros_like(scale) if how.symmetric else (how.low - low / scale).round()
+            zero_point = (how.low - low / scale).round() if how.zero_point is None else torch.full_like(scale, how.zero_point)
         if self.axis is None:
             return torch.fake_quantize_per_tensor_affine(weight, scale, zero_point.int(), how.low, how.high)
         return torch.fake_quantize_per_channel_affine(weight, scale, zero_point.int(), self.axis, how.low, how.high)

@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 import torch
 
-from towline.optimize.qat import FLOATS
 from towline.optimize.pairs import read_pairs, rewrite
+from towline.optimize.qat import FLOATS
 from towline.optimize.training.graph import Trainable, trainable
 from towline.optimize.training.reading import read_proto
 from towline.optimize.training.rounding import RoundedActivation, round_as, stop_rounding

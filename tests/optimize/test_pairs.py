@@ -11,8 +11,8 @@ import pytest
 from onnx import numpy_helper
 
 from towline.optimize.base import Material, PassFailed
-from towline.optimize.qat import FLOATS, Qat, quantisation_trainings
 from towline.optimize.pairs import Weight, integers_of, read_pairs, rewrite
+from towline.optimize.qat import FLOATS, Qat, quantisation_trainings
 from towline.optimize.quantize import Int8
 from towline.testing import tiny_models
 
@@ -106,7 +106,7 @@ def test_other_floats_are_rounded_as_the_quantiser_rounds_them(how: Int8, tmp_pa
 def test_what_is_rounded_is_read_as_int8_was_told(tmp_path: Path):
     pairs = read_pairs(quantized(convolutions(), Int8(reduce_range=True, floats=("second",)), tmp_path / "made")[0])
 
-    assert {one.tensor for one in pairs.activations} == {"x", "a", "f", "y"}
+    assert {one.tensor for one in pairs.activations} == {"x", "r", "f", "y"}
     assert {(one.node, one.place, one.axis, one.zero_point) for one in pairs.weights} == {("first", 1, 0, 0), ("logits", 1, 1, 0)}
     assert {(one.low, one.high) for one in pairs.weights} == {(-64, 64)}
     assert {(one.low, one.high) for one in pairs.activations} == {(0, 255)}

@@ -7,8 +7,8 @@ from pathlib import Path
 import onnx
 
 from towline.optimize.base import Material, Passed, PassFailed
-from towline.optimize.qat import FLOATS, Qat
 from towline.optimize.pairs import read_pairs, rewrite
+from towline.optimize.qat import FLOATS, Qat
 from towline.optimize.rows import open_rows
 from towline.optimize.training.graph import trainable
 from towline.optimize.training.loop import evaluate, train

@@ -105,3 +105,11 @@ def test_a_pass_that_was_finished_is_not_trained_again(trained: dict[str, Any]):
     assert Path(first["model"]).read_bytes() == Path(again["model"]).read_bytes()
     assert first["curves"] == again["curves"]
     assert again["said"] == ["goes on after 3 of 3 epochs", "80 % of the weights are cut", "goes on after 3 of 3 epochs"]
+
+
+@pytest.mark.parametrize(("how", "epochs"), [("magnitude", 6), ("l0", 3)])
+def test_a_pass_killed_while_zeros_come_writes_what_it_would_have(trained: dict[str, Any], how: str, epochs: int):
+    killed = trained["sparse"][f"{how} killed"]
+
+    assert (killed["death"], killed["said"]) == (-9, f"goes on after 2 of {epochs} epochs")
+    assert Path(killed["model"]).read_bytes() == Path(trained["sparse"][how]["model"]).read_bytes()

@@ -347,7 +347,27 @@ def sparse(folder: Path) -> dict[str, Any]:
         keep = folder / f"keep-{one.how}-{one.scope}"
         passed = one.run(demo, into, Material((), folder / "demo", keep, said.append))
         found[name] = {"model": str(into / passed.model), "notes": passed.notes, "curves": passed.curves, "said": said}
+    for how in ("magnitude", "l0"):
+        found[f"{how} killed"] = _killed_after_an_epoch(kinds[how], demo, folder / f"killed-{how}", folder / "demo")
     return found
+
+
+def _killed_after_an_epoch(chosen: Sparse, model: Path, folder: Path, rows: Path) -> dict[str, Any]:
+    """Killed while zeros are still coming, then run again."""
+    folder.mkdir()
+
+    def die(sentence: str) -> None:
+        if sentence.startswith("epoch 2"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        chosen.run(model, folder, Material((), rows, folder / "keep", die))
+        os._exit(0)
+    death = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    said: list[str] = []
+    passed = chosen.run(model, folder, Material((), rows, folder / "keep", said.append))
+    return {"model": str(folder / passed.model), "death": death, "said": said[0]}
 
 
 @case

@@ -31,4 +31,4 @@ def test_a_picture_is_known_by_its_channels(shape: tuple[int, ...], layout: str 
 def test_settings_are_told_in_one_line():
     chosen = Training(epochs=1, optimizer="adamw", rate=3e-4, l1=1e-4, augment=("shift",), patience=2)
 
-    assert str(chosen) == "1 epoch, adamw 0.0003, cosine, batches of 128, L1 0.0001, shift"
+    assert str(chosen) == "1 epoch, adamw 0.0003, cosine, batches of 128, L1 0.0001, shift, patience 2"

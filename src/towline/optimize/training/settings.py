@@ -36,5 +36,5 @@ class Training:
             f"batches of {self.batch}",
         ]
         words += [f"{name} {value:g}" for name, value in (("L1", self.l1), ("L2", self.l2), ("smoothing", self.smoothing)) if value]
-        words += list(self.augment)
+        words += [*self.augment, *([f"patience {self.patience}"] if self.patience else [])]
         return ", ".join(words)

@@ -62,6 +62,16 @@ def test_what_is_to_stay_in_float_stays_so_between_two_that_do_not(small: Path, 
     assert sum(mixed[kind] for kind in counted) == sum(whole[kind] for kind in counted) - 1
 
 
+@pytest.mark.parametrize("floats", [(), ("narrow",)])
+def test_operators_stand_in_the_order_of_their_tensors_as_the_import_of_a_version_asks(small: Path, floats: tuple[str, ...]):
+    graph = onnx.load(made(Int8(floats=floats), small)).graph
+    known = {one.name for one in (*graph.input, *graph.initializer)}
+
+    for node in graph.node:
+        assert set(node.input) - {""} <= known, node.name
+        known |= set(node.output)
+
+
 def test_channels_of_one_reach_lose_less_in_eight_bits_and_nothing_in_floats(small: Path, tmp_path: Path):
     equal = made(Equalise(), small)
 

@@ -115,6 +115,8 @@ def write_pairs(graph: Path, into: Path, seen: Ranges, scheme: Scheme, floats: S
         {"WeightSymmetric": scheme.weights == "s8", "ActivationSymmetric": scheme.activations == "s8"},
     )
     quantiser.quantize_model()
+    # The pairs stand at the end until then; ONNX wants a graph's operators in order, and a version with others is refused.
+    quantiser.model.topological_sort()
     written = quantiser.model.model
     keep_in_float(written, floats)
     # The pairs stand at the end, after what reads them.

@@ -190,6 +190,13 @@ def test_labels_and_teachers_of_another_model_are_refused_before_anything_is_tra
     assert found["teacher"].startswith("The teacher answers with [4] a row, the model with [10].")
 
 
+def test_a_model_that_takes_no_batches_is_refused(trained: dict[str, Any]):
+    found = trained["mismatched"]
+
+    assert found["one row"].startswith("The model answers 2 rows with 1: training needs batches.")
+    assert found["shapes"].startswith("The model cannot be asked 2 rows of the data at once: mat1 and mat2 shapes cannot be multiplied")
+
+
 def test_classes_of_tokens_are_found_on_either_axis(trained: dict[str, Any]):
     found = trained["tokens"]
 

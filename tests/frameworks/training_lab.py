@@ -382,6 +382,8 @@ def mismatched(folder: Path) -> dict[str, Any]:
         return refusal(lambda: train(module, replace(rows, **other), FEW, Hard(), keep=None, say=quiet))
 
     return {
+        "one row": told(nn.Sequential(nn.Unflatten(0, (1, -1)), nn.Flatten(), nn.Linear(128, 10))),
+        "shapes": told(nn.Linear(3, 10)),
         "label": told(net(), truth=odd),
         "yes or no": told(net(1)),
         "labels a row": told(net(), truth=ragged),

@@ -15,13 +15,23 @@ from towline.optimize.training.losses import class_axis
 
 
 def check_answers(module: nn.Module, rows: Rows) -> None:
-    """Raises PassFailed when the truth has classes that the module has not, or the truth or a teacher's answers another shape."""
-    one = gather(rows, names_of(module, rows), np.arange(1))
+    """Raises PassFailed when the module takes no batches, when the truth has classes that it has not, and when the truth or a teacher's
+    answers have another shape than its own."""
+    some = gather(rows, names_of(module, rows), np.arange(min(rows.count, 2)))
     trained = module.training
     module.eval()
-    with torch.no_grad():
-        shape = (rows.count, *module(*one.inputs).shape[1:])
-    module.train(trained)
+    try:
+        with torch.no_grad():
+            logits = module(*some.inputs)
+    except (RuntimeError, IndexError) as error:
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise PassFailed(f"The model cannot be asked {some.size} rows of the data at once: {told}") from error
+    finally:
+        module.train(trained)
+    if len(logits) != some.size:
+        hint = "Import the model with an open first dimension."
+        raise PassFailed(f"The model answers {some.size} rows with {len(logits)}: training needs batches.", hint=hint)
+    shape = (rows.count, *logits.shape[1:])
     if rows.truth is not None:
         _check_truth(shape, rows.truth)
     _check_teacher(shape, rows.answers, rows.output)

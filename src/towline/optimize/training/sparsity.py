@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from towline.optimize.base import Material, Passed
+from towline.optimize.base import Material, Passed, PassFailed
 from towline.optimize.train import ramp_epochs, share_after
 from towline.optimize.training.gates import Gated, GatedLoss
 from towline.optimize.training.loop import train
@@ -69,6 +69,8 @@ def make_sparse(chosen: Sparse, model: Path, into: Path, material: Material) -> 
     """Raises PassFailed."""
     lesson = lesson_of(model, material, chosen.training, chosen.temperature, chosen.alpha)
     weights = prunable(lesson.module)
+    if not weights:
+        raise PassFailed("The graph has no kernels and no matrices that could have zeros.")
     if chosen.how == "magnitude":
         curves = _by_magnitude(chosen, lesson, weights, material)
     else:

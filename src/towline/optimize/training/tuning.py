@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from towline.optimize.base import Material, Passed
 from towline.optimize.rows import Rows, open_rows
 from towline.optimize.train import rows_of
+from towline.optimize.training.checking import check_answers
 from towline.optimize.training.graph import Trainable, trainable
 from towline.optimize.training.loop import evaluate, train
 from towline.optimize.training.losses import Loss, loss_for
@@ -43,6 +44,7 @@ def lesson_of(model: Path, material: Material, training: Training, temperature: 
     """Raises PassFailed for a graph that cannot be trained."""
     rows = open_rows(rows_of(material))
     module = trainable(model, rows.output)
+    check_answers(module, rows)
     loss = loss_for(rows, activation=module.activation, smoothing=training.smoothing, temperature=temperature, alpha=alpha)
     return Lesson(module, rows, loss, evaluate(module, rows, loss))
 

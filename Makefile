@@ -7,7 +7,7 @@ FRAMEWORKS_VENV := .venv-frameworks
 # Of schemathesis, which asks for another graphql-core than gql, a client that the tests use.
 FUZZ_VENV := .venv-fuzz
 # Those of `towline env`, in which tests import real models: of this checkout, unless TOWLINE_ENVIRONMENTS names others.
-ENVIRONMENTS := torch tensorflow litert tabular onnx2tf
+ENVIRONMENTS := torch tensorflow litert tabular onnx2tf openvino
 ENVIRONMENTS_FOLDER := $(or $(TOWLINE_ENVIRONMENTS),$(CURDIR)/.environments)
 RUN := $(VENV)/bin
 PIP = $(RUN)/python -m pip --disable-pip-version-check

@@ -37,6 +37,7 @@ LIBRARIES = {
     "pygrpc_native": ("serve/protocols/grpc/native.py",),
     "onnxruntime": ("engines/onnxruntime.py", "optimize"),
     "ai_edge_litert": ("engines/litert.py", "convert/tflite"),
+    "openvino": ("engines/openvino.py",),
     "tensorflow": ("engines/tensorflow.py", "convert/tensorflow", "convert/tflite/onnx_importer.py"),
     "keras": ("convert/tensorflow",),
     "h5py": ("convert/tensorflow/keras_file.py",),

@@ -17,13 +17,17 @@ _PROCESSING = ("pillow>=11,<14", "soxr>=0.5,<2", "tokenizers>=0.20,<0.24")
 
 @dataclass(frozen=True)
 class Recipe:
-    """`requirements` are pip's; `modules` must load before the environment counts as made; `disk_bytes` is what it takes without CUDA."""
+    """`requirements` are pip's; `modules` must load before the environment counts as made; `disk_bytes` is what it takes without CUDA.
+
+    `silenced` are modules that report home when they are imported, and so are not: in this trial, nor in the engine.
+    """
 
     name: str
     purpose: str
     requirements: tuple[str, ...]
     modules: tuple[str, ...]
     disk_bytes: int
+    silenced: tuple[str, ...] = ()
 
 
 RECIPES = {
@@ -55,6 +59,14 @@ RECIPES = {
         ),
         Recipe(
             "litert", "TFLite / LiteRT", (*_EVERYWHERE, *_PROCESSING, "ai-edge-litert>=2.1,<3"), ("ai_edge_litert.interpreter",), 220 << 20
+        ),
+        Recipe(
+            "openvino",
+            "OpenVINO: runs ONNX versions (towline tune --engine openvino)",
+            (*_EVERYWHERE, *_PROCESSING, "openvino>=2026.1,<2027"),
+            ("openvino",),
+            420 << 20,
+            silenced=("openvino_telemetry",),
         ),
         Recipe(
             "tabular",

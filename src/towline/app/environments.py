@@ -78,7 +78,8 @@ def _fill(building: Path, recipe: Recipe, added: Sequence[str], python: str, loc
 
     install(pip, [*recipe.requirements, *added], progress=progress, still_there=still_there, held=[lock])
     progress(f"Trying it: import {', '.join(recipe.modules)}")
-    said, code = run([str(building / "bin" / "python"), "-P", "-c", f"import {', '.join(recipe.modules)}"], held=[lock])
+    trial = f"import sys; sys.modules.update(dict.fromkeys({recipe.silenced!r})); import {', '.join(recipe.modules)}"
+    said, code = run([str(building / "bin" / "python"), "-P", "-c", trial], held=[lock])
     if code != 0:
         raise TowlineError(
             f"The environment '{recipe.name}' was installed and does not work: {last_words(said)}",

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -44,9 +45,9 @@ def to_tflite(version: Version, manifest: Manifest, out: Path, progress: Callabl
     python_of(_ENVIRONMENT)
     graph = manifest.bare() if manifest.processing else manifest
     with _converted(version, manifest, python, progress) as folder:
-        lite = _manifest(graph)
+        lite = lite_manifest(graph)
         progress("Comparing its answers with the version's")
-        parity = _compared(version, graph, folder, lite)
+        parity = compared(version, graph, Other("The TensorFlow Lite file", folder, lite, lite_names(graph.signature)))
         if not parity.passed:
             raise ConversionFailed(
                 f"The TensorFlow Lite file does not answer as {version} does: {parity.because}",
@@ -54,7 +55,7 @@ def to_tflite(version: Version, manifest: Manifest, out: Path, progress: Callabl
                 hint="Nothing was written. The ONNX file can be exported: --to onnx",
             )
         shutil.copyfile(folder / lite.model_file, out)
-    renamed = [f"'{own}' is '{new}' in the file." for own, new in _names(graph.signature).items() if own != new]
+    renamed = [f"'{own}' is '{new}' in the file." for own, new in lite_names(graph.signature).items() if own != new]
     return parity, tuple(renamed)
 
 
@@ -77,9 +78,9 @@ def _converted(version: Version, manifest: Manifest, python: str, progress: Call
         yield taken
 
 
-def _manifest(graph: Manifest) -> Manifest:
+def lite_manifest(graph: Manifest) -> Manifest:
     """What the file is to be: the same signature, by the names that it can have."""
-    own, names = graph.signature, _names(graph.signature)
+    own, names = graph.signature, lite_names(graph.signature)
     sides = (tuple(msgspec.structs.replace(spec, name=names[spec.name]) for spec in side) for side in (own.inputs, own.outputs))
     return msgspec.structs.replace(
         graph,
@@ -93,15 +94,29 @@ def _manifest(graph: Manifest) -> Manifest:
     )
 
 
-def _names(own: Signature) -> dict[str, str]:
+def lite_names(own: Signature) -> dict[str, str]:
+    """What the inputs and outputs of this signature are called in the file."""
     return names_in_file(spec.name for spec in (*own.inputs, *own.outputs))
 
 
-def _compared(version: Version, graph: Manifest, folder: Path, lite: Manifest) -> Parity:
-    """On the golden requests and batches drawn from them; on drawn ones where the golden ones are pictures or text and not tensors."""
+@dataclass(frozen=True)
+class Other:
+    """What is to answer as a version does: what to call it, where it is, and what the version's inputs and outputs are called there."""
+
+    called: str
+    folder: Path
+    manifest: Manifest
+    names: Mapping[str, str]
+
+
+def compared(version: Version, graph: Manifest, other: Other) -> Parity:
+    """On the golden requests and batches drawn from them; on drawn ones where the golden ones are pictures or text and not tensors.
+
+    `graph` is the version's manifest, or its bare graph's. Raises ConversionFailed where nothing could be compared.
+    """
     golden = [] if graph.signatures.keys() != version.manifest.signatures.keys() else list(_golden(version, graph))
-    ours, theirs = (WorkerSession(*one, "cpu") for one in ((version.path, graph), (folder, lite)))
-    names = _names(graph.signature)
+    ours, theirs = (WorkerSession(*one, "cpu") for one in ((version.path, graph), (other.folder, other.manifest)))
+    names = other.names
     pairs: list[Pair] = []
     for request in parity_requests(graph.signature, samples=golden):
         try:
@@ -110,9 +125,9 @@ def _compared(version: Version, graph: Manifest, folder: Path, lite: Manifest) -
             # What the version refuses proves nothing.
             continue
         try:
-            got = _run(theirs, lite, {names[name]: array for name, array in request.items()})
+            got = _run(theirs, other.manifest, {names[name]: array for name, array in request.items()})
         except EngineError as error:
-            raise ConversionFailed(f"The TensorFlow Lite file refuses what {version} answers: {error.message}", code="NOT_EQUAL") from None
+            raise ConversionFailed(f"{other.called} refuses what {version} answers: {error.message}", code="NOT_EQUAL") from None
         pairs.append((request, expected, {name: got[names[name]] for name in expected}))
     if not pairs:
         raise ConversionFailed(f"{version} refused every input that was made up, so nothing could be compared.", code="NOTHING_TO_COMPARE")

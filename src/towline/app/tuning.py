@@ -8,23 +8,29 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from towline.app.engined import ENGINES, publish_under, under
 from towline.app.home import actor, find_settings, opened_store
 from towline.app.judging import Options, labels_of, opened_data
 from towline.app.pressing import Model, Press, Window, reading
+from towline.app.sealing import Order
 from towline.core.config import Settings
 from towline.core.cpu import usable_cores
+from towline.core.digest import folder_digest
 from towline.core.errors import TowlineError, UsageError
 from towline.core.event import Event
 from towline.core.frames import decode_frame
 from towline.core.inference import Request
+from towline.core.manifest import Manifest
 from towline.core.refs import Ref, parse_ref
 from towline.core.runtime import TUNED, Runtime, this_machine
+from towline.core.store import Store
 from towline.core.version import Version, check_sealed
 from towline.optimize.runtime import (
     Choice,
@@ -44,6 +50,8 @@ __all__ = ["Aim", "Reading", "Tuned", "tune"]
 CLIENTS = (1, 8, 32)
 BUDGET_S = 60.0
 MOST_REQUESTS = 64
+# Engines that a version can be published under: they run the very file that it has.
+PUBLISHED = ("openvino",)
 TURNS = 10
 # With fewer, three turns in four say nothing; they are taken even when the time is up.
 LEAST_TURNS = 4
@@ -57,13 +65,15 @@ Say = Callable[[str], None]
 class Aim:
     """What is looked for: the most rows a second, or the shortest answer to a lone request; within a limit on the 99th percentile.
 
-    `clients` ask at a time, the load that throughput is measured under; one alone is always among them.
+    `clients` ask at a time, the load that throughput is measured under; one alone is always among them. `engines` are further ones to
+    try (app/engined.py), each where its environment is.
     """
 
     objective: Objective = "throughput"
     max_p99_ms: float | None = None
     clients: tuple[int, ...] = CLIENTS
     budget_s: float = BUDGET_S
+    engines: tuple[str, ...] = ()
 
     @property
     def loads(self) -> tuple[int, ...]:
@@ -85,6 +95,7 @@ class Tuned:
     latency: Choice
     refused: tuple[tuple[Setting, str], ...] = ()
     stopped: str = ""
+    published: Version | None = None
 
     @property
     def chosen(self) -> Choice:
@@ -107,32 +118,59 @@ class Tuned:
             "readings": [_reading_json(one) for one in self.readings],
             "refused": [{**_setting_json(setting), "because": because} for setting, because in self.refused],
             "stopped": self.stopped,
+            "published": None if self.published is None else str(self.published),
         }
 
 
 def tune(
-    ref: str | Ref, *, data: str | Path | None = None, aim: Aim = Aim(), home: str | Path | None = None, say: Say | None = None
+    ref: str | Ref,
+    *,
+    data: str | Path | None = None,
+    aim: Aim = Aim(),
+    publish: bool = False,
+    home: str | Path | None = None,
+    say: Say | None = None,
 ) -> Tuned:
     """Measure the version `ref` in every way worth trying, and record what is best. Its requests are rows of `data`, else its golden ones.
 
+    With `publish`, a version that is best under another engine is published as a new one that this engine runs, where it can be.
     Stopped by Ctrl-C or its budget it tells the best so far. Raises UsageError for a version that nothing can be asked of, VersionError
     for one that does not load.
     """
-    with opened_store(home) as store:
+    if unknown := set(aim.engines) - set(ENGINES):
+        raise UsageError(f"There is no engine '{min(unknown)[:32]}' to try.", hint=f"There is: {', '.join(ENGINES)}.")
+    with opened_store(home) as store, ExitStack() as stages:
         version = store.version(ref if isinstance(ref, Ref) else parse_ref(ref))
         check_sealed(version.path, version.digest)
         settings = find_settings({"home": str(home) if home else None}).settings
         requests = _requests(version, None if data is None else Path(data), settings)
         search = _Search(version, requests, aim, settings, say or _silent)
         try:
+            for engine in aim.engines:
+                search.try_engine(engine, stages.enter_context(store.stage()))
             asyncio.run(search.run())
         except KeyboardInterrupt:
             search.stopped = "It was interrupted."
         tuned = search.found()
         if tuned.readings:
+            if publish and tuned.chosen.setting.engine in PUBLISHED:
+                tuned = replace(tuned, published=_published(store, tuned, say or _silent))
             facts = {"number": version.number, **tuned.as_json()}
             store.append(Event(TUNED, actor(), time.time(), name=version.name, digest=version.digest, data=facts))
     return tuned
+
+
+def _published(store: Store, tuned: Tuned, say: Say) -> Version:
+    """The version under the engine that is best, which is recorded to run as was measured."""
+    from towline.serve.workers.local import LocalWorker
+
+    version, chosen = tuned.version, tuned.chosen
+    order = Order(store, version.name, None, actor(), f"tuned from {version}", LocalWorker.start, say)
+    evidence = {"tuned_from": version.digest, **_choice_json(chosen)}
+    made = publish_under(version, chosen.setting.engine, order, evidence, (chosen.because,)).version
+    facts = {"number": made.number, "machine": tuned.machine, "use": flags(chosen.setting.runtime), "tuned_from": version.digest}
+    store.append(Event(TUNED, actor(), time.time(), name=made.name, digest=made.digest, data=facts))
+    return made
 
 
 @dataclass
@@ -146,11 +184,23 @@ class _Search:
     looked: list[Reading] = field(default_factory=list)
     windows: dict[tuple[Setting, int], list[Window]] = field(default_factory=dict)
     refused: list[tuple[Setting, str]] = field(default_factory=list)
+    models: dict[str, Model] = field(default_factory=dict)
+
+    def try_engine(self, engine: str, into: Path) -> None:
+        """Have the version ready for another engine, or note why not."""
+        self.say(f"Preparing it for {engine}")
+        try:
+            made = under(self.version, engine, into, self.say)
+        except TowlineError as error:
+            self.refused.append((Setting(engine=engine), error.message))
+            return
+        asked = tuple(Request({made.names[name]: array for name, array in one.inputs.items()}) for one in self.requests)
+        self.models[engine] = Model(into, folder_digest(into), asked)
 
     async def run(self) -> None:
         until_s = time.monotonic() + self.aim.budget_s
         own = replace(self.settings, isolation="process", threads=0, runs=0, instances=1, latency_slo_ms=0.0, device="cpu")
-        press = Press({"": Model(self.version.path, self.version.digest, self.requests)}, own)
+        press = Press({"": Model(self.version.path, self.version.digest, self.requests), **self.models}, own)
         try:
             await self._look(press, until_s)
             await self._compare(press, until_s)
@@ -168,6 +218,8 @@ class _Search:
             press.runs_at_once(Setting()),
             manifest.batchable,
             is_handler=manifest.handler is not None,
+            engines=tuple(self.models),
+            devices=_further_devices(manifest),
         )
         some = settings_to_try(facts)
         window_s = _within(_LOOKING * self.aim.budget_s / (len(some) + 3) / len(self.aim.loads))
@@ -225,6 +277,15 @@ class _Search:
             tuple(self.refused),
             self.stopped,
         )
+
+
+def _further_devices(manifest: Manifest) -> tuple[str, ...]:
+    """Those of ONNX Runtime beside the CPU, where it was built for any."""
+    if manifest.engine != "onnxruntime":
+        return ()
+    from towline.engines.host import load_engine
+
+    return tuple(device for device in load_engine(manifest.engine).devices() if device != "cpu")
 
 
 def _within(seconds: float) -> float:

@@ -24,7 +24,7 @@ def command(context: click.Context) -> None:
 @click.option("--again", is_flag=True, help="Make it anew even if it is ready.")
 @json_option
 def create(name: str, add: tuple[str, ...], python: str, again: bool, as_json: bool) -> None:
-    """Make the environment NAME with pip: torch, tensorflow, litert or tabular. Does nothing when it is there already."""
+    """Make the environment NAME with pip: torch, tensorflow, litert, openvino or tabular. Does nothing when it is there already."""
     from towline.app.environments import create_environment
 
     made = create_environment(name, add=add, python=python, again=again, progress=say_step)

@@ -42,6 +42,8 @@ class ClientsParam(click.ParamType):  # type: ignore[type-arg]  # generic only s
 )
 @click.option("--max-p99", "max_p99_ms", type=click.FloatRange(0, min_open=True), metavar="MS", help="What 99 of 100 requests may take.")
 @click.option("--clients", type=ClientsParam(), default="1,8,32", show_default=True, help="How many ask at a time; one alone always does.")
+@click.option("--engine", "engines", multiple=True, metavar="NAME", help="Try openvino or litert as well. May be repeated.")
+@click.option("--publish", is_flag=True, help="If openvino is best: publish the version as a new one that it runs.")
 @click.option("--budget", "budget_s", type=TimeParam(), default="60s", show_default=True, help="When to stop.")
 @home_option
 @json_option
@@ -51,6 +53,8 @@ def command(
     objective: str,
     max_p99_ms: float | None,
     clients: tuple[int, ...],
+    engines: tuple[str, ...],
+    publish: bool,
     budget_s: float,
     home: str | None,
     as_json: bool,
@@ -62,8 +66,8 @@ def command(
     """
     from towline.app.tuning import Aim, tune
 
-    aim = Aim("latency" if objective == "latency" else "throughput", max_p99_ms, clients, budget_s)
-    found = tune(ref, data=data, aim=aim, home=home, say=say_step)
+    aim = Aim("latency" if objective == "latency" else "throughput", max_p99_ms, clients, budget_s, engines)
+    found = tune(ref, data=data, aim=aim, publish=publish, home=home, say=say_step)
     if as_json:
         content = {"name": found.version.name, "version": found.version.number, "digest": found.version.digest}
         emit_json("towline.tune/1", {**content, **found.as_json()})
@@ -78,6 +82,10 @@ def command(
     _say_use(found)
 
 
+_HOW_TO_MOVE = {
+    "openvino": "The same with --publish makes a version of it.",
+    "litert": "First: towline export {} --to tflite --out FILE.tflite, then: towline import FILE.tflite",
+}
 _NUMBERS = ("clients", "rows/s", "p50 ms", "p99 ms", "CPU us", "MiB", "turns")
 
 
@@ -87,8 +95,16 @@ def _row(one: Reading) -> tuple[str, ...]:
 
 
 def _say_use(found: Tuned) -> None:
-    version = found.version
+    version, engine = found.version, found.chosen.setting.engine
+    if found.published is not None:
+        emit(f"{found.published} is {version} under {engine}, and runs with {found.chosen.setting.words()}.")
+        say_next(
+            f"towline show {found.published}", f"towline serve {found.published}", f"towline compare {version} {found.published} --data D"
+        )
+        return
     if not found.use:
+        if engine:
+            say_step(f"Under {engine} it is better. {_HOW_TO_MOVE[engine].format(version)}")
         emit(f"{version} goes on as the server decides.")
         say_next(f"towline events --name {version.name}")
         return

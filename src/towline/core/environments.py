@@ -14,7 +14,14 @@ from towline.core.errors import MissingExtra, VersionError
 VARIABLE = "TOWLINE_ENVIRONMENTS"
 # The module whose presence tells that a Python has what an environment of this name is for.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-PROBES = {"torch": "torch", "tensorflow": "tensorflow", "litert": "ai_edge_litert", "tabular": "skl2onnx", "onnx2tf": "onnx2tf"}
+PROBES = {
+    "torch": "torch",
+    "tensorflow": "tensorflow",
+    "litert": "ai_edge_litert",
+    "tabular": "skl2onnx",
+    "onnx2tf": "onnx2tf",
+    "openvino": "openvino",
+}
 
 
 def environments_folder(environ: Mapping[str, str] = os.environ) -> Path:

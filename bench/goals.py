@@ -62,6 +62,19 @@ PEER_GOALS = (
     Goal("failed", "requests that failed", "<=", 0, ""),
 )
 
+# Of `make bench-optimize`: a network for MNIST and what is made of it, one thread, 64 rows a run.
+OPTIMIZE_GOALS = (
+    Goal("int8_faster", "static int8: speed", ">=", 1.5, "x"),
+    Goal("int8_lost", "static int8: accuracy lost", "<=", 0.3, "points"),
+    Goal("pruned_faster", "structured pruning and fine-tuning: speed", ">=", 3, "x"),
+    Goal("pruned_lost", "structured pruning and fine-tuning: accuracy lost", "<=", 0.5, "points"),
+    Goal("student_faster", "distilled student: speed", ">=", 6, "x"),
+    Goal("few_labels_gain", "distilled with 1,000 labels against those labels alone: gain, lower end of 95 %", ">=", 0, "points"),
+    Goal("qat_lost", "quantisation-aware training: accuracy lost", "<=", 0.3, "points"),
+    Goal("best_faster", "the best combination: speed", ">=", 6, "x"),
+    Goal("best_lost", "the best combination: accuracy lost", "<=", 0.5, "points"),
+)
+
 
 def verdicts(figures: Mapping[str, float], goals: Sequence[Goal] = GOALS) -> list[Verdict]:
     return [Verdict(goal, figures.get(goal.key), _word(goal, figures.get(goal.key))) for goal in goals]

@@ -96,7 +96,6 @@ class _Bench:
         self._said = _answers(MODEL, fitted.images[: FITTED + HELD_BACK])
         batches = np.array_split(fitted.images[:CALIBRATED], CALIBRATED // 10)
         self._calibration = write_calibration([{INPUT: batch} for batch in batches], folder)
-        self._rows = self._written("rows", fitted.labels[: FITTED + HELD_BACK])
 
     def measure(self, options: argparse.Namespace) -> report.Measured:
         made = [self._made(one) for one in VARIANTS if one.key in options.only]
@@ -110,18 +109,19 @@ class _Bench:
 
     def _made(self, variant: Variant) -> _Made:
         """Its passes, one after another."""
+        rows = self._written(f"rows-{variant.key}", self._fitted.labels[:FITTED], variant.rows)
         began_s, model = time.monotonic(), MODEL
         for place, one in enumerate(variant.passes):
             self._say(f"{variant.key}: {one.name}, {one.settings}")
             into = self._folder / f"{variant.key}-{place}"
-            model = into / run_pass(one, Work(model, self._calibration, self._rows), into).model
+            model = into / run_pass(one, Work(model, self._calibration, rows), into).model
         return _Made(variant, model, time.monotonic() - began_s)
 
     def _few(self, seed: int) -> report.Few:
         """A student taught by the network, the same one trained on the labels alone, and what each gets right."""
-        truth = self._fitted.labels[: FITTED + HELD_BACK].copy()
+        truth = self._fitted.labels[:FITTED].copy()
         truth[np.random.default_rng(seed).permutation(FITTED)[LABELS:]] = UNKNOWN
-        rows = self._written(f"few-{seed}", truth)
+        rows = self._written(f"few-{seed}", truth, FITTED)
         shares = []
         for one in few_labels(seed):
             self._say(f"{LABELS} labels, seed {seed}: {one.settings}")
@@ -140,9 +140,12 @@ class _Bench:
         """Of the digits to test with."""
         return np.asarray(_answers(model, self._tested.images).argmax(axis=1) == self._tested.labels)
 
-    def _written(self, name: str, truth: np.ndarray) -> Path:
-        batch = ({INPUT: self._fitted.images[: len(truth)]}, truth, {OUTPUT: self._said})
-        return write_rows(self._folder / name, [batch], count=len(truth), output=OUTPUT, held_back=HELD_BACK)
+    def _written(self, name: str, truth: np.ndarray, count: int) -> Path:
+        """The first `count` rows, and those held back, whose labels are known."""
+        places = np.r_[0:count, FITTED : FITTED + HELD_BACK]
+        known = np.concatenate([truth[:count], self._fitted.labels[FITTED : FITTED + HELD_BACK]])
+        batch = ({INPUT: self._fitted.images[places]}, known, {OUTPUT: self._said[places]})
+        return write_rows(self._folder / name, [batch], count=len(places), output=OUTPUT, held_back=HELD_BACK)
 
     def _say(self, sentence: str) -> None:
         print(f"bench: {sentence}", file=sys.stderr, flush=True)

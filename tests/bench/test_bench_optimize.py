@@ -26,7 +26,9 @@ def report(bench):
 @pytest.fixture
 def measured(bench, report):
     ratio = bench("side_by_side").Ratio(11.04, 10.5, 11.8)
-    row = report.Row("student", {"en": "a student", "zh": "学生"}, ["distill, narrow"], ratio, 67_000, 0.985, report.Interval(0.4, 0.2, 0.6), 61.0)
+    row = report.Row(
+        "student", {"en": "a student", "zh": "学生"}, ["distill, narrow"], ratio, 67_000, 0.985, report.Interval(0.4, 0.2, 0.6), 61.0
+    )
     few = [report.Few(seed, 0.97 + seed / 1000, 0.94) for seed in range(3)]
     machine = {"date": "2026-01-01", "cpu": "a processor", "cores": 2, "packages": {"towline": "1.0"}}
     return report.Measured(machine, 0.989, 1_030_000, 55.0, 64, [row], few, 1000, 19_000)

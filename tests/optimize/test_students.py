@@ -221,8 +221,10 @@ def test_a_graph_without_equal_blocks_cannot_be_made_less_deep():
         drawn(tiny(tiny_models.mlp()), "narrow", width=1.0, depth=0.5)
 
 
-def test_folding_batch_norms_changes_no_answer():
-    model = drawn(plain(["N", 3, 16, 16]), "mobile")
+@pytest.mark.parametrize(
+    "model", [drawn(plain(["N", 3, 16, 16]), "mobile"), tiny(tiny_models.convolutions(epsilon=0.5))], ids=["mobile", "a large epsilon"]
+)
+def test_folding_batch_norms_changes_no_answer(model: onnx.ModelProto):
     for one in model.graph.initializer:
         if one.name.endswith((".scale", ".bias", ".mean", ".var")):
             one.CopyFrom(numpy_helper.from_array(RNG.uniform(0.5, 1.5, one.dims).astype(np.float32), one.name))

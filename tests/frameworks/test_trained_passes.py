@@ -79,6 +79,8 @@ def test_a_share_of_the_weights_becomes_zero_and_the_answers_hold(trained: dict[
     assert zeros == round(0.8 * count)
     assert right(Path(found["model"])) >= right(DEMO / "digits.onnx") - 0.05
     assert len(found["curves"]["loss"]) == 6
+    # What ONNX Runtime answers is what was trained.
+    assert right(Path(found["model"])) == found["curves"]["validation accuracy"][-1]
 
 
 def test_it_says_what_zeros_save_and_what_they_do_not(trained: dict[str, Any]):

@@ -148,6 +148,8 @@ def test_what_cannot_be_trained_says_what_to_change(trained: dict[str, Any]):
     found = trained["refused"]
 
     assert found["rate"].startswith("The loss in epoch 1 is nan: the learning rate 1e+30 is too large. Train with a rate of 1e+29.")
+    assert found["setting"].startswith("batch is 1 or more, not 0.")
+    assert found["alpha"].startswith("alpha lies between 0 and 1 and temperature above 0, not at 1.5 and 4.")
     assert found["rows"].startswith("There is no row to train on.")
     assert "flip, crop changes pictures" in found["tables"]
     assert "x float32[200, 64]" in found["tables"]

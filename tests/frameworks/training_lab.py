@@ -279,6 +279,8 @@ def refused(folder: Path) -> dict[str, Any]:
     table = Rows({"x": np.zeros((200, 64), np.float32)}, rows.truth, {}, "y", 0)
     return {
         "rate": refusal(lambda: train(net(), replace(rows, held_back=0), wild, Hard(), keep=None, say=quiet)),
+        "setting": refusal(lambda: train(net(), rows, replace(FEW, batch=0), Hard(), keep=None, say=quiet)),
+        "alpha": refusal(lambda: loss_for(rows, alpha=1.5)),
         "rows": refusal(lambda: train(net(), unknown, FEW, Hard(), keep=None, say=quiet)),
         "tables": refusal(lambda: train(nn.Linear(64, 10), table, replace(FEW, augment=("flip", "crop")), Hard(), keep=None, say=quiet)),
     }

@@ -24,7 +24,7 @@ from towline.optimize.training.checking import check_answers
 from towline.optimize.training.checkpoint import identity, read_checkpoint, write_checkpoint
 from towline.optimize.training.losses import Loss, class_axis
 from towline.optimize.training.optimizers import optimizer_for, schedule_for, shrink
-from towline.optimize.training.settings import Training
+from towline.optimize.training.settings import Training, check_training
 from towline.optimize.training.threads import threads_for
 
 CHECKPOINT_S = 30.0
@@ -65,9 +65,10 @@ def train(
     nn.Module is trained and kept along. `keep` is a folder that holds a checkpoint after each epoch, and every `checkpoint_s` seconds
     within one: the same call, made again after a kill with a module made as the first time, goes on there and ends with the same weights.
 
-    Raises PassFailed when there is nothing to fit to, when the truth or the augmentation does not fit the module, and when the loss is no
-    number any more.
+    Raises PassFailed when a setting is odd, when there is nothing to fit to, when the truth or the augmentation does not fit the module,
+    and when the loss is no number any more.
     """
+    check_training(settings)
     places = rows_to_fit(rows, labelled_only=getattr(loss, "labelled_only", False))
     if not len(places):
         raise PassFailed("There is no row to train on.", hint="Give rows with labels, more of them, or a teacher.")

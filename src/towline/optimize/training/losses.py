@@ -112,8 +112,11 @@ def loss_for(rows: Rows, *, activation: str = "", smoothing: float = 0.0, temper
     """The loss that these rows allow: of the truth without a teacher (or alpha 0), of the teacher without truth (or alpha 1), else both.
 
     `activation` as Trainable has it. A teacher's answers are of classes when the truth is classes, or when they are probabilities; where
-    neither tells, they are taken for values. Raises PassFailed when the rows have neither truth nor answers.
+    neither tells, they are taken for values. Raises PassFailed when the rows have neither truth nor answers, and for
+    an odd alpha or temperature.
     """
+    if not (0 <= alpha <= 1 and temperature > 0):
+        raise PassFailed(f"alpha lies between 0 and 1 and temperature above 0, not at {alpha:g} and {temperature:g}.")
     taught, told = rows.output in rows.answers and alpha > 0, rows.truth is not None and alpha < 1
     if rows.truth is None and not taught:
         raise PassFailed("Training needs rows with labels, or a teacher's answers.", hint="Name the column of labels, or a teacher.")

@@ -25,7 +25,7 @@ LIBRARIES = {
     "numpy": ("core", "app", "cli/predict.py", "client", "convert", "engines", "optimize", "serve", "testing", "verify"),
     "msgspec": ("core", "app", "cli/show.py", "convert", "engines/handlers", "optimize/passes.py", "serve", "testing"),
     "click": ("cli",),
-    "onnx": ("convert", "optimize", "testing/tiny_models.py"),
+    "onnx": ("convert", "optimize", "testing/pass_contract.py", "testing/tiny_models.py"),
     "google": (
         "verify/conformance/run.py",
         "convert/inspect.py",

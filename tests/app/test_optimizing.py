@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import towline
-from towline.app import optimizing
+from towline.app import optimizing, searching, workshop
 from towline.app.journal import Journal
 from towline.app.judged_pages import page_of_search
 from towline.app.optimizing import Limits, optimize
+from towline.app.searching import Search
 from towline.core.errors import UsageError
 from towline.optimize.base import Chain, Pass
 from towline.optimize.graph import Slim
@@ -38,8 +39,10 @@ def home(tmp_path: Path) -> Path:
 @pytest.fixture
 def only_int8(monkeypatch: pytest.MonkeyPatch) -> None:
     """One real pass, so that a test takes a second; and whatever the clock says, it counts as faster."""
-    monkeypatch.setattr(optimizing, "first_passes", lambda cpu, *, has_data: (SMALL,))
-    monkeypatch.setattr(optimizing, "chosen", lambda tried: next((one for one in tried if one.fits), None))
+    monkeypatch.setattr(searching, "first_chains", lambda situation: (Chain((SMALL,)),))
+    monkeypatch.setattr(Search, "_explored", lambda search: iter(()))
+    for place in (optimizing, workshop):
+        monkeypatch.setattr(place, "chosen", lambda tried: next((one for one in tried if one.fits), None))
 
 
 @pytest.mark.usefixtures("only_int8")
@@ -90,7 +93,7 @@ def test_too_few_rows_are_refused(home: Path, tmp_path: Path):
 
 def test_a_search_that_is_interrupted_goes_on_where_it_was(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     asked: list[Pass] = []
-    real = optimizing.run_pass
+    real = workshop.run_pass
 
     def counted(chosen: Pass, *rest: object) -> object:
         asked.append(chosen)
@@ -98,12 +101,12 @@ def test_a_search_that_is_interrupted_goes_on_where_it_was(home: Path, tmp_path:
             raise KeyboardInterrupt
         return real(chosen, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(optimizing, "run_pass", counted)
-    monkeypatch.setattr(optimizing, "first_passes", lambda cpu, *, has_data: (Slim(), SMALL))
-    monkeypatch.setattr(optimizing, "chosen", lambda tried: None)
+    monkeypatch.setattr(workshop, "run_pass", counted)
+    for place in (optimizing, workshop):
+        monkeypatch.setattr(place, "chosen", lambda tried: None)
 
-    stopped = optimize("m", tmp_path / "data.npz", home=home)
-    whole = optimize("m", tmp_path / "data.npz", home=home)
+    stopped = optimize("m", tmp_path / "data.npz", passes=(Slim(), SMALL), home=home)
+    whole = optimize("m", tmp_path / "data.npz", passes=(Slim(), SMALL), home=home)
 
     assert stopped.stopped == "It was interrupted."
     assert [one.tried.last for one in stopped.tried] == [Slim()]

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from towline.optimize.base import Chain, Pass
+from towline.optimize.distill import Distill
+from towline.optimize.equalise import Equalise
 from towline.optimize.graph import Slim
-from towline.optimize.plan import Tried, chosen, first_passes, mixed, wants_sensitivity
+from towline.optimize.plan import (
+    Situation,
+    Tried,
+    best_int8,
+    chosen,
+    first_chains,
+    front,
+    mixed,
+    quantised,
+    rescued,
+    taught_chains,
+    wants_sensitivity,
+)
+from towline.optimize.prune import Prune
+from towline.optimize.qat import Qat
 from towline.optimize.quantize import DynamicInt8, Int8
 from towline.optimize.sensitivity import Sensitivity
+from towline.optimize.training.settings import Training
+
+BARE = Situation("x avx512-vnni")
+TAUGHT = Situation("x avx512-vnni", Training(epochs=1), (Distill(),))
 
 
 def tried(how: Pass, *, fits: bool = True, speedup: float = 1.0, size: float = 1.0, sure: float | None = None) -> Tried:
@@ -40,12 +62,60 @@ def test_layers_are_looked_into_when_int8_is_fast_and_wrong_and_only_then():
 def test_the_guiltiest_go_back_to_float_first_a_few_at_a_time():
     guilty = [Sensitivity(f"op{place}", "Conv", db, 0.0) for place, db in enumerate((30.0, 5.0, 20.0, 40.0))]
 
-    steps = mixed(Int8(calibration="entropy"), guilty)
+    steps = mixed(Chain((Equalise(), Int8(calibration="entropy"))), guilty)
 
-    assert [one.floats for one in steps] == [("op1",), ("op1", "op2")]
-    assert all(one.calibration == "entropy" for one in steps)
+    assert [one.last.floats for one in steps] == [("op1",), ("op1", "op2")]
+    assert all(one.passes[:-1] == (Equalise(),) and one.last.calibration == "entropy" for one in steps)
 
 
 def test_a_cpu_without_the_instructions_gets_seven_bit_weights():
-    assert all(one.reduce_range for one in first_passes("x avx2", has_data=True) if isinstance(one, Int8))
-    assert not any(isinstance(one, Int8) for one in first_passes("x avx2", has_data=False))
+    for cpu, narrow in (("x avx2", True), ("x avx2 avx512-vnni", False)):
+        static = [one.last for one in first_chains(Situation(cpu)) if isinstance(one.last, Int8)]
+        assert {one.reduce_range for one in static} == {narrow}
+
+
+def test_what_comes_as_near_to_the_fastest_as_noise_is_chosen_by_what_it_loses():
+    fast, right = (
+        Tried(Chain((Int8(),)), True, 2.04, 0.3, 0.004, "", 2.0),
+        Tried(Chain((Int8(calibration="entropy"),)), True, 2.0, 0.3, 0.0, "", 1.9),
+    )
+
+    assert chosen([fast, right]) is chosen([right, fast]) is right
+
+
+def test_nothing_is_trained_without_rows_and_pruning_and_students_take_turns_with_them():
+    assert taught_chains(BARE) == ()
+    assert [one.name for one in taught_chains(TAUGHT)][:3] == [Prune.name, Distill.name, Prune.name]
+
+
+def test_int8_is_trained_for_only_where_none_fits():
+    wrong, right = tried(Int8(), fits=False, speedup=1.8), tried(Int8(calibration="entropy"), speedup=1.7)
+
+    assert next([type(one) for one in chain.passes] for chain in rescued([wrong], TAUGHT)) == [Int8, Qat]
+    assert rescued([wrong, right], TAUGHT) == rescued([wrong], BARE) == ()
+
+
+def test_what_was_trained_and_is_worth_it_is_quantised_as_the_version_lost_least():
+    pruned, slow = tried(Prune(), speedup=3.0), tried(Prune(ratio=0.25), speedup=0.9)
+    best = Int8(calibration="entropy")
+    static = Tried(Chain((best,)), True, 1.5, 0.3, 0.0, "", 1.5), Tried(Chain((Int8(),)), True, 1.5, 0.3, 0.003, "", 1.5)
+
+    assert best_int8(static) == Chain((best,))
+    assert quantised([*static, pruned, slow]) == (Chain((Prune(), best)),)
+
+
+def test_the_front_has_what_nothing_else_beats_in_both():
+    slim = Tried(Chain((Slim(),)), True, 1.1, 1.0, 0.0)
+    good, beaten = Tried(Chain((Int8(),)), True, 2.0, 0.3, 0.01), Tried(Chain((DynamicInt8(),)), True, 0.5, 0.3, 0.02)
+    failed = Tried(Chain((Prune(),)), False, 0.0, 0.0, 0.0, "It failed.")
+
+    assert front([beaten, good, failed, slim]) == (slim, good)
+
+
+def test_only_the_passes_that_were_named_are_used_and_some_only_where_they_are():
+    named = replace(TAUGHT, only=frozenset({"int8", "sparse"}))
+
+    assert named.may(Chain((Int8(),)))
+    assert not named.may(Chain((Prune(), Int8())))
+    assert "sparse" in {one.name for one in taught_chains(named)}
+    assert "sparse" not in {one.name for one in taught_chains(TAUGHT)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from towline.core.digest import folder_files, folder_size_bytes
 from towline.core.frames import decode_frame
 from towline.core.manifest import DEFAULT_SIGNATURE, TENSORS_SIGNATURE, Facts, Manifest, Processing, Signature, encode_manifest
 from towline.core.version import Version
-from towline.optimize.base import Chain
+from towline.optimize.base import Arrays, Chain
 from towline.optimize.quantize import DynamicInt8
 from towline.verify.data.dataset import DataSet
 from towline.verify.golden import record_golden
@@ -34,8 +34,6 @@ from towline.verify.smoke import smoke_test
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from towline.serve.workers.local import LocalWorker
 
 CALIBRATION_ROWS = 200
 _MODEL_FOLDER = "model/"
@@ -110,17 +108,18 @@ def calibration(of: Version, data: DataSet, rows: int = CALIBRATION_ROWS) -> lis
     size = rows_per_run(manifest)
     # Whole batches only: what collects histograms takes no other shape.
     some = data.first(max(min(rows, data.rows) // size, 1) * size)
-    with _reader(of, manifest) as worker:
-        return [worker.run(batch.inputs) if worker is not None else batch.inputs for batch in some.batches(size)]
+    with reader(of) as read:
+        return [dict(read(batch.inputs)) for batch in some.batches(size)]
 
 
 @contextmanager
-def _reader(of: Version, manifest: Manifest) -> Iterator[LocalWorker | None]:
-    """A worker that reads what clients send and gives what the graph would get; none where the graph gets it as it is."""
+def reader(of: Version) -> Iterator[Callable[[Arrays], Arrays]]:
+    """Reads what clients send and gives what the graph gets of it: by a worker, where processing is declared."""
     from towline.serve.workers.local import LocalWorker
 
+    manifest = of.manifest
     if not manifest.processing.before:
-        yield None
+        yield lambda inputs: inputs
         return
     graph = manifest.signatures[TENSORS_SIGNATURE]
     outer = Signature(manifest.signature.inputs, graph.inputs)
@@ -132,7 +131,7 @@ def _reader(of: Version, manifest: Manifest) -> Iterator[LocalWorker | None]:
         processing=Processing(before=manifest.processing.before),
     )
     with LocalWorker.start(of.path, reads) as worker:
-        yield worker
+        yield worker.run
 
 
 def _default(manifest: Manifest) -> str:

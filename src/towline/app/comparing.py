@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from towline.app.compared_figures import Figure, class_json, paired_figures, relative, right_rows, unpaired, verdict_words, worst_rows
+from towline.app.fetching import fetched
 from towline.app.guilty import came_from, look_for_guilty, remedy
 from towline.app.home import actor, opened_store
 from towline.app.judging import Options, Say, labels_of, loaded, number, opened_data, rows_per_run
@@ -121,9 +122,9 @@ def compare(
     The result is evidence on the second version's digest.
     """
     bounds = read_gates(Path(gates)) if isinstance(gates, str | Path) else tuple(gates)
-    with opened_store(home) as store:
+    with opened_store(home) as store, fetched(data) as place:
         versions = tuple(store.version(ref if isinstance(ref, Ref) else parse_ref(ref)) for ref in (first, second))
-        found, rows = _compared(versions, Path(data), bounds, options, say, progress)
+        found, rows = _compared(versions, place, bounds, options, say, progress)
         if (found.differs or not found.passed) and came_from(store, found.second, found.first):
             found = replace(found, remedy=remedy(found.first, data, options, found.verdicts))
             if found.differs:

@@ -1,4 +1,4 @@
-"""Fetch a model that is named by a URL, to a folder of its own, within bounds. For whoever types a command; no server follows a URL."""
+"""Fetch a model or data that is named by a URL, to a place of its own, within bounds. For who types a command; no server follows a URL."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _checked(source: str) -> SplitResult:
     # `::` chains one file system of fsspec's to another.
     if scheme not in ("http", "https", "file", *REMOTE) or (scheme in REMOTE and "::" in source):
         known = ", ".join(("http", "https", "file", *(scheme for scheme in REMOTE if scheme != "memory")))
-        raise UsageError(f"A model is not fetched by {clip(scheme)}://.", code="SOURCE_NOT_ALLOWED", hint=f"There is: {known}.")
+        raise UsageError(f"Nothing is fetched by {clip(scheme)}://.", code="SOURCE_NOT_ALLOWED", hint=f"There is: {known}.")
     try:
         url = urlsplit(source)
         # A port that is no number is found out when it is asked for.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        # What passes keep for the case that they are killed.
+        self.keep = path.with_suffix("")
         self._known: dict[str, dict[str, Any]] = {}
         if path.exists():
             with path.open("rb") as file:
@@ -38,7 +41,7 @@ class Journal:
         return cls(folder / f"{hashlib.sha256(search.encode()).hexdigest()[:32]}.jsonl")
 
     def result(self, one: Chain) -> Tried | None:
-        found = self._known.get(_key(one))
+        found = self._known.get(key_of(one))
         if found is None:
             return None
         curves = {name: tuple(points) for name, points in found["curves"].items()}
@@ -47,14 +50,16 @@ class Journal:
     def write(self, tried: Tried) -> None:
         result = {one.name: getattr(tried, one.name) for one in fields(tried) if one.name != "tried"}
         with self._path.open("ab") as file:
-            file.write(json.dumps({"key": _key(tried.tried), "result": result}).encode() + b"\n")
+            file.write(json.dumps({"key": key_of(tried.tried), "result": result}).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
     def forget(self) -> None:
         """A search that came to its end starts anew next time: the machine may be another by then."""
         self._path.unlink(missing_ok=True)
+        shutil.rmtree(self.keep, ignore_errors=True)
 
 
-def _key(chain: Chain) -> str:
+def key_of(chain: Chain) -> str:
+    """What tells a chain from every other."""
     return json.dumps([[kind_of(one), settings_of(one)] for one in chain.passes], sort_keys=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from towline.app.fetching import fetched
 from towline.app.home import actor, opened_store
 from towline.core.event import Event
 from towline.core.manifest import Manifest
@@ -100,14 +101,15 @@ def measure_version(
 ) -> Tested:
     """Run every row of `data` through a version in a worker process of its own, and record what that showed as an event.
 
-    `gates` is a TOML file or gates. Raises UsageError for data or gates that do not fit, VersionError for a version that does not load.
+    `data` may be a URL; `gates` is a TOML file or gates. Raises UsageError for data or gates that do not fit, VersionError for a version
+    that does not load.
     """
     bounds = read_gates(Path(gates)) if isinstance(gates, str | Path) else tuple(gates)
     say = say or _silent
-    with opened_store(home) as store:
+    with opened_store(home) as store, fetched(data, progress=say) as place:
         version = store.version(ref if isinstance(ref, Ref) else parse_ref(ref))
         with loaded(version) as worker:
-            tested = _tested(version, worker, Path(data), bounds, options, say, progress)
+            tested = _tested(version, worker, place, bounds, options, say, progress)
         store.append(
             Event(
                 TESTED, actor(), time.time(), name=version.name, digest=version.digest, data={"number": version.number, **tested.as_json()}

@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from towline.app.candidates import CALIBRATION_ROWS, calibration, draft, sealed
-from towline.app.comparing import Comparison, Side, beside, side
+from towline.app.candidates import CALIBRATION_ROWS, calibration
+from towline.app.comparing import Comparison, side
+from towline.app.fetching import fetched
 from towline.app.home import actor, opened_store
 from towline.app.journal import Journal
 from towline.app.judging import Options, Say, labels_of, loaded, number, opened_data
-from towline.app.sealing import ImportResult, Order, loaded_by
+from towline.app.lessons import Lessons as Lessons
+from towline.app.lessons import given_student, write_lessons
+from towline.app.sealing import ImportResult, Order
+from towline.app.searching import Search
+from towline.app.workshop import Materials, OutOfTime, Workshop
 from towline.core.cpu import cpu_kind
-from towline.core.errors import DeadlineExceeded, EngineError, ImportRefused, MissingExtra, UsageError, VersionError
+from towline.core.errors import UsageError
 from towline.core.event import Event
 from towline.core.refs import Ref, parse_ref
+from towline.core.store import Store
 from towline.core.version import Version
-from towline.optimize.base import Chain, Pass, Passed, PassFailed
+from towline.optimize.base import Chain, Pass
+from towline.optimize.distill import students_to_try
+from towline.optimize.plan import Situation, chosen
 from towline.optimize.plan import Tried as Tried
-from towline.optimize.plan import chosen, first_passes, mixed, wants_sensitivity
-from towline.optimize.process import TIMEOUT_S, Work, run_pass, run_sensitivity, write_calibration
-from towline.optimize.quantize import Int8
+from towline.optimize.process import write_calibration
+from towline.optimize.rows import open_rows
 from towline.optimize.sensitivity import Sensitivity
+from towline.optimize.training.settings import Training as Training
 from towline.verify.data.dataset import DataSet
 from towline.verify.gates import Gate
 
 OPTIMIZED = "version.optimized"
-_FAILURES = (PassFailed, MissingExtra, ImportRefused, VersionError, EngineError, DeadlineExceeded)
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,7 @@ class Optimized:
     stopped: str = ""
     beside: Comparison | None = None
     limits: Limits = Limits()
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -74,19 +83,25 @@ class Optimized:
             "best": None if self.best is None else one_json(self.best),
             "result": None if self.result is None else {"version": str(self.result.version), "digest": self.result.version.digest},
             "stopped": self.stopped,
+            "notes": list(self.notes),
         }
 
 
 def one_json(one: Tried) -> dict[str, object]:
-    figures = {"fits": one.fits, "speedup": one.speedup, "size_ratio": one.size_ratio, "drop": one.drop, "because": one.because}
-    return {"pass": one.tried.name, "settings": one.tried.settings, **figures}
+    figures = {"fits": one.fits, "speedup": one.speedup, "size_ratio": one.size_ratio, "drop": number(one.drop), "because": one.because}
+    told = {"agreement": number(one.agreement), "notes": list(one.notes)}
+    return {"pass": one.tried.name, "settings": one.tried.settings, **figures, **told}
 
 
 def optimize(
     ref: str | Ref,
     data: str | Path,
     *,
+    lessons: Lessons = Lessons(),  # noqa: B008
+    passes: Sequence[Pass | Chain] = (),
+    only: Collection[str] = (),
     limits: Limits = Limits(),
+    training: Training = Training(),  # noqa: B008
     budget_s: float = 600.0,
     options: Options = Options(),  # noqa: B008
     home: str | Path | None = None,
@@ -94,169 +109,88 @@ def optimize(
 ) -> Optimized:
     """Try what may make the version smaller or faster, on rows that it was not calibrated with, and publish the best that keeps the limits.
 
-    The first rows of `data` (a fifth, 200 at most) calibrate, the others judge. What was tried is an event about the version, and is
-    remembered: a search that was stopped goes on where it was. Raises UsageError for data that is too little or does not fit.
+    The first rows of `data` (a fifth, 200 at most) calibrate, the others judge. With `lessons` to learn from, channels are pruned, students
+    taught and int8 trained for, each as `training` says. `passes` names exactly what is tried, `only` the names of passes that may be.
+    What was tried is an event about the version, and is remembered: a search that was stopped goes on where it was. Equal seeds
+    (`options.seed`) propose and train the same. Raises UsageError for data that is too little or does not fit.
     """
-    from towline.serve.workers.local import LocalWorker
-
-    with opened_store(home) as store:
+    with opened_store(home) as store, fetched(data, progress=say or _silent) as place:
         version = store.version(ref if isinstance(ref, Ref) else parse_ref(ref))
         if version.manifest.engine != "onnxruntime" or version.manifest.handler is not None:
             raise UsageError(f"{version} is run by {version.engine}; only ONNX models are optimised so far.", code="NOT_OPTIMIZABLE")
-        order = Order(store, version.name, None, actor(), f"optimised from {version}", LocalWorker.start, say or _silent)
-        whole = opened_data(Path(data), version.manifest, labels_of(version, version.manifest), options)
-        place = store.aside("optimize")
+        whole = opened_data(place, version.manifest, labels_of(version, version.manifest), options)
+        wanted = _Wanted(lessons, passes, frozenset(only), limits, replace(training, seed=options.seed), options, budget_s)
         with store.stage() as work:
-            journal = Journal.of(place, f"{version.digest} {whole.digest} {limits}")
-            found = _Search(order, version, whole, limits, work, journal, time.monotonic() + budget_s).run()
+            found = _searched(store, version, whole, wanted, work, say or _silent)
         facts = {"number": version.number, **found.as_json()}
         store.append(Event(OPTIMIZED, actor(), time.time(), name=version.name, digest=version.digest, data=facts))
     return found
 
 
-class _Search:
-    """One search: the version loaded beside each candidate in turn."""
+@dataclass(frozen=True)
+class _Wanted:
+    """What the caller asked for."""
 
-    def __init__(
-        self, order: Order, version: Version, whole: DataSet, limits: Limits, work: Path, journal: Journal, until_s: float
-    ) -> None:
-        held_back = min(CALIBRATION_ROWS, whole.rows // 5)
-        if not held_back:
-            raise UsageError(f"The data has {whole.rows} rows; some calibrate and others judge, so at least 5 are needed.", code="BAD_DATA")
-        self._order = order
-        self._version = version
-        self._work = work
-        self._journal = journal
-        self._until_s = until_s
-        self._judging = whole.after(held_back)
-        self._limits = limits
-        self._gates = limits.gates(has_labels=whole.truth is not None)
-        self._model = version.path / version.manifest.model_file
-        order.say(f"Reading {held_back} rows to calibrate with")
-        self._calibration = write_calibration(calibration(version, whole.first(held_back)), work)
-        self._tried: list[Tried] = []
-        self._guilty: list[Sensitivity] = []
-        self._seen: tuple[Tried, Comparison] | None = None
-        # What each chain wrote: longer ones go on from there, and the best is published as it was judged.
-        self._models: dict[Chain, tuple[Path, tuple[str, ...]]] = {}
-
-    def run(self) -> Optimized:
-        stopped = ""
-        with loaded(self._version) as worker:
-            base = side(self._version, self._version.manifest, worker, self._judging, say=self._order.say)
-            try:
-                for one in first_passes(cpu_kind(), has_data=True):
-                    self._judge(Chain((one,)), base)
-                if wants_sensitivity(self._tried):
-                    for one in self._mixed():
-                        self._judge(Chain((one,)), base)
-                        if self._tried[-1].fits:
-                            # More operators in float are only slower.
-                            break
-            except (_OutOfTime, KeyboardInterrupt) as stop:
-                stopped = "The time was up." if isinstance(stop, _OutOfTime) else "It was interrupted."
-            best = chosen(self._tried)
-            seen = self._beside(best, base) if best is not None else None
-        result = self._published(best) if best is not None else None
-        if not stopped:
-            self._journal.forget()
-        tried, guilty = tuple(self._tried), tuple(self._guilty)
-        return Optimized(self._version, self._judging.rows, tried, guilty, best, result, stopped, seen, self._limits)
-
-    def _judge(self, chain: Chain, base: Side) -> None:
-        known = self._journal.result(chain)
-        if known is not None:
-            self._tried.append(known)
-            return
-        self._order.say(f"Trying {chain.name}: {chain.settings}")
-        try:
-            found = self._compared(chain, base)
-        except _FAILURES as error:
-            tried = Tried(chain, fits=False, speedup=0.0, size_ratio=0.0, drop=0.0, because=error.message)
-        else:
-            tried = _tried(chain, found)
-            if chosen([*self._tried, tried]) is tried:
-                # Only of the best: a comparison holds confusion matrices and rows.
-                self._seen = tried, found
-        self._tried.append(tried)
-        self._journal.write(tried)
-
-    def _beside(self, best: Tried, base: Side) -> Comparison:
-        """The best in full, for the report: what an earlier run judged is judged again, as much time as that takes."""
-        self._until_s = float("inf")
-        return self._seen[1] if self._seen is not None and self._seen[0] is best else self._compared(best.tried, base)
-
-    def _compared(self, chain: Chain, base: Side) -> Comparison:
-        model, _ = self._written(chain)
-        with self._order.store.stage() as folder:
-            drafted = draft(self._version, chain, model, folder)
-            worker = loaded_by(self._order.start_worker, folder, drafted.manifest)
-            try:
-                candidate = side(drafted.version(self._version, chain.name), drafted.manifest, worker, self._judging)
-                return beside(base, candidate, self._gates)
-            finally:
-                worker.close()
-
-    def _written(self, chain: Chain) -> tuple[Path, tuple[str, ...]]:
-        """The model that the chain makes, and what its passes noted. Raises PassFailed, _OutOfTime."""
-        if chain not in self._models:
-            before = Chain(chain.passes[:-1])
-            model, notes = self._written(before) if before.passes else (self._model, ())
-            passed, made = self._passed(chain.last, model)
-            self._models[chain] = made / passed.model, (*notes, *passed.notes)
-        return self._models[chain]
-
-    def _passed(self, one: Pass, model: Path) -> tuple[Passed, Path]:
-        """What one pass made of a model, and the folder that it lies in."""
-        left_s = self._until_s - time.monotonic()
-        if left_s <= 0:
-            raise _OutOfTime
-        made = self._work / f"pass-{len(self._models)}-{len(self._tried)}"
-        try:
-            return run_pass(one, Work(model, self._calibration, say=self._order.say, timeout_s=min(TIMEOUT_S, left_s)), made), made
-        except PassFailed:
-            if time.monotonic() >= self._until_s:
-                raise _OutOfTime from None
-            raise
-
-    def _mixed(self) -> tuple[Int8, ...]:
-        """Static int8 with the guiltiest operators in float, from the settings that lost least."""
-        static = [one for one in self._tried if isinstance(one.tried.last, Int8) and one.speedup > 0]
-        best = min(static, key=lambda one: one.drop).tried.last
-        assert isinstance(best, Int8)
-        self._order.say("Looking for the operators that lose the most")
-        for found in run_sensitivity(best, Work(self._model, self._calibration), self._work / "sensitivity"):
-            self._guilty.append(found)
-            if time.monotonic() > self._until_s:
-                raise _OutOfTime
-        return mixed(best, self._guilty)
-
-    def _published(self, best: Tried) -> ImportResult:
-        """The best as it was judged; one that an earlier run of this search judged is made again, as much time as that takes."""
-        self._order.say(f"Keeping {best.tried.name}: {best.tried.settings}")
-        self._until_s = float("inf")
-        model, notes = self._written(best.tried)
-        with self._order.store.stage() as staged:
-            drafted = draft(self._version, best.tried, model, staged)
-            gain = f"{best.speedup:.2f}x as fast as {self._version} in batches, {best.size_ratio:.2f}x its size on disk."
-            return sealed(self._order, self._version, drafted, {"optimized_from": self._version.digest, **one_json(best)}, (*notes, gain))
+    lessons: Lessons
+    passes: Sequence[Pass | Chain]
+    only: frozenset[str]
+    limits: Limits
+    training: Training
+    options: Options
+    budget_s: float
 
 
-class _OutOfTime(Exception):
-    """The budget is spent."""
+def _searched(store: Store, version: Version, whole: DataSet, wanted: _Wanted, work: Path, say: Say) -> Optimized:
+    from towline.serve.workers.local import LocalWorker
+
+    until_s = time.monotonic() + wanted.budget_s
+    held_back = min(CALIBRATION_ROWS, whole.rows // 5)
+    if not held_back:
+        raise UsageError(f"The data has {whole.rows} rows; some calibrate and others judge, so at least 5 are needed.", code="BAD_DATA")
+    order = Order(store, version.name, None, actor(), f"optimised from {version}", LocalWorker.start, say)
+    say(f"Reading {held_back} rows to calibrate with")
+    calibrating = write_calibration(calibration(version, whole.first(held_back)), work)
+    rows, learned = write_lessons(store, version, wanted.lessons, wanted.options, work / "rows", say) if wanted.lessons else (None, "")
+    journal = Journal.of(store.aside("optimize"), f"{version.digest} {whole.digest} {learned} {wanted.limits} {wanted.training}")
+    judging = whole.after(held_back)
+    with loaded(version) as worker:
+        base = side(version, version.manifest, worker, judging, say=say)
+        gates = wanted.limits.gates(has_labels=whole.truth is not None)
+        materials = Materials(work, journal.keep, calibrating, rows)
+        workshop = Workshop(order, version, base, gates, materials, journal, until_s)
+        search = Search(workshop, _situation(version, wanted, rows), [_chain(one) for one in wanted.passes])
+        stopped = _run(search)
+        best = chosen(workshop.tried)
+        seen = workshop.in_full(best) if best is not None else None
+    result = workshop.published(best, one_json(best)) if best is not None else None
+    if not stopped:
+        journal.forget()
+    tried, guilty = tuple(workshop.tried), tuple(search.guilty)
+    return Optimized(version, judging.rows, tried, guilty, best, result, stopped, seen, wanted.limits, tuple(search.notes))
 
 
-def _tried(one: Chain, found: Comparison) -> Tried:
-    accuracy = found.figures.get("accuracy") or found.figures.get("mae")
-    drop = 0.0 if accuracy is None else (-accuracy.difference if "accuracy" in found.figures else accuracy.difference)
-    if accuracy is None and found.agreement is not None:
-        drop = 1 - found.agreement
-    size = found.figures["size_mb"]
-    because = "" if found.passed else found.verdict
-    if found.passed and found.throughput_ratio < 1:
-        because = f"It is slower here: {found.throughput_ratio:.2f}x."
-    ratio = size.second / size.first
-    return Tried(one, found.passed, found.throughput_ratio, ratio, drop, because, found.throughput_sure, found.agreement)
+def _run(search: Search) -> str:
+    """Why it stopped before its end; empty when it came there."""
+    try:
+        search.run()
+    except OutOfTime:
+        return "The time was up."
+    except KeyboardInterrupt:
+        return "It was interrupted."
+    return ""
+
+
+def _situation(version: Version, wanted: _Wanted, rows: Path | None) -> Situation:
+    if rows is None:
+        return Situation(cpu_kind(), seed=wanted.options.seed, only=wanted.only)
+    model = version.path / version.manifest.model_file
+    students = students_to_try(model, open_rows(rows).output, wanted.training)
+    given = given_student(wanted.lessons.student, wanted.training) if wanted.lessons.student else ()
+    return Situation(cpu_kind(), wanted.training, (*given, *students), wanted.options.seed, wanted.only)
+
+
+def _chain(one: Pass | Chain) -> Chain:
+    return one if isinstance(one, Chain) else Chain((one,))
 
 
 def _silent(sentence: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from towline.app.fetching import fetched
 from towline.app.home import opened_store
 from towline.app.judging import Say, labels_of, loaded, rows_per_run
 from towline.core.errors import UsageError
@@ -50,11 +51,11 @@ def predict_all(
     place = free_place(str(output), "--output", data)
     if place.suffix not in ENDINGS:
         raise UsageError(f"--output {output} must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}.")
-    with opened_store(home) as store:
+    with opened_store(home) as store, fetched(data) as fetched_data:
         version = store.version(ref if isinstance(ref, Ref) else parse_ref(ref))
         manifest = version.manifest
         # Truths are not asked for: words that are no label of this version do no harm.
-        rows = open_data(Path(data), manifest.signature, label=label)
+        rows = open_data(fetched_data, manifest.signature, label=label)
         rows = rows.first(limit) if limit else rows
         labels, size = labels_of(version, manifest), rows_per_run(manifest)
         with loaded(version) as worker, new_file(place, "--output") as file, sink_for(place.suffix, file) as sink:

@@ -10,10 +10,11 @@ import click
 from towline.cli.output import emit, emit_json, printable, say, say_next, table
 from towline.cli.pages import page_options, page_place, write_page
 from towline.cli.params import RefParam, answer_option, home_option, json_option, label_option, limit_option
+from towline.core.errors import UsageError
 from towline.core.refs import Ref
 
 if TYPE_CHECKING:
-    from towline.app.optimizing import Tried
+    from towline.app.optimizing import Optimized, Training, Tried
 
 _SHARE = re.compile(r"([0-9.]+)\s*(pt|%)?")
 _TIME = re.compile(r"([0-9.]+)\s*(s|m|h)?")
@@ -52,9 +53,34 @@ class TimeParam(click.ParamType):  # type: ignore[type-arg]  # generic only sinc
         return seconds
 
 
+class TrainingParam(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.3
+    """`epochs=3,rate=0.01`: fields of optimize/training/settings.py: Training; those of a list are joined by +."""
+
+    name = "training"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Training:
+        from towline.app.training_words import training_of
+
+        try:
+            return training_of(str(value))
+        except UsageError as error:
+            self.fail(error.message, param, ctx)
+
+
 @click.command("optimize")
 @click.argument("ref", type=RefParam())
 @click.option("--data", required=True, metavar="PATH", help="Rows, best with labels: the first calibrate, the others judge.")
+@click.option(
+    "--train", default="", metavar="PATH", help="Rows with labels to train on: channels are pruned, students taught, int8 trained for."
+)
+@click.option("--unlabelled", default="", metavar="PATH", help="Rows without labels, which the teacher answers.")
+@click.option("--teacher", default="", metavar="REF|URL", help="Who teaches: a version, or one that is served. Default: REF itself.")
+@click.option("--student", default="", metavar="FILE", help="An .onnx file to be taught, beside the students that are derived.")
+@click.option(
+    "--training", type=TrainingParam(), default="", metavar="KEY=VALUE,…", help="How it is trained: epochs=3,optimizer=adamw,rate=1e-3, …."
+)
+@click.option("--only", multiple=True, metavar="PASS", help="Try only passes of this name (prune, int8, …). May be given several times.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Equal seeds propose and train the same.")
 @click.option("--max-drop", type=ShareParam(), default="0.5pt", show_default=True, help="How much accuracy may be lost.")
 @click.option("--min-agreement", type=ShareParam(), default="0", help="The least share of rows whose first class stays.")
 @click.option(
@@ -78,6 +104,13 @@ class TimeParam(click.ParamType):  # type: ignore[type-arg]  # generic only sinc
 def command(
     ref: Ref,
     data: str,
+    train: str,
+    unlabelled: str,
+    teacher: str,
+    student: str,
+    training: Training,
+    only: tuple[str, ...],
+    seed: int,
     max_drop: float,
     min_agreement: float,
     max_p99_ms: float,
@@ -97,11 +130,20 @@ def command(
     """
     place = page_place(html)
     from towline.app.judging import Options
-    from towline.app.optimizing import Limits, optimize
+    from towline.app.optimizing import Lessons, Limits, optimize
 
-    limits = Limits(max_drop, min_agreement, max_p99_ms, max_size_mb)
-    options = Options(label, output, limit or 0)
-    found = optimize(ref, data, limits=limits, budget_s=budget_s, options=options, home=home, say=lambda text: say(f"  {printable(text)}"))
+    found = optimize(
+        ref,
+        data,
+        lessons=Lessons(train, unlabelled, teacher, student),
+        only=only,
+        limits=Limits(max_drop, min_agreement, max_p99_ms, max_size_mb),
+        training=training,
+        budget_s=budget_s,
+        options=Options(label, output, limit or 0, seed=seed),
+        home=home,
+        say=lambda text: say(f"  {printable(text)}"),
+    )
     if place is not None:
         from towline.app.judged_pages import page_of_search
 
@@ -109,10 +151,16 @@ def command(
     if as_json:
         emit_json("towline.optimize/1", found.as_json())
         return
+    _print(found, data)
+
+
+def _print(found: Optimized, data: str) -> None:
     rows = [_row(one) for one in found.tried]
     emit(table(("pass", "settings", "speed", "size", "drop", "verdict"), rows, right=("speed", "size", "drop")))
     for guilty in sorted(found.guilty, key=lambda one: one.sqnr_db)[:5]:
         say(f"  loses most: {printable(guilty.operator)} ({printable(guilty.kind)}), {guilty.sqnr_db:.1f} dB")
+    for note in found.notes:
+        say(f"  {printable(note)}")
     if found.stopped:
         say(f"  {found.stopped} The same command goes on where it was.")
     if found.result is None or found.best is None:

@@ -1,23 +1,39 @@
 """What to try next on the way to a smaller or faster version, from what was measured so far. Pure.
 
 The order comes from what was measured on models of all kinds: static int8 gains where integers have instructions, ranges matter more than
-the method that finds them, and where a few layers are to blame, leaving those in float costs little of the gain.
+the method that finds them, and where a few layers are to blame, leaving those in float costs little of the gain. Channels that are pruned,
+and students, gain more, and cost a training; what they give can still be quantised.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from towline.optimize.base import Chain, Pass
+from towline.optimize.distill import Distill
+from towline.optimize.equalise import Equalise
 from towline.optimize.graph import Half, Slim
+from towline.optimize.offline import offlines
+from towline.optimize.prune import Prune, prunings
+from towline.optimize.qat import quantisation_trainings
 from towline.optimize.qdq import Calibration
 from towline.optimize.quantize import DynamicInt8, Int8, reduces_range
 from towline.optimize.sensitivity import Sensitivity
+from towline.optimize.train import sparsities
+from towline.optimize.training.settings import Training
+from towline.optimize.weight_only import weights_only
 
 _RANGES: tuple[Calibration, ...] = ("minmax", "percentile", "entropy")
 # How many of the guiltiest operators stay in float, one step after another.
 STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
+# Measured side by side, a few per cent are noise.
+FASTER = 1.05
+AS_FAST = 0.97
+SMALLER = 0.9
+# Among those that come so near to the fastest, it is not speed that decides: two runs on one machine then choose the same.
+NEAR = 0.95
 
 
 @dataclass(frozen=True)
@@ -37,34 +53,119 @@ class Tried:
     notes: tuple[str, ...] = ()
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
+    @property
+    def is_worth_it(self) -> bool:
+        """Right, and faster here, or as fast and smaller."""
+        return self.fits and (self.speedup_sure >= FASTER or (self.speedup >= AS_FAST and self.size_ratio <= SMALLER))
 
-def first_passes(cpu: str, *, has_data: bool) -> tuple[Pass, ...]:
-    """What is always tried. Dynamic int8 and float16 as well, although they seldom pay: it is measured, not believed."""
-    narrow = reduces_range(cpu)
-    static = tuple(Int8(calibration=how, reduce_range=narrow) for how in _RANGES)
-    return (Slim(), *(static if has_data else ()), DynamicInt8(reduce_range=narrow), Half())
+
+@dataclass(frozen=True)
+class Situation:
+    """What a search starts from. `cpu` is as core/cpu.py tells it. Where there are rows to train on, `training` says how it is done, and
+    `students` are those worth teaching for this graph. `only` are the names of the passes that may be used; all where it is empty."""
+
+    cpu: str
+    training: Training | None = None
+    students: tuple[Pass, ...] = ()
+    seed: int = 0
+    only: frozenset[str] = frozenset()
+
+    @property
+    def can_train(self) -> bool:
+        return self.training is not None
+
+    def may(self, chain: Chain) -> bool:
+        return not self.only or all(one.name in self.only for one in chain.passes)
+
+    @property
+    def int8(self) -> Int8:
+        """Static int8 as this processor multiplies it."""
+        return Int8(reduce_range=reduces_range(self.cpu))
+
+
+def first_chains(situation: Situation) -> tuple[Chain, ...]:
+    """What is always tried and trains nothing. Dynamic int8, float16 and weights alone as well, although they seldom pay: it is measured,
+    not believed."""
+    whole = situation.int8
+    static = [Chain((replace(whole, calibration=how),)) for how in _RANGES]
+    alone: tuple[Pass, ...] = (DynamicInt8(reduce_range=whole.reduce_range), Half(), *weights_only())
+    # It saves the time of a load, which is no gain that is judged here.
+    asked = offlines(situation.cpu) if "offline" in situation.only else ()
+    return (Chain((Slim(),)), *static, Chain((Equalise(), whole)), *(Chain((one,)) for one in (*alone, *asked)))
+
+
+def taught_chains(situation: Situation) -> tuple[Chain, ...]:
+    """What is trained: channels taken out, and students, in turn, the likeliest of both first."""
+    if situation.training is None:
+        return ()
+    pruned = prunings(situation.training)
+    turns: Iterable[tuple[Pass | None, ...]] = itertools.zip_longest(pruned, situation.students)
+    # Zeros here and there save nothing that is judged here: only a compressed file is smaller.
+    asked = sparsities(situation.training) if "sparse" in situation.only else ()
+    return tuple(Chain((one,)) for turn in (*turns, asked) for one in turn if one is not None)
 
 
 def wants_sensitivity(tried: Sequence[Tried]) -> bool:
     """Whether no static int8 fits although one would be worth it."""
-    static = [one for one in tried if isinstance(one.tried.last, Int8)]
+    static = _static(tried)
     return bool(static) and not any(one.fits for one in static) and any(one.speedup > 1 for one in static)
 
 
-def mixed(best: Int8, guilty: Sequence[Sensitivity]) -> tuple[Int8, ...]:
+def best_int8(tried: Sequence[Tried]) -> Chain | None:
+    """The static int8 that lost least, by which what comes of other passes is quantised too; None where none ran."""
+    ran = [one for one in _static(tried) if one.speedup > 0]
+    best = min(ran, key=lambda one: (round(one.drop, 4), -round(one.speedup, 1)), default=None)
+    return best.tried if best is not None else None
+
+
+def mixed(best: Chain, guilty: Sequence[Sensitivity]) -> tuple[Chain, ...]:
     """Static int8 with ever more of the guiltiest operators in float, the fewest first."""
     order = [one.operator for one in sorted(guilty, key=lambda one: (one.sqnr_db, one.operator))]
     counts = dict.fromkeys(count for count in STEPS if count < len(order))
-    return tuple(replace(best, floats=tuple(order[:count])) for count in counts)
+    int8 = best.last
+    assert isinstance(int8, Int8)
+    return tuple(Chain((*best.passes[:-1], replace(int8, floats=tuple(order[:count])))) for count in counts)
+
+
+def rescued(tried: Sequence[Tried], situation: Situation) -> tuple[Chain, ...]:
+    """Where static int8 would be faster and loses too much: the same, trained with its roundings in place."""
+    best = best_int8(tried)
+    if situation.training is None or best is None or any(one.fits for one in tried if isinstance(one.tried.last, Int8)):
+        return ()
+    return tuple(best.then(replace(one, training=replace(one.training, seed=situation.seed))) for one in quantisation_trainings())
+
+
+def quantised(tried: Sequence[Tried]) -> tuple[Chain, ...]:
+    """What was trained and is worth it, quantised as the version itself lost least by."""
+    best = best_int8(tried)
+    if best is None:
+        return ()
+    trained = [one.tried for one in tried if one.is_worth_it and isinstance(one.tried.last, Prune | Distill)]
+    return tuple(Chain((*chain.passes, *best.passes)) for chain in trained)
 
 
 def chosen(tried: Sequence[Tried]) -> Tried | None:
-    """The fastest of those that fit and are faster, or as fast and smaller; None when nothing is worth it."""
-    worth = [one for one in tried if one.fits and (one.speedup_sure >= FASTER or (one.speedup >= AS_FAST and one.size_ratio <= SMALLER))]
-    return max(worth, key=lambda one: (round(one.speedup, 2), -one.size_ratio), default=None)
+    """The fastest of those that are worth it, and of those as fast the one that loses least, then the smallest; None when none is."""
+    worth = [one for one in tried if one.is_worth_it]
+    fastest = max((one.speedup for one in worth), default=0.0)
+    near = [one for one in worth if one.speedup >= NEAR * fastest]
+    return min(near, key=lambda one: (round(max(one.drop, 0.0), 3), round(one.size_ratio, 2), len(one.tried.passes)), default=None)
 
 
-# Measured side by side, a few per cent are noise.
-FASTER = 1.05
-AS_FAST = 0.97
-SMALLER = 0.9
+def front(tried: Sequence[Tried]) -> tuple[Tried, ...]:
+    """Those that no other beats in both speed and loss (Pareto), the fastest last. What failed is not among them."""
+    ran = sorted((one for one in tried if one.speedup > 0), key=lambda one: (one.drop, -one.speedup))
+    kept: list[Tried] = []
+    for one in ran:
+        if not kept or one.speedup > kept[-1].speedup:
+            kept.append(one)
+    return tuple(kept)
+
+
+def _static(tried: Sequence[Tried]) -> list[Tried]:
+    """Static int8 of the version itself, every operator that gains by it; nothing trained."""
+    return [
+        one
+        for one in tried
+        if isinstance(one.tried.last, Int8) and not one.tried.last.floats and not any(each.environment for each in one.tried.passes)
+    ]

@@ -33,7 +33,7 @@ class Prune:
     multiple: int = MULTIPLE
     training: Training = TRAINING
 
-    name = "pruned"
+    name = "prune"
     environment = "torch"
 
     @property

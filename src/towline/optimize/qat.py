@@ -25,7 +25,7 @@ class Qat:
     alpha: float = 0.5
     ranges: Literal["learnt", "calibrated"] = "learnt"
 
-    name = "quantisation-aware training"
+    name = "qat"
     environment = "torch"
 
     @property

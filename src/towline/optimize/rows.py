@@ -50,8 +50,12 @@ def write_rows(
     count: int,
     output: str,
     held_back: int,
+    order: np.ndarray | None = None,
 ) -> Path:
-    """Write `count` rows that come in batches of (inputs, truth, a teacher's answers), without holding them all. Returns the folder."""
+    """Write `count` rows that come in batches of (inputs, truth, a teacher's answers), without holding them all. Returns the folder.
+
+    `order` has the place of each row in the files, for rows that come sorted.
+    """
     folder.mkdir()
     files: dict[str, np.memmap] = {}
     table: dict[str, dict[str, str]] = {"inputs": {}, "answers": {}, "truth": {}}
@@ -59,6 +63,7 @@ def write_rows(
     for inputs, truth, answers in batches:
         kinds = {"inputs": inputs, "answers": answers, "truth": {} if truth is None else {"truth": truth}}
         rows = len(next(iter(inputs.values())))
+        places = slice(written, written + rows) if order is None else order[written : written + rows]
         for kind, arrays in kinds.items():
             for name, array in arrays.items():
                 if name not in table[kind]:
@@ -67,7 +72,7 @@ def write_rows(
                     files[table[kind][name]] = np.lib.format.open_memmap(
                         place, mode="w+", dtype=array.dtype, shape=(count, *array.shape[1:])
                     )
-                files[table[kind][name]][written : written + rows] = array
+                files[table[kind][name]][places] = array
         written += rows
     for file in files.values():
         file.flush()

@@ -31,7 +31,7 @@ def open_data(path: Path, signature: Signature, *, known: Sequence[str] = (), la
     end = path.suffix.lower()
     if end not in (".npz", ".csv", ".parquet", ".jsonl"):
         raise refused(f"'{path.name}' is none of .npz, .csv, .parquet and .jsonl, and no folder")
-    raw = read_plain_file(path, MAX_TABLE_BYTES, refused)
+    raw = read_plain_file(path, MAX_TABLE_BYTES, lambda what: refused(f"'{path.name}': {what}"))
     digest = "sha256:" + hashlib.sha256(raw).hexdigest()
     if end == ".npz":
         return _arrays(raw, digest, signature, known, label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from towline.app.judging import measure_version
 from towline.app.optimizing import Limits, Optimized, optimize
 from towline.cli.main import main
 from towline.optimize.quantize import DynamicInt8, Int8
+from towline.verify.pace import pace, paces
 
 pytestmark = pytest.mark.services
 DEMO = Path(towline.__file__).parent / "app" / "demo_data"
@@ -30,7 +32,16 @@ DRAWINGS = {"test": 5, "compare": 12, "optimize": 6, "show": 0}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quick() -> Iterator[None]:
+    """Timed for half a second each: what the clock says is not looked at here."""
+    with pytest.MonkeyPatch.context() as patch:
+        for timing in (pace, paces):
+            patch.setitem(timing.__kwdefaults__, "budget_s", 0.5)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, quick: None) -> Path:
     """Each report in both languages, of one run."""
     folder = tmp_path_factory.mktemp("pages")
     home = folder / "home"
@@ -59,7 +70,7 @@ def spoilt(model: Path, into: Path) -> Path:
     for one in graph.graph.initializer:
         weights = onnx.numpy_helper.to_array(one)
         if weights.dtype == np.float32 and weights.ndim > 1:
-            noisy = weights + rng.normal(0, weights.std(), weights.shape).astype(np.float32)
+            noisy = weights + rng.normal(0, 0.4 * weights.std(), weights.shape).astype(np.float32)
             one.CopyFrom(onnx.numpy_helper.from_array(noisy, one.name))
     onnx.save(graph, into)
     return into

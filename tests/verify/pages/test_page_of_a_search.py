@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -13,7 +14,7 @@ from towline.optimize.base import Chain
 from towline.optimize.graph import Slim
 from towline.optimize.plan import Tried
 from towline.optimize.quantize import DynamicInt8, Int8
-from towline.verify.pages.lines import linear
+from towline.verify.pages.lines import linear, spanning
 from towline.verify.pages.optimized import OptimizedPage, Suspect, optimized_page
 from towline.verify.pages.points import Mark, Point, frontier, labels, points
 from towline.verify.pages.trials import Trial, epoch_axis
@@ -130,6 +131,23 @@ def test_training_shows_losses_and_shares_apart_with_what_passes_noted():
     assert "nan" not in read.text
     assert "2: It kept 3 of 4 channels." in read.text
     assert "How training went" not in page(GOOD).text
+
+
+@pytest.mark.parametrize(
+    ("values", "most", "ticks"),
+    [
+        ([0.0, 0.0], math.inf, [-0.1, -0.05, 0.0, 0.05, 0.1]),
+        ([1.18, 1.97], math.inf, [1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2]),
+        ([94.0, 100.0], 100.0, [92.0, 94.0, 96.0, 98.0, 100.0]),
+        ([100.0], 100.0, [90.0, 95.0, 100.0]),
+        ([-3.0, 40.0], math.inf, [-10.0, 0.0, 10.0, 20.0, 30.0, 40.0, 50.0]),
+    ],
+)
+def test_an_axis_spans_all_values_with_round_ticks_and_nothing_beyond_what_can_be(values: list[float], most: float, ticks: list[float]):
+    axis = spanning("t", values, most=most)
+
+    assert list(axis.ticks) == pytest.approx(ticks)
+    assert axis.low <= min(values) <= max(values) <= axis.high
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 10, 11, 300])

@@ -121,18 +121,16 @@ def _by_class(shown: ComparedPage, say: Say) -> str:
         (
             name,
             f"{one.support:,}",
-            *(f"{100 * value:.2f} %" for value in one.recall),
+            f"{100 * one.recall[0]:.2f} % → {100 * one.recall[1]:.2f} %",
             f"{100 * one.difference:+.2f}",
             f"{100 * one.low:+.2f} … {100 * one.high:+.2f}",
             f"{one.lost:,}",
             f"{one.won:,}",
-            *(judged.number(value) for value in one.f1),
+            f"{judged.number(one.f1[0])} → {judged.number(one.f1[1])}",
         )
         for name, one in zip(named, worst, strict=True)
     ]
-    recall, f1 = say("Recall"), "F1"
-    heads = [say("Class"), say("Rows"), f"{recall} {shown.first}", f"{recall} {shown.second}", say("Difference, pt"), say("95 % interval")]
-    heads += [say("Lost"), say("Won"), f"{f1} {shown.first}", f"{f1} {shown.second}"]
+    heads = [say(head) for head in ("Class", "Rows", "Recall", "Difference, pt", "95 % interval", "Lost", "Won", "F1")]
     title = say("Recall by class, second minus first, pt")
     told = say("The most surely lost first; the interval is that of a class by itself. Hollow: it may be none.")
     more = say("The first {shown} of {all} classes that differ.").format(shown=len(worst), all=len(shown.classes))

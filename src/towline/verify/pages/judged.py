@@ -16,7 +16,8 @@ from towline.verify.pages.words import Say
 
 MOST_CLASSES = 20
 STYLE = """
-th:first-child, td:first-child { text-align: left } tr.fail td { font-weight: 600 } td img { display: block; max-width: 96px }
+th:first-child, td:first-child { text-align: left } tr.fail td { font-weight: 600 }
+td img { display: block; min-width: 48px; max-width: 96px; image-rendering: pixelated }
 .verdict { font-size: 1.1rem; font-weight: 600; overflow-wrap: anywhere } .squares { max-width: 40rem }
 """
 

@@ -63,11 +63,13 @@ def logarithmic(title: str, values: Sequence[float]) -> Axis:
 
 
 def spanning(title: str, values: Sequence[float], *, most: float = math.inf) -> Axis:
-    """From below the least to above the greatest of the values, `most` at most, with five ticks."""
+    """From a round number below the least value to one above the greatest, or `most`, with a handful of round ticks."""
     low, high = min(values), max(values)
-    room = (high - low) * 0.1 or abs(high) * 0.1 or 0.1
-    low, high = low - room, min(high + room, most)
-    return Axis(title, low, high, tuple(low + (high - low) * part / 4 for part in range(5)), words="{:.4g}".format)
+    room = (high - low) * 0.05 or abs(high) * 0.1 or 0.1
+    step = _round_up((high - low + 2 * room) / 5)
+    first, last = math.floor((low - room) / step), math.ceil((high + room) / step)
+    ticks = [step * number for number in range(first, last + 1) if step * number <= most * (1 + 1e-9)]
+    return Axis(title, ticks[0], ticks[-1], tuple(ticks), words="{:.6g}".format)
 
 
 def chart(title: str, lines: Sequence[Line], across: Axis, up: Axis) -> str:

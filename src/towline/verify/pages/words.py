@@ -70,6 +70,7 @@ _CHINESE = {
     "The first {shown} of {all} classes that differ.": "有差别的 {all} 个类别中的前 {shown} 个。",
     "Class": "类别",
     "Recall": "召回率",
+    "F1": "F1",
     "Difference, pt": "差，百分点",
     "Lost": "丢失",
     "Won": "新增",

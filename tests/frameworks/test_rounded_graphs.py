@@ -89,7 +89,7 @@ def unlike_channels(model: onnx.ModelProto) -> onnx.ModelProto:
         held[name].CopyFrom(numpy_helper.from_array((array * by).astype(np.float32), name))
 
     for first, second, width in (("first", "second", 16),):
-        by = np.exp(np.random.default_rng(0).uniform(-3.5, 3.5, width))
+        by = np.exp(np.random.default_rng(0).uniform(-3, 3, width))
         scaled(f"{first}.weight", by[:, None, None, None])
         scaled(f"{first}.bias", by)
         scaled(f"{second}.weight", 1 / by[None, :, None, None])
@@ -115,7 +115,7 @@ def test_what_int8_lost_is_learnt_back_from_a_teacher_without_labels(
     trained = run_pass(Qat(Training(epochs=20, batch=28, rate=5e-3), alpha=1.0), again, tmp_path / "qat")
 
     assert lost < 0.5
-    assert right(trained, tmp_path / "qat") > 0.85
+    assert right(trained, tmp_path / "qat") > 0.9
     assert trained.curves["validation"][-1] < 0.4 * trained.curves["validation"][0]
     assert trained.notes[0].startswith("On rows held back, rounded: the loss was ")
     kinds = [[node.op_type for node in onnx.load(tmp_path / one / "model.onnx").graph.node] for one in ("int8", "qat")]

@@ -23,6 +23,7 @@ BUILT_IN = {
     "Finetune": "towline.optimize.train",
     "Sparse": "towline.optimize.train",
     "Qat": "towline.optimize.qat",
+    "Fuse": "towline.optimize.fusion",
     "WeightOnly": "towline.optimize.weight_only",
     "Stored": "towline.optimize.stored",
     "Offline": "towline.optimize.offline",

@@ -119,8 +119,6 @@ def write_pairs(graph: Path, into: Path, seen: Ranges, scheme: Scheme, floats: S
     quantiser.model.topological_sort()
     written = quantiser.model.model
     keep_in_float(written, floats)
-    # The pairs stand at the end, after what reads them.
-    quantiser.model.topological_sort()
     onnx.save(written, into)
 
 

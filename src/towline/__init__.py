@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from towline.app.mounted import asgi_app as asgi_app
     from towline.app.optimizing import optimize as optimize
     from towline.app.serve import serve as serve
+    from towline.app.tuning import tune as tune
     from towline.client.http import Client as Client
     from towline.core.errors import TowlineError as TowlineError
 
@@ -24,6 +25,7 @@ _PUBLIC = {
     "asgi_app": "towline.app.mounted",
     "import_model": "towline.app.importing",
     "optimize": "towline.app.optimizing",
+    "tune": "towline.app.tuning",
     "compare": "towline.app.comparing",
     "load": "towline.app.load",
     "serve": "towline.app.serve",
@@ -31,7 +33,7 @@ _PUBLIC = {
     "TowlineError": "towline.core.errors",
 }
 
-__all__ = ["Client", "TowlineError", "__version__", "asgi_app", "compare", "import_model", "load", "optimize", "serve"]
+__all__ = ["Client", "TowlineError", "__version__", "asgi_app", "compare", "import_model", "load", "optimize", "serve", "tune"]
 
 
 class _Verb(ModuleType):

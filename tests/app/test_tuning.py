@@ -51,6 +51,7 @@ def recorded(home: Path, found: Tuned) -> None:
     assert Runtime.from_data(model["versions"][0]["runtime"]) == found.use
 
 
+@pytest.mark.services
 def test_a_budget_too_small_for_more_keeps_the_servers_own_way(home: Path) -> None:
     found = tune("mlp", aim=Aim(clients=(2,), budget_s=0.1), home=home)
 

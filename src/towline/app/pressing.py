@@ -120,6 +120,10 @@ class Press:
             raise DeadlineExceeded(f"It gave no answer within {LONGEST_S:g} s.")
         return Window(setting, clients, tuple(latencies[first:last]), took_s, spent_s, _memory_bytes(slot))
 
+    def cpu_s(self) -> float:
+        """Processor seconds of all workers until now."""
+        return sum(_cpu_s(slot) for plane in self._planes.values() for slot in plane.plane.slots())
+
     async def close(self) -> None:
         for plane in self._planes.values():
             await plane.stop()

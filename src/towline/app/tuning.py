@@ -18,6 +18,7 @@ import numpy as np
 from towline.app.engined import ENGINES, publish_under, under
 from towline.app.home import actor, find_settings, opened_store
 from towline.app.judging import Options, labels_of, opened_data
+from towline.app.neighbours import look, others_cores
 from towline.app.pressing import Model, Press, Window, reading
 from towline.app.sealing import Order
 from towline.core.config import Settings
@@ -55,6 +56,8 @@ PUBLISHED = ("openvino",)
 TURNS = 10
 # With fewer, three turns in four say nothing; they are taken even when the time is up.
 LEAST_TURNS = 4
+# The share of all cores that others may use while ways are compared, before that is worth a word.
+DISTURBING = 0.15
 _LOOKING, _COMPARING = 0.3, 0.4
 _SHORTEST_S, _LONGEST_S = 0.1, 1.0
 
@@ -96,6 +99,12 @@ class Tuned:
     refused: tuple[tuple[Setting, str], ...] = ()
     stopped: str = ""
     published: Version | None = None
+    others_cores: float = 0.0
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Others used so much of the machine that it says how to share it, and not how to use it."""
+        return self.others_cores > DISTURBING * int(self.machine["cores"])
 
     @property
     def chosen(self) -> Choice:
@@ -118,6 +127,7 @@ class Tuned:
             "readings": [_reading_json(one) for one in self.readings],
             "refused": [{**_setting_json(setting), "because": because} for setting, because in self.refused],
             "stopped": self.stopped,
+            "others_cores": round(self.others_cores, 2),
             "published": None if self.published is None else str(self.published),
         }
 
@@ -185,6 +195,7 @@ class _Search:
     windows: dict[tuple[Setting, int], list[Window]] = field(default_factory=dict)
     refused: list[tuple[Setting, str]] = field(default_factory=list)
     models: dict[str, Model] = field(default_factory=dict)
+    others_cores: float = 0.0
 
     def try_engine(self, engine: str, into: Path) -> None:
         """Have the version ready for another engine, or note why not."""
@@ -256,11 +267,13 @@ class _Search:
         await press.load(best)
         loads = [(setting, clients) for clients in self.aim.loads for setting in best]
         window_s = _within(_COMPARING * self.aim.budget_s / TURNS / len(loads))
+        before = look(press.cpu_s)
         for turn in range(TURNS):
             if turn >= LEAST_TURNS and time.monotonic() > until_s:
                 break
             for setting, clients in loads if turn % 2 == 0 else reversed(loads):
                 self.windows.setdefault((setting, clients), []).append(await press.window(setting, clients, window_s))
+            self.others_cores = others_cores(before, look(press.cpu_s))
 
     def found(self) -> Tuned:
         closely = [reading(windows) for windows in self.windows.values()]
@@ -276,6 +289,7 @@ class _Search:
             choice(compared, "latency", self.aim.max_p99_ms),
             tuple(self.refused),
             self.stopped,
+            others_cores=self.others_cores,
         )
 
 

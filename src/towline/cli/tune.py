@@ -75,6 +75,9 @@ def command(
     emit(table(("setting", "clients", "rows/s", "p50 ms", "p99 ms", "CPU us", "MiB", "turns"), map(_row, found.readings), right=_NUMBERS))
     for setting, because in found.refused:
         say_step(f"{setting.words()}: {because}")
+    if found.is_disturbed:
+        said = f"{found.others_cores:.1f} of {found.machine['cores']} cores"
+        say_step(f"Others used {said} meanwhile: this says how to share the machine. Tune again when it is quiet.")
     if found.stopped:
         say_step(found.stopped)
     for name, one in (("throughput", found.throughput), ("latency", found.latency)):

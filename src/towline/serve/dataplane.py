@@ -173,6 +173,8 @@ class ServingPlane:
         slot = Slot(version, manifest, labels, self._limits_of(model, version, manifest), self._around)
         slot.on_change = self._slot_changed
         self._slots[key] = slot
+        if version.runtime:
+            log.info("%s:%s runs as was tuned: %s", version.name, version.number, version.runtime)
         self._keep_opening(slot)
 
     def _limits_of(self, model: WantedModel, version: WantedVersion, manifest: Manifest) -> SlotLimits:

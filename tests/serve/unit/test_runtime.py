@@ -23,6 +23,7 @@ from towline.serve.router import WantedModel, WantedVersion
 from towline.serve.slots import Slot
 from towline.store.sqlite import open_store
 from towline.testing import tiny_models
+from towline.testing.server import RunningServer
 
 FOUND = Runtime(threads=2, runs=2, instances=2, max_batch=8)
 
@@ -112,3 +113,21 @@ def test_only_the_last_finding_of_this_digest_on_this_kind_of_machine_is_sent_to
 
     assert runtimes == [Runtime(threads=3), *[Runtime(threads=2, runs=1)] * 3]
     assert _wanted(model, follows_tuning=False).versions[0].runtime == UNTUNED
+
+
+@pytest.mark.services
+def test_a_server_loads_what_was_tuned_with_its_threads_and_a_file_it_just_imported_too(tmp_path: Path) -> None:
+    """The worker that proved a file at import has one thread: with others it is not the one that answers."""
+    home = tmp_path / "home"
+    files = [tiny_models.write(tmp_path, tiny_models.mlp(seed=seed), f"{name}.onnx") for seed, name in enumerate(("a", "b"))]
+    with open_store(home) as store:
+        found = import_model(files[0], home=home).version
+        data = {"machine": this_machine(), "use": {"threads": 2}}
+        store.append(Event(TUNED, "tester", 1.0, name="a", digest=found.digest, data=data))
+
+    with RunningServer("a", str(files[1]), home=home) as server:
+        tuned, plain = (len(list(Path(f"/proc/{server.worker_pid(name)}/task").iterdir())) for name in ("a", "b"))
+    with RunningServer(str(files[1]), home=tmp_path / "other", settings={"threads": 3}) as server:
+        said = len(list(Path(f"/proc/{server.worker_pid('b')}/task").iterdir()))
+
+    assert (tuned, said) == (plain + 1, plain + 2)

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from operator_graphs import every, with_all_outputs
 from trainable_graphs import GRAPHS
 
 from towline.testing import tiny_models
@@ -17,6 +18,8 @@ from towline.testing import tiny_models
 HERE = Path(__file__).parent
 CLOSE = 1e-4
 TIMEOUT_S = 120
+# Before, while and after inputs took the place of attributes.
+OPSETS = (9, 17, 21)
 
 pytestmark = pytest.mark.frameworks
 
@@ -29,6 +32,10 @@ def learnt(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         model, rows = draw()
         onnx.save(model, folder / f"{name}.onnx")
         np.savez(folder / f"{name}.npz", **rows)
+    for opset in OPSETS:
+        model, rows = every(opset)
+        onnx.save(model, folder / f"every{opset}.onnx")
+        np.savez(folder / f"every{opset}.npz", **rows)
     (folder / "mlp.onnx").write_bytes(tiny_models.mlp())
     np.savez(folder / "mlp.npz", x=np.random.default_rng(1).normal(0, 1, (5, 10)).astype(np.float32))
     words = [environments / "torch/bin/python", HERE / "trainable_answers.py", folder]
@@ -50,6 +57,22 @@ def test_a_module_answers_as_its_graph_does(learnt: Path, name: str):
 
     np.testing.assert_allclose(answers["y"], asked(learnt / f"{name}.onnx", learnt / f"{name}.npz"), rtol=CLOSE, atol=CLOSE)
     np.testing.assert_array_equal(answers["logits"], answers["inner logits"])
+
+
+@pytest.mark.parametrize("opset", OPSETS)
+def test_every_operator_computes_what_onnx_runtime_does(learnt: Path, opset: int):
+    model, rows = every(opset)
+    session = ort.InferenceSession(with_all_outputs(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    expected = dict(zip([one.name for one in session.get_outputs()], session.run(None, dict(rows)), strict=True))
+    inner = np.load(learnt / f"every{opset}" / "inner.npz")
+
+    assert len(inner.files) > 100
+    wrong = [name for name in inner.files if not _alike(inner[name], expected[name])]
+    assert wrong == []
+
+
+def _alike(got: np.ndarray, expected: np.ndarray) -> bool:
+    return got.shape == expected.shape and np.allclose(got, expected, rtol=CLOSE, atol=CLOSE)
 
 
 @pytest.mark.parametrize("name", [*GRAPHS, "mlp"])

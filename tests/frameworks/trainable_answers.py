@@ -23,6 +23,14 @@ def answered(net: Trainable, rows: list[torch.Tensor]) -> dict[str, np.ndarray]:
     return {"logits": logits.numpy(), "y": inner[net.output].numpy(), "inner logits": inner[net.logits].numpy()}
 
 
+def inner_of(net: Trainable, rows: list[torch.Tensor]) -> dict[str, np.ndarray]:
+    """Every tensor that a node makes."""
+    with torch.no_grad():
+        return {
+            name: value.numpy() for name, value in net.tensors(rows, [name for node in net.nodes for name in node.outputs if name]).items()
+        }
+
+
 def stepped(net: Trainable, rows: list[torch.Tensor]) -> Trainable:
     """After one step of training that changes every weight."""
     torch.manual_seed(0)
@@ -40,6 +48,8 @@ def main(folder: Path) -> None:
         given = np.load(made.with_suffix(".npz"))
         net = trainable(model, "y")
         rows = [torch.from_numpy(given[name]) for name in net.inputs]
+        made.mkdir()
+        np.savez(made / "inner.npz", **(inner_of(net, rows) if model.stem.startswith("every") else {}))
         for what in ("same", "stepped"):
             (made / what).mkdir(parents=True)
             stepped(net, rows) if what == "stepped" else None

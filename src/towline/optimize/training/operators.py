@@ -265,6 +265,8 @@ OPERATORS: Mapping[str, Operator] = {
     "ConvTranspose": convolved_back,
     "Cos": _one(torch.cos),
     "Div": _divide,
+    # A graph that serves has none; one that was exported while it trained has them for nothing.
+    "Dropout": _one(lambda x: x),
     "Elu": _sloped(F.elu, "alpha", 1.0),
     "Equal": _two(torch.eq),
     "Erf": _one(torch.erf),

@@ -129,10 +129,15 @@ def _is_grouped(members: set[nn.Module]) -> bool:
 
 
 def _proven(module: Trainable, example: Sequence[Tensor], roots: Mapping[str, nn.Module]) -> dict[str, Outcome]:
-    """What comes of taking channels out of each of these layers: tried all at once, and each alone unless that was right."""
-    if roots and _outcome(module, example, [*roots.values()]) == "right":
-        return dict.fromkeys(roots, "right")
-    return {name: _outcome(module, example, [root]) for name, root in roots.items()}
+    """What comes of taking channels out of each of these layers: tried together, and in halves where that was not right."""
+    if not roots:
+        return {}
+    outcome = _outcome(module, example, [*roots.values()])
+    if outcome == "right" or len(roots) == 1:
+        return dict.fromkeys(roots, outcome)
+    names = [*roots]
+    halves = names[: len(names) // 2], names[len(names) // 2 :]
+    return {name: one for half in halves for name, one in _proven(module, example, {name: roots[name] for name in half}).items()}
 
 
 def _outcome(module: Trainable, example: Sequence[Tensor], roots: Sequence[nn.Module]) -> Outcome:

@@ -125,7 +125,7 @@ def test_an_output_that_is_not_there_and_operators_of_strangers_are_refused_by_n
         (Prune(-0.1), "A ratio of -0.1"),
         (Prune(0.5, layers=(("a", 2.0),)), "A ratio of 2"),
         (Prune(0.5, steps=0), "at least one step"),
-        (Prune(0.5), "needs rows to train on"),
+        (Prune(0.5), "needs rows to learn from"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_before_pytorch_is_loaded(tmp_path: Path, wrong: Prune, said: str):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from towline.optimize.base import Material, Passed, PassFailed
+from towline.optimize.train import rows_of
 from towline.optimize.training.settings import Training
 
 Importance = Literal["magnitude", "taylor"]
@@ -20,9 +21,9 @@ class Prune:
     """Structured pruning along dependencies (Fang et al. 2023, "DepGraph: Towards Any Structural Pruning").
 
     `ratio` of the channels goes, 0 to 0.95, in `steps` with a training after each. `importance` says which: "magnitude", those with the
-    smallest weights (Li et al. 2017), or "taylor", those whose loss would change the loss least (Molchanov et al. 2019). With `guided` each
-    layer is tried alone first, and the guilty keep more; `layers` gives ratios of layers by the name of their operator. Widths stay
-    multiples of `multiple` where a layer has at least twice that.
+    smallest weights (Li et al. 2017), or "taylor", those without which the loss would change least (Molchanov et al. 2019). With `guided`
+    each layer is tried alone first, and the guilty keep more, for the same multiply-adds; `layers` gives ratios of layers by the name of
+    their operator. Widths are multiples of `multiple` where a layer has at least twice that. With a teacher's answers the training distils.
     """
 
     ratio: float = 0.5
@@ -32,6 +33,8 @@ class Prune:
     layers: tuple[tuple[str, float], ...] = ()
     multiple: int = MULTIPLE
     training: Training = TRAINING
+    temperature: float = 4.0
+    alpha: float = 0.5
 
     name = "prune"
     environment = "torch"
@@ -50,8 +53,7 @@ class Prune:
                 raise PassFailed(f"A ratio of {ratio:g} cannot be pruned: it is the share of channels that goes, 0 to 0.95.")
         if self.steps < 1 or self.multiple < 1:
             raise PassFailed("Pruning takes at least one step, and widths that are a multiple of at least 1.")
-        if material.rows is None:
-            raise PassFailed("Pruning needs rows to train on.", hint="Give labelled rows, or a teacher: --data PATH, --train PATH.")
+        rows_of(material)
         # In the environment that has PyTorch.
         from towline.optimize.training.narrowing import narrow
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -208,7 +208,31 @@ def _mixing(graph: Any, group: Any) -> list[Reader]:
 
 
 def inputs_of(layer: nn.Module) -> int:
+    """The channels or features that a convolution or a dense layer reads."""
     return int(layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels)
+
+
+def outputs_of(layer: nn.Module) -> int:
+    """The channels or features that a convolution or a dense layer makes."""
+    return int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)
+
+
+def work_of(module: Trainable, example: Sequence[Tensor]) -> dict[str, int]:
+    """The multiply-adds of each convolution and dense layer for one row, by the name of its node."""
+    found: dict[str, int] = {}
+
+    def counting(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def count(layer: nn.Module, _: Any, answer: Tensor) -> None:
+            found[name] = answer.numel() // len(example[0]) * (layer.weight.numel() // outputs_of(layer))
+
+        return count
+
+    hooks = [layer.register_forward_hook(counting(name)) for name, layer in module.layers.items() if isinstance(layer, _MATRIX)]
+    with torch.no_grad():
+        module(*example)
+    for hook in hooks:
+        hook.remove()
+    return found
 
 
 @contextmanager

@@ -14,12 +14,11 @@ from student_graphs import encoder, plain, remembering, residual
 
 from towline.optimize.base import Material, Pass, PassFailed, settings_of
 from towline.optimize.cost import multiply_adds, parameters
-from towline.optimize.distill import Distill, student_of, students_to_try
+from towline.optimize.distill import Distill, given_student, student_of, students_to_try
 from towline.optimize.passes import pass_of
 from towline.optimize.rows import write_rows
 from towline.optimize.students.asked import asked_of
 from towline.optimize.students.folding import folded
-from towline.optimize.students.given import file_digest
 from towline.optimize.students.narrowed import narrowed, scaled
 from towline.optimize.students.pairing import paired
 from towline.optimize.students.shallow import Block, blocks_of, left_out
@@ -251,7 +250,7 @@ def test_a_given_student_takes_the_names_and_the_activation_of_its_version(tmp_p
     onnx.save(its, file)
     model = tiny(tiny_models.mlp())
 
-    made = drawn(model, "given", file=str(file), digest=file_digest(file))
+    made = student_of(given_student(file), model, "y")
 
     assert signature(made)[0][0].name == "x"
     given = feeds(model, 3)
@@ -278,6 +277,8 @@ def test_a_given_student_of_another_signature_is_refused(tmp_path: Path, its: on
 
 def test_a_given_student_that_is_absent_changed_or_no_model_is_refused(tmp_path: Path):
     model, file = tiny(tiny_models.mlp()), tmp_path / "mine.onnx"
+    with pytest.raises(PassFailed, match="no student at"):
+        given_student(file)
     with pytest.raises(PassFailed, match="no student at"):
         drawn(model, "given", file=str(file))
     file.write_bytes(b"\x08\x0atorn")

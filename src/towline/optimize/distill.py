@@ -83,6 +83,15 @@ def student_of(chosen: Distill, model: Any, output: str, spreads: Any = None) ->
     return narrowed(made, chosen.width, chosen.training.seed) if chosen.width != 1 else made
 
 
+def given_student(file: Path, training: Training = Training()) -> Distill:  # noqa: B008
+    """The pass that teaches the ONNX graph in `file`, as it is now. Raises PassFailed where there is none."""
+    from towline.optimize.students.given import file_digest
+
+    if not file.is_file():
+        raise PassFailed(f"There is no student at {file}.", hint="Give the path of an ONNX file.")
+    return Distill("given", training=training, file=str(file), digest=file_digest(file))
+
+
 def students_to_try(model: Path, output: str, training: Training = Training()) -> tuple[Distill, ...]:  # noqa: B008
     """What a search should try for this graph, the likeliest first: those that cost at most half its multiply-adds. Trains nothing."""
     import onnx

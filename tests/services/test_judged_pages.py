@@ -14,13 +14,15 @@ import pytest
 from PIL import Image
 
 import towline
-from towline.app import optimizing
+from towline.app import optimizing, searching, workshop
 from towline.app.comparing import compare
 from towline.app.demo_digits import read_digits
 from towline.app.judged_pages import page_of_comparison, page_of_search, page_of_test
 from towline.app.judging import measure_version
 from towline.app.optimizing import Limits, Optimized, optimize
+from towline.app.searching import Search
 from towline.cli.main import main
+from towline.optimize.base import Chain
 from towline.optimize.quantize import DynamicInt8, Int8
 from towline.verify.pace import pace, paces
 
@@ -79,9 +81,11 @@ def spoilt(model: Path, into: Path) -> Path:
 def searched(data: Path, home: Path) -> Optimized:
     """A real search; only what the clock says is left out of its decisions, so that all parts of its page are there on any machine."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(optimizing, "first_passes", lambda cpu, *, has_data: (DynamicInt8(), Int8()))
-        patch.setattr(optimizing, "wants_sensitivity", lambda tried: True)
-        patch.setattr(optimizing, "chosen", lambda tried: next((one for one in tried[::-1] if one.fits and one.tried.name == "int8"), None))
+        patch.setattr(searching, "first_chains", lambda situation: (Chain((DynamicInt8(),)), Chain((Int8(),))))
+        patch.setattr(searching, "wants_sensitivity", lambda tried: True)
+        patch.setattr(Search, "_explored", lambda search: iter(()))
+        for place in (optimizing, workshop):
+            patch.setattr(place, "chosen", lambda tried: next((one for one in tried[::-1] if one.fits and one.tried.name == "int8"), None))
         found = optimize("digits:1", data, limits=Limits(max_drop=0.05), home=home)
     assert found.result is not None
     # As a pass that trains tells of itself; training has its own tests.

@@ -59,6 +59,7 @@ def page_of_search(found: Optimized, language: str = "en") -> str:
         # Judged before it had a number.
         beside=replace(_beside(found.beside), second=str(found.result.version)) if found.beside and found.result else None,
         max_drop=found.limits.max_drop,
+        notes=found.notes,
     )
     return optimized_page(page, language)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from towline.verify.pages import judged
 from towline.verify.pages.bars import Bar, bars
 from towline.verify.pages.compared import ComparedPage, sections
-from towline.verify.pages.document import document, facts, figure, section, text
+from towline.verify.pages.document import document, facts, figure, notes, section, text
 from towline.verify.pages.trials import Trial, int8_frontier, pareto, training, tried_table
 from towline.verify.pages.words import Say, words
 
@@ -44,6 +44,7 @@ class OptimizedPage:
     verdict: str
     beside: ComparedPage | None = None
     max_drop: float | None = None
+    notes: Sequence[str] = ()
 
 
 def optimized_page(shown: OptimizedPage, language: str = "en") -> str:
@@ -58,6 +59,7 @@ def optimized_page(shown: OptimizedPage, language: str = "en") -> str:
         _guilty(shown.guilty, say),
         training(shown.tried, say),
         *(sections(shown.beside, say) if shown.beside is not None else ()),
+        section(say("Notes"), notes([say(note) for note in shown.notes])),
     ]
     return document(f"towline {say('optimisation')} {shown.name}", body, style=judged.STYLE + _STYLE, language=language)
 

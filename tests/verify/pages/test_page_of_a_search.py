@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from read_page import ReadPage
 
+import towline
 from towline.app.judged_pages import _trial, floats_of
 from towline.optimize.base import Chain
 from towline.optimize.graph import Slim
 from towline.optimize.plan import Tried
 from towline.optimize.quantize import DynamicInt8, Int8
+from towline.verify.pages import sentences
 from towline.verify.pages.lines import linear, spanning
 from towline.verify.pages.optimized import OptimizedPage, Suspect, optimized_page
 from towline.verify.pages.points import Mark, Point, frontier, labels, points
 from towline.verify.pages.trials import Trial, epoch_axis
 from towline.verify.pages.words import words
 
+ROOT = Path(towline.__file__).parent
 SVG = "{http://www.w3.org/2000/svg}"
 KEPT = Trial("int8", "minmax", True, 2.0, 0.25, 0.002, "", is_kept=True, agreement=0.99, floats=2, family="int8 minmax")
 GOOD = Trial("slim", "", True, 1.2, 1.0, 0.0, "")
@@ -168,6 +173,40 @@ def test_reasons_made_while_searching_are_chinese_on_a_chinese_page():
         "不适合接替：p99_ms 没有测量，要求 <= 5；f1 为 0.1，要求 > 1。"
     )
     assert words("zh")("cat became dog") == "cat 变成 dog"
+
+
+@pytest.mark.parametrize(
+    ("english", "said"),
+    [
+        ("The time was up.", "时间已到。"),
+        ("The process of the pass 'prune' took longer than 60 seconds.", "“prune”的进程超过了 60 秒。"),
+        ("Graphs with the operators Loop, Scan cannot be trained.", "含有算子 Loop, Scan 的图不能训练。"),
+        ("40,394 parameters became 9,000, 1,200 multiply-adds a row 300.", "参数由 40,394 变为 9,000，每行乘加由 1,200 变为 300。"),
+        ("Of the rows held back, rounded, 98.10 % were right and became 98.40 %.", "保留的行在取整后答对的比例由 98.10 % 变为 98.40 %。"),
+        ("Something of a stranger's that became known.", "Something of a stranger's that became known."),
+        ("{0} {evil} became {1}", "{0} {evil} 变成 {1}"),
+    ],
+)
+def test_what_passes_tell_is_chinese_on_a_chinese_page_and_a_strangers_words_stay(english: str, said: str):
+    assert words("zh")(english) == said
+    assert words("en")(english) == english
+
+
+def test_sentences_that_were_translated_are_those_that_are_said():
+    """One that is worded anew shows here, and not as English on a Chinese page."""
+    said = "".join(file.read_text() for place in ("optimize", "app") for file in (ROOT / place).rglob("*.py"))
+    said = re.sub(r'"\s*f?"', "", said)
+
+    for pattern, _ in sentences._CHINESE[:-1]:
+        first = re.split(r"[(\\?]", pattern.pattern)[0].strip()
+        assert first in said or not first, pattern.pattern
+
+
+def test_a_page_tells_what_the_search_left_out():
+    shown = OptimizedPage("m:1", [], (KEPT,), (), "m:2: 2.00×", notes=("Combinations beyond the planned ones need Optuna. Install it.",))
+
+    assert "need Optuna. Install it." in ReadPage(optimized_page(shown)).text
+    assert "计划之外的组合需要 Optuna。" in ReadPage(optimized_page(shown, "zh")).text
 
 
 def test_a_chain_tells_how_many_operators_stayed_in_float_and_which_settings_it_shares_with_others():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
+
+from towline.verify.pages.sentences import chinese
 
 LANGUAGES = ("en", "zh")
 Say = Callable[[str], str]
@@ -140,19 +141,6 @@ _CHINESE = {
 }
 
 
-# Sentences that are made of what was found; records keep the English one. A list of such sentences is gone through one by one.
-_SENTENCES = tuple(
-    (re.compile(english), chinese)
-    for english, chinese in (
-        (r"It is slower here: (.+)x\.", "在这台机器上更慢：{} 倍。"),
-        (r"(\S+) is (\S+), wanted (<=|>=|<|>|==) (\S+)", "{} 为 {}，要求 {} {}"),
-        (r"(\S+) was not measured, wanted (<=|>=|<|>|==) (\S+)", "{} 没有测量，要求 {} {}"),
-        (r"(.+) became (.+)", "{} 变成 {}"),
-    )
-)
-_REFUSED = "Not fit to take over: "
-
-
 def words(language: str) -> Say:
     """What a text of ours reads in a language; what has no translation, such as a model's own names, stays as it is."""
     return _chinese if language == "zh" else _english
@@ -163,11 +151,4 @@ def _english(english: str) -> str:
 
 
 def _chinese(english: str) -> str:
-    if english in _CHINESE:
-        return _CHINESE[english]
-    if english.startswith(_REFUSED):
-        return "不适合接替：" + "；".join(map(_chinese, english.removeprefix(_REFUSED).removesuffix(".").split("; "))) + "。"
-    for pattern, chinese in _SENTENCES:
-        if found := pattern.fullmatch(english):
-            return chinese.format(*found.groups())
-    return english
+    return _CHINESE[english] if english in _CHINESE else chinese(english)

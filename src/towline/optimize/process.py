@@ -84,13 +84,15 @@ def _lines(do: str, chosen: Pass, work: Work, into: Path) -> Iterator[str]:
     job.write_text(json.dumps({**words, **given}))
     process = subprocess.Popen(
         command("towline.optimize.host", str(job), python=python_of(chosen.environment) if chosen.environment else ""),
-        stdin=subprocess.DEVNULL,
+        # Held open and never written to: its end tells the process that nobody waits for it any more.
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
         env=_PATIENT | os.environ,
     )
+    assert process.stdin is not None
     assert process.stdout is not None
     late = threading.Timer(work.timeout_s, process.kill)
     late.start()
@@ -102,6 +104,7 @@ def _lines(do: str, chosen: Pass, work: Work, into: Path) -> Iterator[str]:
         late.cancel()
         process.kill()
         process.wait()
+        process.stdin.close()
         process.stdout.close()
     if code < 0:
         how = f"was killed by {signal.Signals(-code).name}" if in_time else f"took longer than {work.timeout_s:g} seconds"

@@ -18,6 +18,7 @@ BUILT_IN = {
     "Slim": "towline.optimize.graph",
     "Half": "towline.optimize.graph",
     "Equalise": "towline.optimize.equalise",
+    "Round": "towline.optimize.rounding",
     "Int8": "towline.optimize.quantize",
     "DynamicInt8": "towline.optimize.quantize",
     "Finetune": "towline.optimize.train",

@@ -138,6 +138,6 @@ def test_settings_that_cannot_be_are_refused_before_pytorch_is_loaded(tmp_path: 
 def test_a_search_tries_half_first_and_then_more():
     tried = prunings(Training(epochs=4))
 
-    assert [one.ratio for one in tried[:2]] == [0.5, 0.75]
+    assert [one.ratio for one in tried[:2]] == [0.5, 0.7]
     assert len({one.settings for one in tried}) == len(tried)
     assert tried[0].settings == "50% of the channels by magnitude, guided by sensitivity; 4 epochs, adam 0.001, cosine, batches of 128"

@@ -61,11 +61,12 @@ class Prune:
 
 
 def prunings(training: Training) -> tuple[Prune, ...]:
-    """What a search should try, in order: half, then more as long as that holds, in steps where it is much."""
+    """What a search should try, in order: half, then more as long as that holds, in steps where it is much; then gentler."""
+    short = replace(training, epochs=max(1, training.epochs // 2))
     return (
         Prune(0.5, guided=True, training=training),
-        Prune(0.75, guided=True, steps=2, training=replace(training, epochs=max(1, training.epochs // 2))),
-        Prune(0.25, training=training),
+        Prune(0.7, guided=True, training=training),
+        Prune(0.85, guided=True, steps=2, training=short),
         Prune(0.5, importance="taylor", training=training),
-        Prune(0.85, guided=True, steps=3, training=replace(training, epochs=max(1, training.epochs // 2))),
+        Prune(0.25, training=training),
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -44,6 +46,7 @@ class Materials:
 class Made:
     """What a chain wrote, and what its passes told."""
 
+    folder: Path
     model: Path
     notes: tuple[str, ...]
     curves: dict[str, tuple[float, ...]]
@@ -62,10 +65,11 @@ class Workshop:
         self._materials = materials
         self._journal = journal
         self._until_s = until_s
-        self._source = Made(version.path / version.manifest.model_file, (), {})
+        self._source = Made(version.path, version.path / version.manifest.model_file, (), {})
         self.tried: list[Tried] = []
         # Longer chains go on from what shorter ones made, and the best is published as it was judged.
         self._made: dict[Chain, Made | TowlineError] = {}
+        self._folders = (materials.work / f"pass-{number}" for number in itertools.count(1))
         self._seen: tuple[Tried, Comparison] | None = None
 
     def judge(self, chain: Chain) -> Tried:
@@ -87,7 +91,16 @@ class Workshop:
                 # Only of the best: a comparison holds confusion matrices and rows.
                 self._seen = tried, found
         self._journal.write(tried)
+        if not tried.is_worth_it:
+            self._discard(chain)
         return tried
+
+    def _discard(self, chain: Chain) -> None:
+        """What nobody will ask for again; forty candidates of a large model fill a disk."""
+        made = self._made.get(chain)
+        if isinstance(made, Made):
+            del self._made[chain]
+            shutil.rmtree(made.folder, ignore_errors=True)
 
     def sensitivities(self, chain: Chain) -> Iterator[Sensitivity]:
         """Operator by operator of what the chain's last pass, an Int8, quantises. Raises OutOfTime, PassFailed."""
@@ -141,9 +154,9 @@ class Workshop:
 
     def _after(self, before: Made, chain: Chain) -> Made:
         """What the chain's last pass makes of what those before it made."""
-        into = self._materials.work / f"pass-{len(self._made)}"
+        into = next(self._folders)
         passed = self._passed(chain.last, self._work(before.model, chain), into)
-        return Made(into / passed.model, (*before.notes, *passed.notes), {**before.curves, **passed.curves})
+        return Made(into, into / passed.model, (*before.notes, *passed.notes), {**before.curves, **passed.curves})
 
     def _work(self, model: Path, chain: Chain) -> Work:
         keep = self._materials.keep / hashlib.sha256(key_of(chain).encode()).hexdigest()[:16]
@@ -159,6 +172,7 @@ class Workshop:
         try:
             return run_pass(one, work, into)
         except PassFailed:
+            shutil.rmtree(into, ignore_errors=True)
             if time.monotonic() >= self._until_s:
                 raise OutOfTime from None
             raise

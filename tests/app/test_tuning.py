@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 import towline
 from towline.app.desired import desired_models
+from towline.app.pressing import Model, Press
 from towline.app.tuning import Aim, Tuned, tune
+from towline.core.config import Settings
 from towline.core.deployment import Deployment
-from towline.core.errors import NotFound, UsageError
+from towline.core.errors import NotFound, Unavailable, UsageError
+from towline.core.refs import parse_ref
 from towline.core.runtime import TUNED, Runtime, this_machine
 from towline.optimize.runtime import Setting
+from towline.serve.slots import Slot
 from towline.store.sqlite import open_store
 from towline.testing import tiny_models
 
@@ -100,6 +106,32 @@ def test_a_handler_that_waits_is_given_more_workers(tmp_path: Path) -> None:
     assert found.use.instances > 1
     assert found.throughput.gain > 1.5
     recorded(home, found)
+
+
+@pytest.mark.services
+def test_a_way_without_room_for_its_workers_is_refused_at_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_store(home) as store:
+        version = store.version(parse_ref("mlp"))
+    # The first worker of a version finds room, no further one does.
+    monkeypatch.setattr(Slot, "_open_lane", _first_only(Slot._open_lane))
+
+    async def load() -> None:
+        press = Press({"": Model(version.path, version.digest, ())}, Settings())
+        try:
+            await press.load([Setting(Runtime(instances=2))])
+        finally:
+            await press.close()
+
+    with pytest.raises(Unavailable, match="no room for 2 workers"):
+        # Far below what a worker may take to load.
+        asyncio.run(asyncio.wait_for(load(), 60))
+
+
+def _first_only(open_lane: Callable[[Slot], Awaitable[bool]]) -> Callable[[Slot], Awaitable[bool]]:
+    async def opened(slot: Slot) -> bool:
+        return True if slot.pids else await open_lane(slot)
+
+    return opened
 
 
 @pytest.mark.services

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from towline.core.config import Settings
-from towline.core.errors import DeadlineExceeded, TowlineError
+from towline.core.errors import DeadlineExceeded, TowlineError, Unavailable
 from towline.core.inference import Request
 from towline.monitor.metrics import ServingMetrics
 from towline.monitor.process import sample_process
@@ -69,6 +69,9 @@ class Press:
             plane = await self._plane(device)
             await plane.want([self._wanted(one, name) for one, name in self._names.items() if one.device == device])
             await plane.settle()
+        for setting in settings:
+            if len(self._slot(setting).pids) < setting.runtime.instances:
+                raise Unavailable(f"There is no room for {setting.runtime.instances} workers of it at a time.")
 
     async def _plane(self, device: str) -> Embedded:
         if device not in self._planes:

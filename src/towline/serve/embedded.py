@@ -123,7 +123,7 @@ class Embedded:
         try:
             async with asyncio.timeout(self._settings.load_timeout_s):
                 await self._pool.spare_is_born()
-                while any(not slot.is_whole for slot in self.plane.slots() if slot.state == "ready"):
+                while any(slot.lanes_to_come for slot in self.plane.slots()):
                     await asyncio.sleep(_LOOK_S)
         except TimeoutError:
             raise Unavailable("Not all workers came in time.", code="LOAD_TIMEOUT") from None

@@ -54,6 +54,8 @@ class Slot:
         self._version = version
         self._around = around
         self._limits = limits
+        # Further workers that are being opened beside those that answer.
+        self.lanes_to_come = 0
         # It was ready once, lost its worker, and could not get another yet.
         self.is_bereaved = False
         self._crew = Crew()
@@ -101,11 +103,6 @@ class Slot:
     @property
     def pids(self) -> tuple[int, ...]:
         return self._crew.pids
-
-    @property
-    def is_whole(self) -> bool:
-        """It runs in as many workers as it may."""
-        return len(self._crew) >= self._limits.instances
 
     @property
     def runs_at_once(self) -> int:
@@ -330,15 +327,19 @@ class Slot:
         self._become("loading")
         if await self._open_lane():
             for _ in range(self._limits.instances - 1):
+                self.lanes_to_come += 1
                 self._start(self._add_lane(needed))
 
     async def _add_lane(self, needed_bytes: int) -> None:
         """One more worker beside those that answer already; without room for it the slot goes on with fewer."""
         available = self._around.available_memory_bytes()
-        if self._around.force or recovery.fits(needed_bytes=needed_bytes, available_bytes=available):
-            await self._open_lane()
-        else:
-            log.warning("%s:%s runs in fewer workers than it may: there is no memory for one more", self.name, self.number)
+        try:
+            if self._around.force or recovery.fits(needed_bytes=needed_bytes, available_bytes=available):
+                await self._open_lane()
+            else:
+                log.warning("%s:%s runs in fewer workers than it may: there is no memory for one more", self.name, self.number)
+        finally:
+            self.lanes_to_come -= 1
 
     async def _open_lane(self) -> bool:
         """Whether there is a lane to run on now."""

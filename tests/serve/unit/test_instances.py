@@ -11,9 +11,10 @@ THREE = replace(LIMITS, instances=3)
 
 def test_a_slot_is_ready_with_its_first_worker_and_gets_the_others_meanwhile() -> None:
     async def scenario(scene: Scene) -> None:
-        assert (scene.slot.state, len(scene.slot.pids)) == ("ready", 1)
+        assert (scene.slot.state, len(scene.slot.pids), scene.slot.lanes_to_come) == ("ready", 1, 2)
         await scene.settle()
         assert scene.slot.pids == (100, 101, 102)
+        assert scene.slot.lanes_to_come == 0
         assert scene.slot.state == "ready"
 
     play(scenario, limits=THREE)

@@ -86,7 +86,8 @@ class Pool:
         """
         until_s = self._loop.time() + _BIRTH_TIMEOUT_S
         attempt = 0
-        while (left_s := until_s - self._loop.time()) > 0:
+        # Who was killed because we end here must not be made good: nobody would end the new one.
+        while not self._is_closed and (left_s := until_s - self._loop.time()) > 0:
             worker = await self._living(engine, left_s)
             if worker is not None:
                 self._loop.call_soon(self.keep_spare)

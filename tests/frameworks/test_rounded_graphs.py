@@ -72,6 +72,9 @@ def test_a_rounding_module_answers_as_onnx_runtime_does_before_and_after_its_num
         assert off < 0.03, (which, off)
         assert rounding > 1e-4, "it rounds at all"
     assert np.abs(said["first"] - said["second"]).max() > 0
+    graph = onnx.load(made / "stepped.onnx").graph
+    read = {name for node in graph.node for name in node.input}
+    assert {one.name for one in graph.initializer} <= read, "nothing is left that nobody reads"
 
 
 @pytest.fixture(scope="module")
@@ -111,12 +114,19 @@ def test_what_int8_lost_is_learnt_back_from_a_teacher_without_labels(
         return float((asked(folder / passed.model, {"image": images[140:]}).argmax(1) == teacher[140:].argmax(1)).mean())
 
     lost = right(run_pass(Int8(per_channel=False, reduce_range=True), work, tmp_path / "int8"), tmp_path / "int8")
-    again = Work(tmp_path / "int8" / "model.onnx", work.calibration, rows)
-    trained = run_pass(Qat(Training(epochs=20, batch=28, rate=5e-3), alpha=1.0), again, tmp_path / "qat")
+    said: list[str] = []
+    how = Qat(Training(epochs=20, batch=28, rate=5e-3), alpha=1.0)
+    again = Work(tmp_path / "int8" / "model.onnx", work.calibration, rows, tmp_path / "keep", said.append)
+    trained = run_pass(how, again, tmp_path / "qat")
+    epochs = len(said)
+    resumed = run_pass(how, again, tmp_path / "resumed")
 
     assert lost < 0.5
     assert right(trained, tmp_path / "qat") > 0.9
     assert trained.curves["validation"][-1] < 0.4 * trained.curves["validation"][0]
     assert trained.notes[0].startswith("On rows held back, rounded: the loss was ")
+    assert epochs >= 20
+    assert not any(": loss " in line for line in said[epochs:]), "what was trained before a kill is not trained again"
+    assert (tmp_path / "resumed" / resumed.model).read_bytes() == (tmp_path / "qat" / trained.model).read_bytes()
     kinds = [[node.op_type for node in onnx.load(tmp_path / one / "model.onnx").graph.node] for one in ("int8", "qat")]
     assert kinds[0] == kinds[1], "the graph stays the one that int8 wrote"

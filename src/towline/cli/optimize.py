@@ -178,7 +178,8 @@ def _row(one: Tried) -> tuple[str, ...]:
         one.tried.settings,
         _times(one.speedup),
         _times(one.size_ratio),
-        f"{100 * one.drop:+.2f} pt",
+        # Without a minus before nothing.
+        f"{round(100 * one.drop, 2) + 0.0:+.2f} pt",
         one.because or "fits",
     )
 

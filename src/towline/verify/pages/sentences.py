@@ -43,7 +43,22 @@ _CHINESE = tuple(
         (r"The graph has no float32 weights to train\.", "这个图没有可训练的 float32 权重。"),
         (r"Graphs with the operator(?:s|) (.+) cannot be trained\.", "含有算子 {} 的图不能训练。"),
         (r"No layer of this graph has channels that can be taken out(.*)\.", "这个图中没有可以去掉通道的层{}。"),
+        (
+            r"No matrix product of this graph has a constant weight of two dimensions: there is nothing to make smaller\.",
+            "这个图中没有矩阵乘积拥有二维的常量权重：没有可缩小的。",
+        ),
         # What passes tell of themselves.
+        (r"(\d+) operators became (\d+)\.", "算子由 {} 个变为 {} 个。"),
+        (
+            r"(\d+) operators became (\d+); a load no longer looks for what to fuse\.",
+            "算子由 {} 个变为 {} 个；加载时不再寻找可融合的算子。",
+        ),
+        (
+            r"The channels of (\d+) tensors, or of those that are added up, have ranges alike\.",
+            "{} 个张量（或相加的张量）的通道范围已相近。",
+        ),
+        (r"(\d+) weights are stored as (\d+) bits\.", "{} 个权重以 {} 位存储。"),
+        (r"(\d+) matrix products have weights of (\d+) bits\.", "{} 个矩阵乘积的权重为 {} 位。"),
         (r"Loss per epoch: (.+)\.", "每轮损失：{}。"),
         (r"Channels: (.+)\.", "通道：{}。"),
         (r"Taught on (.+) rows, none labelled\.", "用 {} 行教学，都没有标签。"),

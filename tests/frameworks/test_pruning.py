@@ -89,11 +89,11 @@ def half_dead(model: Any) -> Any:
 def rows_of(tmp_path: Path) -> Callable[..., Path]:
     """`rows_of(inputs, classes)` is a folder of rows with labels by chance."""
 
-    def make(inputs: Mapping[str, np.ndarray], classes: int) -> Path:
+    def make(inputs: Mapping[str, np.ndarray], classes: int, name: str = "rows") -> Path:
         rng = np.random.default_rng(0)
         count = len(next(iter(inputs.values())))
         truth = rng.integers(0, classes, count)
-        return write_rows(tmp_path / "rows", [(inputs, truth, {})], count=count, output="y", held_back=count // 4)
+        return write_rows(tmp_path / f"{name}.rows", [(inputs, truth, {})], count=count, output="y", held_back=count // 4)
 
     return make
 
@@ -233,6 +233,12 @@ def test_graphs_that_cannot_be_pruned_are_refused_with_the_reason(environments: 
 
     with pytest.raises(PassFailed, match="No layer of this graph has channels that can be taken out"):
         run_pass(Prune(0.5), Work(tmp_path / "one.onnx", rows=rows), tmp_path / "one")
+    two, inputs = GRAPHS["cnn"]()
+    dense = next(node for node in two.graph.node if node.name == "dense").output[0]
+    two.graph.output.append(onnx.helper.make_tensor_value_info(dense, onnx.TensorProto.FLOAT, ("N", 32)))
+    onnx.save(two, tmp_path / "two.onnx")
+    with pytest.raises(PassFailed, match="Another output of the graph reads channels that were taken out"):
+        run_pass(Prune(0.5), Work(tmp_path / "two.onnx", rows=rows_of(many(inputs), 10, "two")), tmp_path / "two")
     tiny_models.write(tmp_path, tiny_models.counted_loop(rounds=3), "loop.onnx")
     with pytest.raises(PassFailed, match="operator Loop cannot be trained"):
         run_pass(Prune(0.5), Work(tmp_path / "loop.onnx", rows=rows), tmp_path / "loop")

@@ -181,11 +181,23 @@ def _stepped(task: Task, step: int, model: Path, widths: Mapping[str, int], kept
     training = task.keep / f"training-{step}"
     for folder in (done, training):
         folder.mkdir(exist_ok=True)
+    _check_other_outputs(write_trained(module, model, done))
     learnt = train(module, task.rows, task.asked.training, task.loss, keep=training, say=task.say)
     write_trained(module, model, done)
     # Last: without it the step was not done.
     _write_whole(done / "curves.json", json.dumps(learnt))
     return done / "model.onnx", dict(learnt)
+
+
+def _check_other_outputs(model: Path) -> None:
+    """Only what the answer needs was looked at; raises PassFailed when another output reads channels that are gone."""
+    proto = onnx.load(model)
+    if len(proto.graph.output) > 1:
+        try:
+            onnx.checker.check_model(proto, full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            told = str(error).strip().splitlines()[0][:160]
+            raise PassFailed(f"Another output of the graph reads channels that were taken out: {told}") from error
 
 
 def _write_whole(path: Path, text: str) -> None:

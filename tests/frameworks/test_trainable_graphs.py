@@ -121,8 +121,8 @@ def test_what_pytorch_has_a_layer_for_is_that_layer(learnt: Path):
 def test_a_weight_used_twice_is_one_and_numbers_that_happen_to_be_equal_are_not(learnt: Path):
     about = json.loads((learnt / "tied" / "about.json").read_text())
 
-    # The table and the layer once each; of each norm the scale and the bias.
-    assert about["weights"] == 20 * 8 + (8 * 8 + 8) + 2 * (8 + 8)
+    # The table and the kernel once each, and two biases; of each norm the scale and the bias.
+    assert about["weights"] == 20 * 8 + (8 * 8 + 8 + 8) + 2 * (8 + 8)
 
 
 def test_the_fixed_flatten_before_a_dense_layer_holds_for_any_width_once_written(learnt: Path):

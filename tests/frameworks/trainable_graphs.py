@@ -156,13 +156,15 @@ def encoder() -> tuple[Any, Rows]:
 
 
 def tied() -> tuple[Any, Rows]:
-    """One table as the words that go in and the scores that come out, one layer used twice, two norms that share their zeros."""
+    """One table as the words that go in and the scores that come out, one layer used twice and its kernel once more, two norms that share
+    their zeros, and bounds so large that they are no weights."""
     draw = Drawing()
-    table, twice, bias = draw.weight(20, 8), draw.weight(8, 8), draw.weight(8, scale=0.1)
+    table, twice, bias, other = draw.weight(20, 8), draw.weight(8, 8), draw.weight(8, scale=0.1), draw.weight(8, scale=0.1)
     zeros, ones = draw.held(np.zeros(8, np.float32)), draw.held(np.ones(8, np.float32))
     x = draw.op("ReduceMean", draw.op("Gather", table, "ids"), axes=[1], keepdims=0)
-    for _ in range(2):
-        x = draw.op("Tanh", draw.op("Gemm", x, twice, bias))
+    for added in (bias, bias, other):
+        x = draw.op("Tanh", draw.op("Gemm", x, twice, added))
+    x = draw.op("Min", x, draw.held(np.full(8, 1e9, np.float32)))
     for spread in (draw.spread(8), draw.spread(8)):
         x = draw.op("BatchNormalization", x, spread, zeros, zeros, ones)
     x = draw.op("MatMul", x, draw.op("Transpose", table, perm=[1, 0]))

@@ -109,6 +109,16 @@ def test_nodes_without_names_are_named_the_same_way_each_time(tmp_path: Path):
     assert read_proto(model) == read_proto(model)
 
 
+def test_a_graph_that_was_made_regular_stays_as_it_is(tmp_path: Path):
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["y"])]
+    weights = {"w": RNG.normal(size=(24, 5)).astype(np.float32), "shape": np.array([-1, 24])}
+    once = read_proto(written(tmp_path, nodes, weights, ("N", 2, 3, 4)))
+    onnx.save(once, tmp_path / "once.onnx")
+
+    assert read_proto(tmp_path / "once.onnx") == once
+    assert sorted(one.name for one in once.graph.initializer) == ["Reshape_0.flat", "w"]
+
+
 def test_an_output_that_is_not_there_and_operators_of_strangers_are_refused_by_name(tmp_path: Path):
     model = tiny_models.write(tmp_path, tiny_models.mlp())
     with pytest.raises(PassFailed, match="no output 'z'; it has y"):

@@ -13,8 +13,10 @@ import pytest
 from onnx import numpy_helper
 from trainable_graphs import GRAPHS
 
+import towline
 import towline.app
-from towline.optimize.base import Material, Passed
+from towline.app.optimizing import Lessons, Limits, optimize
+from towline.optimize.base import Chain, Material, Passed
 from towline.optimize.process import Work, run_pass, write_calibration
 from towline.optimize.qat import Qat
 from towline.optimize.quantize import Int8
@@ -130,3 +132,30 @@ def test_what_int8_lost_is_learnt_back_from_a_teacher_without_labels(
     assert (tmp_path / "resumed" / resumed.model).read_bytes() == (tmp_path / "qat" / trained.model).read_bytes()
     kinds = [[node.op_type for node in onnx.load(tmp_path / one / "model.onnx").graph.node] for one in ("int8", "qat")]
     assert kinds[0] == kinds[1], "the graph stays the one that int8 wrote"
+
+
+def test_a_search_trains_on_from_the_int8_that_it_refused(environments: Path, digits: tuple[np.ndarray, np.ndarray], tmp_path: Path):
+    images, labels = digits
+    onnx.save(unlike_channels(onnx.load(DEMO / "digits.onnx")), tmp_path / "m.onnx")
+    np.savez(tmp_path / "train.npz", image=images[:150], label=labels[:150])
+    np.savez(tmp_path / "test.npz", image=images[100:], label=labels[100:])
+    towline.import_model(tmp_path / "m.onnx", name="m", home=tmp_path / "home")
+    int8 = Int8(per_channel=False, reduce_range=True)
+    chains = (Chain((int8,)), Chain((int8, Qat(Training(epochs=6, batch=28, rate=5e-3)))))
+
+    found = optimize(
+        "m",
+        tmp_path / "test.npz",
+        lessons=Lessons(str(tmp_path / "train.npz")),
+        passes=chains,
+        limits=Limits(max_drop=0.3),
+        home=tmp_path / "home",
+    )
+
+    lost, trained = found.tried
+    assert [one.tried for one in found.tried] == list(chains)
+    assert not lost.fits
+    assert trained.drop < lost.drop - 0.2, (lost.drop, trained.drop)
+    assert "held back, rounded" in trained.notes[0]
+    assert trained.size_ratio == pytest.approx(lost.size_ratio, rel=0.02)
+    assert len(trained.curves["loss"]) == 6

@@ -1,6 +1,6 @@
 """Whatever is sent, each reader reads it or refuses it in its own words, in memory of the order of what was sent.
 
-A second or two here; TOWLINE_FUZZ_S seconds for each target in the services tier (20 unless set).
+A second or two here; TOWLINE_FUZZ_S seconds for each target in the services tier (12 unless set).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from towline.serve.protocols import grpcweb
 from towline.testing import tiny_models
 
 SHORT_EXAMPLES, LONG_EXAMPLES = 120, 300
-LONG_S = float(os.environ.get("TOWLINE_FUZZ_S", "20"))
+LONG_S = float(os.environ.get("TOWLINE_FUZZ_S", "12"))
 # Bodies here are of a few KiB; what a reader takes for one may be that many times more, and no more.
 MOST_BYTES = 4 << 20
 

@@ -183,9 +183,9 @@ def test_every_answer_is_the_direct_one_or_a_documented_refusal(server: RunningS
 
 
 @pytest.mark.services
-def test_every_answer_is_the_direct_one_or_a_documented_refusal_for_two_minutes(server: RunningServer) -> None:
-    clients = play(server, budget_s=120, examples=1000, steps=30)
+def test_every_answer_is_the_direct_one_or_a_documented_refusal_for_a_minute(server: RunningServer) -> None:
+    clients = play(server, budget_s=60, examples=1000, steps=30)
 
     assert clients.problems == []
-    assert clients.statuses[200] > 5_000
+    assert clients.statuses[200] > 2_500
     assert "Traceback" not in server.log()

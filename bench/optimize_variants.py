@@ -33,7 +33,7 @@ VARIANTS = (
     # The roundings take as long to train as the whole network, and need few rows to settle.
     Variant("qat", "int8, trained with its roundings", "int8，量化感知训练", (INT8, Qat(Training(epochs=1, rate=2e-4))), rows=4_000),
     Variant("pruned", "half the channels pruned, fine-tuned", "剪去一半通道并微调", (PRUNED,)),
-    Variant("best", "the same, then static int8", "同上，再静态 int8", (PRUNED, INT8)),
+    Variant("pruned_int8", "the same, then static int8", "同上，再静态 int8", (PRUNED, INT8)),
     Variant("student", "distilled student", "蒸馏出的学生", (STUDENT,)),
     Variant("student_int8", "the same, then static int8", "同上，再静态 int8", (STUDENT, INT8)),
 )

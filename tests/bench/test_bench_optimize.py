@@ -7,6 +7,7 @@ import hashlib
 import io
 import struct
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,20 @@ def test_goals_are_asked_of_what_was_measured_and_of_nothing_else(bench, report,
     assert found["student_faster"] == "reached"
     assert found["few_labels_gain"] == "reached"
     assert found["int8_faster"] == found["best_lost"] == "not measured"
+
+
+def test_the_best_combination_is_the_fastest_that_loses_little(report, measured):
+    (one,) = measured.rows
+    ratio = type(one.faster)
+    made = [("alone", ["a"], 20.0, 0.1), ("slow", ["a", "b"], 6.0, 0.1), ("fast", ["a", "b"], 9.0, 0.4), ("wrong", ["a", "b"], 30.0, 0.6)]
+    rows = {
+        key: replace(one, key=key, passes=passes, faster=ratio(speed, speed, speed), lost=report.Interval(points, points, points))
+        for key, passes, speed, points in made
+    }
+
+    assert report.best_combination(list(rows.values())) is rows["fast"]
+    assert report.best_combination([rows["alone"], rows["wrong"]]) is rows["wrong"]
+    assert report.best_combination([rows["alone"]]) is None
 
 
 def test_a_teacher_that_is_worth_nothing_fails(bench, report, measured):

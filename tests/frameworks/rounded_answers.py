@@ -39,14 +39,15 @@ def main(folder: Path) -> None:
         quantized = onnx.load(made / "model.onnx")
         net = trainable(made / FLOATS, "y")
         rows = [torch.from_numpy(given[name]) for name in net.inputs]
-        roundings = round_as(net, read_proto(made / FLOATS), read_pairs(quantized), learn=True)
+        pairs = read_pairs(quantized)
+        roundings = round_as(net, read_proto(made / FLOATS), pairs, learn=True)
         with torch.no_grad():
             first = net.tensors(rows, ["y"])["y"].numpy()
         stepped(net, rows, roundings)
         with torch.no_grad():
             second = net.tensors(rows, ["y"])["y"].numpy()
         scales = {name: one.scale for name, one in roundings.items()}
-        stop_rounding(net, roundings)
+        stop_rounding(net, pairs)
         with torch.no_grad():
             floats = net.tensors(rows, ["y"])["y"].numpy()
         np.savez(made / "answers.npz", first=first, second=second, floats=floats)

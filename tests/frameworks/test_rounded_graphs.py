@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 from pathlib import Path
@@ -17,6 +18,7 @@ import towline
 import towline.app
 from towline.app.optimizing import Lessons, Limits, optimize
 from towline.optimize.base import Chain, Material, Passed
+from towline.optimize.pairs import read_pairs
 from towline.optimize.process import Work, run_pass, write_calibration
 from towline.optimize.qat import Qat
 from towline.optimize.quantize import Int8
@@ -132,6 +134,11 @@ def test_what_int8_lost_is_learnt_back_from_a_teacher_without_labels(
     assert (tmp_path / "resumed" / resumed.model).read_bytes() == (tmp_path / "qat" / trained.model).read_bytes()
     kinds = [[node.op_type for node in onnx.load(tmp_path / one / "model.onnx").graph.node] for one in ("int8", "qat")]
     assert kinds[0] == kinds[1], "the graph stays the one that int8 wrote"
+    before, after = ([pair.scale for pair in read_pairs(onnx.load(tmp_path / one / "model.onnx")).activations] for one in ("int8", "qat"))
+    tied = [(first, second) for first, second in itertools.combinations(range(len(before)), 2) if before[first] == before[second]]
+    assert tied, "what a Flatten or a MaxPool moves has one range before and behind it"
+    assert all(after[first] == after[second] for first, second in tied), "ranges that part keep an operator between them out of eight bits"
+    assert before != after
 
 
 def test_a_search_trains_on_from_the_int8_that_it_refused(environments: Path, digits: tuple[np.ndarray, np.ndarray], tmp_path: Path):

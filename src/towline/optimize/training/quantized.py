@@ -27,14 +27,15 @@ def train_quantized(chosen: Qat, model: Path, into: Path, material: Material) ->
         raise PassFailed("Training with rounded numbers starts from what int8 writes: it follows int8 in a chain.")
     quantized = onnx.load(model)
     module = trainable(floats, rows.output)
-    made = round_as(module, read_proto(floats), read_pairs(quantized), learn=chosen.ranges == "learnt")
+    pairs = read_pairs(quantized)
+    made = round_as(module, read_proto(floats), pairs, learn=chosen.ranges == "learnt")
     training = chosen.training
     loss = loss_for(rows, activation=module.activation, smoothing=training.smoothing, temperature=chosen.temperature, alpha=chosen.alpha)
     before = evaluate(module, rows, loss, training.batch) if rows.held_back else None
     curves = train(module, rows, training, loss, keep=material.keep, say=material.say)
     after = evaluate(module, rows, loss, training.batch) if rows.held_back else None
     scales = {name: one.scale for name, one in made.items()}
-    stop_rounding(module, made)
+    stop_rounding(module, pairs)
     rewrite(quantized, onnx.load(write_trained(module, floats, into)), scales)
     onnx.save(quantized, into / "model.onnx")
     return Passed("model.onnx", _notes(before, after), curves)

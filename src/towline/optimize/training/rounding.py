@@ -7,7 +7,7 @@ The gradient of a rounding is taken as 1 (straight-through; Bengio et al. 2013).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -74,19 +74,21 @@ def round_as(module: Trainable, floats: Any, pairs: Pairs, *, learn: bool) -> di
         axis = one.axis if one.axis is None or not held.transposed else 1 - one.axis
         for owner, attribute in _owners(module, getattr(module.get_submodule(held_in), held.attribute)):
             parametrize.register_parametrization(owner, attribute, RoundedWeight(one, axis))
-    made = {one.scale_name: RoundedActivation(one, learn=learn) for one in pairs.activations}
-    module.add_module("rounded", nn.ModuleList(made.values()))
-    module.taps = {**module.taps, **{one.how.tensor: one for one in made.values()}}
+    # What has one range before and behind an operator that only moves numbers (MaxPool, Reshape) must keep one, to be moved in eight bits.
+    alike = {(one.scale, one.zero_point, one.low, one.high): RoundedActivation(one, learn=learn) for one in pairs.activations}
+    made = {one.scale_name: alike[one.scale, one.zero_point, one.low, one.high] for one in pairs.activations}
+    module.add_module("rounded", nn.ModuleList(alike.values()))
+    module.taps = {**module.taps, **{one.tensor: made[one.scale_name] for one in pairs.activations}}
     return made
 
 
-def stop_rounding(module: Trainable, made: Mapping[str, RoundedActivation]) -> None:
+def stop_rounding(module: Trainable, pairs: Pairs) -> None:
     """The module as it was, with the floats that it has learnt."""
     for owner in list(module.modules()):
         if parametrize.is_parametrized(owner):
             for attribute in list(owner.parametrizations):
                 parametrize.remove_parametrizations(owner, str(attribute), leave_parametrized=False)
-    rounded = {one.how.tensor for one in made.values()}
+    rounded = {one.tensor for one in pairs.activations}
     module.taps = {name: tap for name, tap in module.taps.items() if name not in rounded}
     del module.rounded
 

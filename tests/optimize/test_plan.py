@@ -24,6 +24,7 @@ from towline.optimize.plan import (
 from towline.optimize.prune import Prune
 from towline.optimize.qat import Qat
 from towline.optimize.quantize import DynamicInt8, Int8
+from towline.optimize.rounding import Round
 from towline.optimize.sensitivity import Sensitivity
 from towline.optimize.training.settings import Training
 
@@ -119,3 +120,17 @@ def test_only_the_passes_that_were_named_are_used_and_some_only_where_they_are()
     assert not named.may(Chain((Prune(), Int8())))
     assert "sparse" in {one.name for one in taught_chains(named)}
     assert "sparse" not in {one.name for one in taught_chains(TAUGHT)}
+
+
+def test_of_two_as_guilty_the_one_that_costs_less_stays_in_float_first():
+    guilty = [
+        Sensitivity(name, "Conv", db, 0.0, cost) for name, db, cost in (("wide", 20.0, 100.0), ("narrow", 20.0, 1.0), ("mute", 60.0, 1.0))
+    ]
+
+    assert [one.last.floats for one in mixed(Chain((Int8(),)), guilty)] == [("narrow",), ("narrow", "wide")]
+
+
+def test_weights_are_rounded_to_as_many_bits_as_the_cpu_multiplies():
+    for cpu, bits in (("x avx2", 7), ("x avx2 avx512-vnni", 8)):
+        chains = [one.passes for one in first_chains(Situation(cpu)) if any(isinstance(each, Round) for each in one.passes)]
+        assert chains == [(Equalise(), Round(bits=bits), Int8(reduce_range=bits == 7))]

@@ -20,6 +20,7 @@ from towline.optimize.prune import Prune, prunings
 from towline.optimize.qat import quantisation_trainings
 from towline.optimize.qdq import Calibration
 from towline.optimize.quantize import DynamicInt8, Int8, reduces_range
+from towline.optimize.rounding import Round
 from towline.optimize.sensitivity import Sensitivity
 from towline.optimize.train import sparsities
 from towline.optimize.training.settings import Training
@@ -27,7 +28,7 @@ from towline.optimize.weight_only import weights_only
 
 _RANGES: tuple[Calibration, ...] = ("minmax", "percentile", "entropy")
 # How many of the guiltiest operators stay in float, one step after another.
-STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
+STEPS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 # Measured side by side, a few per cent are noise.
 FASTER = 1.05
 AS_FAST = 0.97
@@ -91,7 +92,8 @@ def first_chains(situation: Situation) -> tuple[Chain, ...]:
     alone: tuple[Pass, ...] = (DynamicInt8(reduce_range=whole.reduce_range), Half(), *weights_only())
     # It saves the time of a load, which is no gain that is judged here.
     asked = offlines(situation.cpu) if "offline" in situation.only else ()
-    return (Chain((Slim(),)), *static, Chain((Equalise(), whole)), *(Chain((one,)) for one in (*alone, *asked)))
+    prepared = (Chain((Equalise(), whole)), Chain((Equalise(), Round(bits=7 if whole.reduce_range else 8), whole)))
+    return (Chain((Slim(),)), *static, *prepared, *(Chain((one,)) for one in (*alone, *asked)))
 
 
 def taught_chains(situation: Situation) -> tuple[Chain, ...]:
@@ -119,8 +121,8 @@ def best_int8(tried: Sequence[Tried]) -> Chain | None:
 
 
 def mixed(best: Chain, guilty: Sequence[Sensitivity]) -> tuple[Chain, ...]:
-    """Static int8 with ever more of the guiltiest operators in float, the fewest first."""
-    order = [one.operator for one in sorted(guilty, key=lambda one: (one.sqnr_db, one.operator))]
+    """Static int8 with ever more of the guiltiest operators in float, the fewest first; of two as guilty the one that costs less."""
+    order = [one.operator for one in sorted(guilty, key=lambda one: (-one.noise_per_cost, one.operator))]
     counts = dict.fromkeys(count for count in STEPS if count < len(order))
     int8 = best.last
     assert isinstance(int8, Int8)

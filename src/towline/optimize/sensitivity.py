@@ -5,9 +5,11 @@ The measure is the signal-to-quantisation-noise ratio of the outputs, 10 log10(s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,16 +18,25 @@ from towline.optimize.qdq import QUANTISED, prepared, quantising, ranges, write_
 from towline.optimize.quantize import Int8
 
 MAX_OPERATORS = 400
+# Measured on MobileNetV2: an operator in float between integers costs its conversions, a nanosecond a value, more than its products.
+VALUE = 30
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """One operator: dB of the outputs with only this one quantised, and the share of rows whose greatest output moved."""
+    """One operator: dB of the outputs with only this one quantised, and the share of rows whose greatest output moved. `cost` is about what
+    it takes to leave it in float: products of one row, and each value read or written as much as VALUE of those."""
 
     operator: str
     kind: str
     sqnr_db: float
     moved: float
+    cost: float = 1.0
+
+    @property
+    def noise_per_cost(self) -> float:
+        """What the outputs gain by leaving it in float, for what it costs: noises of operators add up, dB do not."""
+        return float(10 ** (-self.sqnr_db / 10) / self.cost)
 
 
 def sensitivities(model: Path, scratch: Path, calibration: Sequence[Arrays], how: Int8) -> Iterator[Sensitivity]:
@@ -33,7 +44,9 @@ def sensitivities(model: Path, scratch: Path, calibration: Sequence[Arrays], how
     import onnx
 
     whole = prepared(model, scratch)
-    nodes = [(node.name, node.op_type) for node in onnx.load(whole).graph.node if node.op_type in QUANTISED][:MAX_OPERATORS]
+    graph = onnx.load(whole).graph
+    costs = {node.name: cost for node, cost in _costs(graph)}
+    nodes = [(node.name, node.op_type) for node in graph.node if node.name in costs][:MAX_OPERATORS]
     expected = answers(whole, calibration)
     with quantising():
         seen = ranges(whole, calibration, how.calibration)
@@ -44,7 +57,26 @@ def sensitivities(model: Path, scratch: Path, calibration: Sequence[Arrays], how
         except PassFailed:
             continue
         got = answers(scratch / "alone.onnx", calibration)
-        yield Sensitivity(name, kind, sqnr_db(expected, got), moved(expected, got))
+        yield Sensitivity(name, kind, sqnr_db(expected, got), moved(expected, got), costs[name])
+
+
+def _costs(graph: Any) -> Iterator[tuple[Any, float]]:
+    """Of each product in an onnx.GraphProto, for one row; a length that nobody knows counts as one."""
+    known = (*graph.value_info, *graph.input, *graph.output)
+    values = {one.name: math.prod([side.dim_value or 1 for side in one.type.tensor_type.shape.dim][1:]) for one in known}
+    weights = {one.name: list(one.dims) for one in graph.initializer}
+    for node in graph.node:
+        if node.op_type in QUANTISED:
+            read, written = values.get(node.input[0], 1), values.get(node.output[0], 1)
+            yield node, float(_products(node.op_type, weights.get(node.input[1], [1]), read, written) + VALUE * (read + written))
+
+
+def _products(kind: str, weight: Sequence[int], read: int, written: int) -> int:
+    if kind == "Gemm":
+        return math.prod(weight)
+    if kind == "MatMul":
+        return written * weight[0]
+    return (written if kind == "Conv" else read) * math.prod(weight[1:])
 
 
 def sqnr_db(expected: Sequence[np.ndarray], got: Sequence[np.ndarray]) -> float:

@@ -1,6 +1,6 @@
 """Run by the environment with the frameworks: `python export_models.py WHAT FOLDER` writes a real model, and its framework's own answers.
 
-mobilenet: MobileNetV2 with its ImageNet weights -> model.onnx, labels.txt, coffee.png, expected.json
+mobilenet: MobileNetV2 with its ImageNet weights -> model.onnx, labels.txt, coffee.png, expected.json, pictures/
 weights: the same weights as they were published -> mobilenet_v2.pth, labels.txt, coffee.png
 minilm: all-MiniLM-L6-v2 -> model.onnx, tokenizer.json, expected.json
 pitch: Spotify's basic-pitch, an ONNX and a TensorFlow Lite file already -> model.onnx, model.tflite
@@ -37,6 +37,10 @@ def mobilenet(folder: Path) -> None:
     model.eval()
     export(model, (torch.zeros(1, 3, 224, 224),), folder, ["image_tensor"], ["logits"], {0: "N"})
     labels_and_picture(folder)
+    (folder / "pictures").mkdir()
+    for place in (package("skimage") / "data", package("sklearn") / "datasets" / "images"):
+        for path in (*place.glob("*.png"), *place.glob("*.jpg")):
+            shutil.copy(path, folder / "pictures" / path.name)
     picture = Image.open(folder / "coffee.png").convert("RGB")
     # torchvision's evaluation: Resize(256), CenterCrop(224), ToTensor, Normalize.
     width, height = picture.size

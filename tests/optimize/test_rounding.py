@@ -58,7 +58,13 @@ def test_rounding_by_what_is_multiplied_loses_a_fraction_of_rounding_to_the_near
 
     assert lost(numbers) < lost(np.rint(weights / steps)) / 10
     assert np.array_equal(numbers, np.rint(numbers))
-    assert (np.abs(numbers).max(axis=2) == 7).all(), "the scale is found again by whoever looks for the greatest"
+
+
+def test_the_greatest_weight_stays_the_greatest_however_much_there_is_to_make_up_for():
+    """Whoever looks for the scale then finds the same."""
+    weights, square = np.array([[[0.26, 1.0]]]), np.array([[[9.0, 3.0], [3.0, 1.0]]])
+
+    assert rounded(weights, square, np.full((1, 1, 1), 0.5), 2)[0, 0, 1] == 2
 
 
 def test_inputs_that_have_nothing_to_do_with_each_other_are_rounded_to_the_nearest():

@@ -25,6 +25,9 @@ from towline.store.sqlite import open_store
 from towline.testing import tiny_models
 from towline.verify.gates import Gate, gate, verdicts
 
+# Four versions made and looked into: in the tier that has the time.
+pytestmark = pytest.mark.services
+
 QUICK = Options(speed=False)
 
 

@@ -12,9 +12,12 @@ import pytest
 from towline.core.errors import MissingExtra
 from towline.optimize.base import Material, Pass, Passed
 from towline.optimize.graph import Half, Slim
+from towline.optimize.offline import Offline
 from towline.optimize.passes import BUILT_IN, class_of, pass_of
 from towline.optimize.process import Work, run_pass, write_calibration
 from towline.optimize.quantize import DynamicInt8, Int8
+from towline.optimize.rounding import Round
+from towline.optimize.stored import Stored
 from towline.optimize.weight_only import WeightOnly
 from towline.testing import tiny_models
 from towline.testing.pass_contract import check_pass
@@ -27,7 +30,12 @@ def model(tmp_path: Path) -> Path:
     return tiny_models.write(tmp_path, tiny_models.mlp(), "m.onnx")
 
 
-@pytest.mark.parametrize("one", [Slim(), Half(), DynamicInt8(), Int8(floats=("logits",)), WeightOnly(8)])
+# Each in two processes of its own: in the tier that has the time.
+@pytest.mark.services
+@pytest.mark.parametrize(
+    "one",
+    [Slim(), Half(), DynamicInt8(), Int8(floats=("logits",)), Int8(calibration="entropy"), WeightOnly(8), Stored(4), Offline(), Round()],
+)
 def test_a_pass_of_ours_keeps_the_contract(one: Pass, model: Path, tmp_path: Path):
     work = Work(model, write_calibration([{"x": ROWS}], tmp_path))
 

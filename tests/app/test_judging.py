@@ -49,6 +49,12 @@ def test_figures_count_what_is_right_and_gates_read_them(home: Path, data: Path)
     assert tested.figures["repeats"] == 1
 
 
+def test_data_may_be_a_url(home: Path, data: Path):
+    assert measure_version("m:1", data.as_uri(), options=QUICK, home=home).figures["accuracy"] == pytest.approx(0.9)
+    with pytest.raises(UsageError, match="ftp"):
+        measure_version("m:1", "ftp://example.org/data.npz", options=QUICK, home=home)
+
+
 def test_a_gate_on_what_was_not_measured_fails(home: Path, data: Path):
     tested = measure_version("m:1", data, gates=[gate("p99_ms", "<= 1000")], options=QUICK, home=home)
 

@@ -17,6 +17,7 @@ from towline.core.refs import parse_ref
 from towline.optimize.rows import UNKNOWN, Rows, open_rows
 from towline.optimize.training.settings import Training
 from towline.testing import tiny_models
+from towline.testing.server import RunningServer
 
 CHANCE = np.random.default_rng(0)
 LABELLED, UNLABELLED = (CHANCE.normal(size=(rows, 10)).astype(np.float32) for rows in (50, 30))
@@ -67,6 +68,14 @@ def test_another_version_teaches_where_one_is_named(home: Path, tmp_path: Path):
     rows = learned(home, tmp_path, Lessons(unlabelled=str(home.parent / "unlabelled.npz"), teacher="m:2"))
 
     assert rows.truth is None
+    np.testing.assert_allclose(rows.answers["y"], towline.load("m:2", home=home).predict(np.array(rows.inputs["x"])), atol=1e-6)
+
+
+@pytest.mark.services
+def test_a_served_version_teaches_by_its_address(home: Path, tmp_path: Path):
+    with RunningServer("m:2", home=home) as server:
+        rows = learned(home, tmp_path, Lessons(unlabelled=str(home.parent / "unlabelled.npz"), teacher=f"{server.url}/v2/models/m"))
+
     np.testing.assert_allclose(rows.answers["y"], towline.load("m:2", home=home).predict(np.array(rows.inputs["x"])), atol=1e-6)
 
 

@@ -12,6 +12,7 @@ import towline
 from towline.app import optimizing, searching, workshop
 from towline.app.journal import Journal
 from towline.app.judged_pages import page_of_search
+from towline.app.judging import Options
 from towline.app.optimizing import Limits, optimize
 from towline.app.searching import Search
 from towline.core.errors import UsageError
@@ -26,6 +27,7 @@ from towline.testing import tiny_models
 pytestmark = pytest.mark.services
 
 SMALL = Int8()
+BENCH_CNN = Path(__file__).parents[2] / "bench" / "mnist_cnn.onnx"
 
 
 @pytest.fixture
@@ -112,6 +114,26 @@ def test_a_search_that_is_interrupted_goes_on_where_it_was(home: Path, tmp_path:
     assert [one.tried.last for one in stopped.tried] == [Slim()]
     assert [one.tried.last for one in whole.tried] == [Slim(), SMALL]
     assert asked == [Slim(), SMALL, SMALL]
+
+
+def test_two_runs_with_one_seed_make_the_same_choice(home: Path, tmp_path: Path):
+    # A network that eight bits gain far more for than noise, by whichever way their ranges are found.
+    towline.import_model(BENCH_CNN, name="cnn", home=home)
+    images = np.random.default_rng(0).uniform(size=(200, 1, 28, 28)).astype(np.float32)
+    np.savez(tmp_path / "images.npz", image=images, labels=towline.load("cnn:1", home=home).predict(images).argmax(axis=1))
+    ways = [Slim(), *(Int8(calibration=how) for how in ("minmax", "percentile"))]
+
+    found = [
+        optimize("cnn:1", tmp_path / "images.npz", passes=ways, limits=Limits(max_drop=0.2), options=Options(seed=7), home=home)
+        for _ in range(2)
+    ]
+
+    first, second = (one.best for one in found)
+    assert first is not None, found[0].tried
+    assert second is not None, found[1].tried
+    assert first.tried == second.tried
+    models = [one.result.version.path / one.result.version.manifest.model_file for one in found if one.result is not None]
+    assert models[0].read_bytes() == models[1].read_bytes()
 
 
 def test_a_budget_that_is_spent_stops_before_the_next_pass(home: Path, tmp_path: Path):

@@ -125,3 +125,8 @@ def test_sensitivity_of_all_operators_takes_one_calibration(small: Path, tmp_pat
     assert [one.operator for one in found] == ["first", "depth", "narrow", "again", "logits"]
     assert len(runs) == 1
     assert np.isfinite([one.sqnr_db for one in found]).all()
+
+
+def test_a_graph_in_eight_bits_is_not_quantised_again(small: Path):
+    with pytest.raises(PassFailed, match="eight bits already"):
+        made(Int8(), made(Int8(), small))

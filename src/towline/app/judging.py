@@ -78,7 +78,8 @@ class Tested:
 
 @dataclass(frozen=True)
 class Options:
-    """`label` names the truths, `output` the answers where several could be meant; `limit` is the most rows taken (0: all)."""
+    """`label` names the truths, `output` the answers where several could be meant; `limit` is the most rows taken (0: all).
+    `adversarial` is how far adversarial steps may move a row, as a share of the rows' range (0: none are taken)."""
 
     label: str = ""
     output: str = ""
@@ -87,6 +88,7 @@ class Options:
     speed: bool = True
     robustness: bool = True
     seed: int = 0
+    adversarial: float = 0.0
 
 
 def measure_version(
@@ -172,6 +174,11 @@ def _tested(
     robustness: dict[str, float] = {}
     if options.robustness and found is not None:
         robustness = _robustness(worker, manifest, rows, reading, size, len(labels), options, say)
+    if options.adversarial and isinstance(found, Classified):
+        attacks, why_not = _attacks(version, worker, rows, reading, size, len(labels), options, say)
+        robustness |= attacks
+        notes += [why_not] if why_not else []
+    if robustness and found is not None:
         figures |= {f"{yardstick(found)}_{name}": value for name, value in robustness.items()}
     judged_gates = verdicts(gates, figures)
     classes = labels or rows.classes
@@ -201,6 +208,20 @@ def _robustness(
         found = judged(answer_all(runner, rows, reading, size), some.truth, classes)
         measured[name] = figures_of(found)[yardstick(found)]
     return measured
+
+
+def _attacks(
+    version: Version, runner: Runner, data: DataSet, reading: Reading, size: int, classes: int, options: Options, say: Say
+) -> tuple[dict[str, float], str]:
+    """The accuracy on the first rows after adversarial steps, and why there is none where that is so."""
+    from towline.app.attacking import attacked
+
+    some = data.first(ROBUSTNESS_ROWS)
+    say(f"Moving {some.rows:,} rows where the model is most wrong")
+    moved, why_not = attacked(version, some, reading.output, options.adversarial)
+    assert some.truth is not None
+    found = {name: judged(answer_all(runner, rows, reading, size), some.truth, classes) for name, rows in moved.items()}
+    return {name: figures_of(one)["accuracy"] for name, one in found.items()}, why_not
 
 
 def yardstick(found: Classified | Regressed) -> str:

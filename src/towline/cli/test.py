@@ -22,6 +22,13 @@ from towline.core.refs import Ref
 @limit_option
 @click.option("--speed/--no-speed", default=True, help="Time it as well.")
 @click.option("--robustness/--no-robustness", default=True, help="Try noise, blur, brightness and JPEG as well.")
+@click.option(
+    "--adversarial",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    metavar="SHARE",
+    help="Also move rows by the model's gradients (FGSM, PGD), at most this share of their range. Needs: towline env create torch.",
+)
 @page_options
 @home_option
 @json_option
@@ -35,6 +42,7 @@ def command(
     limit: int | None,
     speed: bool,
     robustness: bool,
+    adversarial: float,
     html: str | None,
     language: str,
     home: str | None,
@@ -48,7 +56,7 @@ def command(
     place = page_place(html)
     from towline.app.judging import Options, measure_version
 
-    options = Options(label, output, limit or 0, metric, speed=speed, robustness=robustness)
+    options = Options(label, output, limit or 0, metric, speed=speed, robustness=robustness, adversarial=adversarial)
     with bar("rows") as progress:
         tested = measure_version(ref, data, gates=gates or (), options=options, home=home, say=say_step, progress=progress)
     if place is not None:

@@ -15,6 +15,7 @@ GROUP = "towline.optimizers"
 
 # Where each class is; imported where it is run or planned, so that a process loads no more than it needs.
 BUILT_IN = {
+    "Attack": "towline.optimize.attack",
     "Slim": "towline.optimize.graph",
     "Half": "towline.optimize.graph",
     "Equalise": "towline.optimize.equalise",

@@ -34,7 +34,7 @@ FASTER = 1.05
 AS_FAST = 0.97
 SMALLER = 0.9
 # Among those that come so near to the fastest, it is not speed that decides: two runs on one machine then choose the same.
-NEAR = 0.95
+NEAR = 0.9
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,8 @@ def wants_sensitivity(tried: Sequence[Tried]) -> bool:
 def best_int8(tried: Sequence[Tried]) -> Chain | None:
     """The static int8 that lost least, by which what comes of other passes is quantised too; None where none ran."""
     ran = [one for one in _static(tried) if one.speedup > 0]
-    best = min(ran, key=lambda one: (round(one.drop, 4), -round(one.speedup, 1)), default=None)
+    # Of equals the first: they are as fast as one another, and the clock must not choose what everything after is built on.
+    best = min(ran, key=lambda one: round(one.drop, 4), default=None)
     return best.tried if best is not None else None
 
 

@@ -100,10 +100,13 @@ def write_pairs(graph: Path, into: Path, seen: Ranges, scheme: Scheme, floats: S
     from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
     from onnxruntime.quantization.calibrate import TensorsData
 
+    whole = onnx.load(graph)
+    if any(node.op_type == "QuantizeLinear" for node in whole.graph.node):
+        raise PassFailed("This graph is in eight bits already: quantise the version that it came from.")
     kinds = {"s8": QuantType.QInt8, "u8": QuantType.QUInt8}
     bounds = {name: (np.float32(low), np.float32(high)) for name, (low, high) in seen.items()}
     quantiser = QDQQuantizer(
-        onnx.load(graph),
+        whole,
         scheme.per_channel,
         scheme.reduce_range,
         kinds[scheme.weights],

@@ -93,6 +93,19 @@ def test_a_student_that_is_no_model_is_refused_before_anything_is_trained(tmp_pa
         given_student(str(tmp_path / "student.onnx"), Training())
 
 
+@pytest.mark.parametrize(
+    ("lessons", "only", "said"),
+    [
+        (Lessons(student="s.onnx"), (), "student needs rows"),
+        (Lessons(teacher="m:2"), (), "teacher needs rows"),
+        (Lessons(), ("pruning",), "no pass 'pruning'"),
+    ],
+)
+def test_a_wish_that_could_only_be_passed_over_is_refused(home: Path, lessons: Lessons, only: tuple[str, ...], said: str):
+    with pytest.raises(UsageError, match=said):
+        towline.optimize("m:1", home.parent / "labelled.npz", lessons=lessons, only=only, home=home)
+
+
 def test_words_say_how_a_training_goes():
     assert training_of("") == Training()
     assert training_of("epochs=3,rate=0.01,augment=shift+noise") == Training(epochs=3, rate=0.01, augment=("shift", "noise"))

@@ -15,6 +15,7 @@ from towline.optimize.plan import (
     chosen,
     first_chains,
     front,
+    known_names,
     mixed,
     quantised,
     rescued,
@@ -134,3 +135,7 @@ def test_weights_are_rounded_to_as_many_bits_as_the_cpu_multiplies():
     for cpu, bits in (("x avx2", 7), ("x avx2 avx512-vnni", 8)):
         chains = [one.passes for one in first_chains(Situation(cpu)) if any(isinstance(each, Round) for each in one.passes)]
         assert chains == [(Equalise(), Round(bits=bits), Int8(reduce_range=bits == 7))]
+
+
+def test_every_pass_that_is_planned_can_be_named():
+    assert {"slim", "int8", "equalise", "dynamic int8", "float16", "prune", "distill", "qat", "sparse", "offline"} <= set(known_names())

@@ -26,7 +26,7 @@ from towline.core.store import Store
 from towline.core.version import Version
 from towline.optimize.base import Chain, Pass
 from towline.optimize.distill import students_to_try
-from towline.optimize.plan import Situation, chosen
+from towline.optimize.plan import Situation, chosen, known_names
 from towline.optimize.plan import Tried as Tried
 from towline.optimize.process import write_calibration
 from towline.optimize.rows import open_rows
@@ -114,6 +114,7 @@ def optimize(
     What was tried is an event about the version, and is remembered: a search that was stopped goes on where it was. Equal seeds
     (`options.seed`) propose and train the same. Raises UsageError for data that is too little or does not fit.
     """
+    _check(lessons, only)
     with opened_store(home) as store, fetched(data, progress=say or _silent) as place:
         version = store.version(ref if isinstance(ref, Ref) else parse_ref(ref))
         if version.manifest.engine != "onnxruntime" or version.manifest.handler is not None:
@@ -125,6 +126,16 @@ def optimize(
         facts = {"number": version.number, **found.as_json()}
         store.append(Event(OPTIMIZED, actor(), time.time(), name=version.name, digest=version.digest, data=facts))
     return found
+
+
+def _check(lessons: Lessons, only: Collection[str]) -> None:
+    """Raises UsageError for a wish that could only be passed over in silence."""
+    for word, given in (("student", lessons.student), ("teacher", lessons.teacher)):
+        if given and not lessons:
+            raise UsageError(f"A {word} needs rows to train on.", field=word, hint="Give some: --train PATH, or --unlabelled PATH.")
+    unknown = sorted(set(only) - set(known_names()))
+    if unknown:
+        raise UsageError(f"There is no pass '{unknown[0][:64]}'.", field="only", hint=f"There is: {', '.join(known_names())}.")
 
 
 @dataclass(frozen=True)

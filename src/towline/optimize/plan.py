@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from towline.optimize.base import Chain, Pass
 from towline.optimize.distill import Distill
 from towline.optimize.equalise import Equalise
+from towline.optimize.fusion import Fuse
 from towline.optimize.graph import Half, Slim
 from towline.optimize.offline import offlines
 from towline.optimize.prune import Prune, prunings
@@ -90,8 +91,9 @@ def first_chains(situation: Situation) -> tuple[Chain, ...]:
     whole = situation.int8
     static = [Chain((replace(whole, calibration=how),)) for how in _RANGES]
     alone: tuple[Pass, ...] = (DynamicInt8(reduce_range=whole.reduce_range), Half(), *weights_only())
-    # It saves the time of a load, which is no gain that is judged here.
-    asked = offlines(situation.cpu) if "offline" in situation.only else ()
+    # One saves the time of a load, which is no gain that is judged here; the other what ONNX Runtime mostly fuses by itself.
+    named: dict[str, tuple[Pass, ...]] = {"offline": offlines(situation.cpu), Fuse.name: (Fuse(),)}
+    asked = [one for name, passes in named.items() if name in situation.only for one in passes]
     prepared = (Chain((Equalise(), whole)), Chain((Equalise(), Round(bits=7 if whole.reduce_range else 8), whole)))
     return (Chain((Slim(),)), *static, *prepared, *(Chain((one,)) for one in (*alone, *asked)))
 
@@ -105,6 +107,13 @@ def taught_chains(situation: Situation) -> tuple[Chain, ...]:
     # Zeros here and there save nothing that is judged here: only a compressed file is smaller.
     asked = sparsities(situation.training) if "sparse" in situation.only else ()
     return tuple(Chain((one,)) for turn in (*turns, asked) for one in turn if one is not None)
+
+
+def known_names() -> tuple[str, ...]:
+    """The names of all passes that a search may be told to keep to."""
+    whole = Situation("", Training(), (Distill(),), only=frozenset({"offline", Fuse.name, "sparse"}))
+    chains = (*first_chains(whole), *taught_chains(whole), *(Chain((one,)) for one in quantisation_trainings()))
+    return tuple(dict.fromkeys(one.name for chain in chains for one in chain.passes))
 
 
 def wants_sensitivity(tried: Sequence[Tried]) -> bool:

@@ -81,7 +81,7 @@ async def over_grpc():
             "raw text": text(await infer("text", words, "BYTES", binary=True)),
             "short": await refusal(infer("mlp", x[:, :9], "FP32", binary=True)),
             "nobody": await refusal(infer("nobody", x, "FP32", binary=True)),
-            "late": await refusal(client.infer(asked("mlp", x, "FP32", binary=True), timeout=1e-6)),
+            "late": await refusal(client.infer(asked("slow", np.ones((1, 8), np.float32), "FP32", binary=True), timeout=0.001)),
         }
 
 

@@ -23,6 +23,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> Any:
     files = [
         tiny_models.write(folder, tiny_models.mlp(), "mlp.onnx"),
         tiny_models.write(folder, tiny_models.identity("string"), "text.onnx"),
+        tiny_models.write(folder, tiny_models.slow(rounds=10_000, width=8), "slow.onnx"),
     ]
     with RunningServer(*files) as server:
         return session(".venv-client-kserve", "kserve_session.py", server.url, server.grpc_address)

@@ -10,9 +10,9 @@ import pytest
 import towline
 from towline.app.home import opened_store
 from towline.app.judging import Options
-from towline.app.lessons import Lessons, given_student, write_lessons
+from towline.app.lessons import Lessons, taught_student, write_lessons
 from towline.app.training_words import training_of
-from towline.core.errors import ImportRefused, UsageError
+from towline.core.errors import UsageError
 from towline.core.refs import parse_ref
 from towline.optimize.rows import UNKNOWN, Rows, open_rows
 from towline.optimize.training.settings import Training
@@ -89,8 +89,8 @@ def test_data_to_train_on_without_labels_is_refused_by_what_would_help(home: Pat
 def test_a_student_that_is_no_model_is_refused_before_anything_is_trained(tmp_path: Path):
     (tmp_path / "student.onnx").write_bytes(b"no model")
 
-    with pytest.raises(ImportRefused):
-        given_student(str(tmp_path / "student.onnx"), Training())
+    with pytest.raises(UsageError, match=r"The student .*student.onnx cannot be taught"):
+        taught_student(str(tmp_path / "student.onnx"), Training())
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from towline.app.compared_figures import Figure, class_json, paired_figures, rel
 from towline.app.fetching import fetched
 from towline.app.guilty import came_from, look_for_guilty, remedy
 from towline.app.home import actor, opened_store
-from towline.app.judging import Options, Say, labels_of, loaded, number, opened_data, rows_per_run
+from towline.app.judging import Options, Say, labels_of, loaded, number, opened_data, rows_per_run, silent
 from towline.core.event import Event
 from towline.core.manifest import Manifest
 from towline.core.refs import Ref, parse_ref
@@ -128,7 +128,7 @@ def compare(
         if (found.differs or not found.passed) and came_from(store, found.second, found.first):
             found = replace(found, remedy=remedy(found.first, data, options, found.verdicts))
             if found.differs:
-                (say or _silent)("Looking for the layers that move the most")
+                (say or silent)("Looking for the layers that move the most")
                 found = replace(found, guilty=look_for_guilty(found.first, found.second, rows))
         data_of = {"number": found.second.number, "beside": found.first.digest, **found.as_json()}
         store.append(Event(COMPARED, actor(), time.time(), name=found.second.name, digest=found.second.digest, data=data_of))
@@ -194,10 +194,6 @@ def _compared(
             for version, manifest, worker, part in zip(versions, manifests, (one, other), rows, strict=True)
         )
         return beside(first, second, gates, speed=options.speed, seed=options.seed, say=say), rows[0]
-
-
-def _silent(sentence: str) -> None:
-    """Nobody asked for progress."""
 
 
 def _judged(

@@ -107,7 +107,7 @@ def measure_version(
     that does not load.
     """
     bounds = read_gates(Path(gates)) if isinstance(gates, str | Path) else tuple(gates)
-    say = say or _silent
+    say = say or silent
     with opened_store(home) as store, fetched(data, progress=say) as place:
         version = store.version(ref if isinstance(ref, Ref) else parse_ref(ref))
         with loaded(version) as worker:
@@ -249,5 +249,5 @@ def number(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else float(value)
 
 
-def _silent(sentence: str) -> None:
+def silent(sentence: str) -> None:
     """Nobody asked for progress."""

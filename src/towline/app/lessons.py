@@ -14,15 +14,14 @@ from towline.app.fetching import fetched
 from towline.app.judging import Options, Say, labels_of, loaded, opened_data, rows_per_run
 from towline.app.predicting import is_url, predict
 from towline.convert.onnx import inspect_model
-from towline.core.errors import UsageError
+from towline.core.errors import ImportRefused, UsageError
 from towline.core.manifest import TENSORS_SIGNATURE, Manifest
-from towline.core.refs import parse_ref
+from towline.core.refs import clip, parse_ref
 from towline.core.store import Store
 from towline.core.version import Version
 from towline.optimize.base import Arrays, Pass
-from towline.optimize.distill import Distill
+from towline.optimize.distill import given_student
 from towline.optimize.rows import UNKNOWN, write_rows
-from towline.optimize.students.given import file_digest
 from towline.optimize.training.settings import Training
 from towline.verify.accuracy import reading_of
 from towline.verify.data.dataset import Batch, DataSet
@@ -69,11 +68,15 @@ def write_lessons(store: Store, version: Version, lessons: Lessons, options: Opt
         return rows, " ".join([*(data.digest for data in sets), teacher])
 
 
-def given_student(file: str, training: Training) -> tuple[Pass, ...]:
-    """The pass that teaches the ONNX file that its owner gave. Raises ImportRefused for one that no import would take."""
-    path = Path(file).absolute()
-    inspect_model(path)
-    return (Distill("given", training=training, file=str(path), digest=file_digest(path)),)
+def taught_student(file: str, training: Training) -> Pass:
+    """The pass that teaches the ONNX file that its owner gave. Raises UsageError for one that no import would take."""
+    path = Path(file).resolve()
+    try:
+        inspect_model(path)
+    except ImportRefused as refusal:
+        what = f"The student {clip(file)} cannot be taught: {refusal.message}"
+        raise UsageError(what, code=refusal.code, field="student", hint="Give an .onnx file: --student FILE.") from refusal
+    return given_student(path, training)
 
 
 def _sets(version: Version, lessons: Lessons, options: Options, held: ExitStack) -> list[DataSet]:

@@ -12,9 +12,9 @@ from towline.app.comparing import Comparison, side
 from towline.app.fetching import fetched
 from towline.app.home import actor, opened_store
 from towline.app.journal import Journal
-from towline.app.judging import Options, Say, labels_of, loaded, number, opened_data
+from towline.app.judging import Options, Say, labels_of, loaded, number, opened_data, silent
 from towline.app.lessons import Lessons as Lessons
-from towline.app.lessons import given_student, write_lessons
+from towline.app.lessons import taught_student, write_lessons
 from towline.app.sealing import ImportResult, Order
 from towline.app.searching import Search
 from towline.app.workshop import Materials, OutOfTime, Workshop
@@ -115,14 +115,16 @@ def optimize(
     (`options.seed`) propose and train the same. Raises UsageError for data that is too little or does not fit.
     """
     _check(lessons, only)
-    with opened_store(home) as store, fetched(data, progress=say or _silent) as place:
+    with opened_store(home) as store, fetched(data, progress=say or silent) as place:
         version = store.version(ref if isinstance(ref, Ref) else parse_ref(ref))
         if version.manifest.engine != "onnxruntime" or version.manifest.handler is not None:
             raise UsageError(f"{version} is run by {version.engine}; only ONNX models are optimised so far.", code="NOT_OPTIMIZABLE")
         whole = opened_data(place, version.manifest, labels_of(version, version.manifest), options)
-        wanted = _Wanted(lessons, passes, frozenset(only), limits, replace(training, seed=options.seed), options, budget_s)
+        training = replace(training, seed=options.seed)
+        given = (taught_student(lessons.student, training),) if lessons.student else ()
+        wanted = _Wanted(lessons, passes, given, frozenset(only), limits, training, options, budget_s)
         with store.stage() as work:
-            found = _searched(store, version, whole, wanted, work, say or _silent)
+            found = _searched(store, version, whole, wanted, work, say or silent)
         facts = {"number": version.number, **found.as_json()}
         store.append(Event(OPTIMIZED, actor(), time.time(), name=version.name, digest=version.digest, data=facts))
     return found
@@ -140,10 +142,11 @@ def _check(lessons: Lessons, only: Collection[str]) -> None:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What the caller asked for."""
+    """What the caller asked for; `given` are the students among it."""
 
     lessons: Lessons
     passes: Sequence[Pass | Chain]
+    given: Sequence[Pass]
     only: frozenset[str]
     limits: Limits
     training: Training
@@ -196,13 +199,8 @@ def _situation(version: Version, wanted: _Wanted, rows: Path | None) -> Situatio
         return Situation(cpu_kind(), seed=wanted.options.seed, only=wanted.only)
     model = version.path / version.manifest.model_file
     students = students_to_try(model, open_rows(rows).output, wanted.training)
-    given = given_student(wanted.lessons.student, wanted.training) if wanted.lessons.student else ()
-    return Situation(cpu_kind(), wanted.training, (*given, *students), wanted.options.seed, wanted.only)
+    return Situation(cpu_kind(), wanted.training, (*wanted.given, *students), wanted.options.seed, wanted.only)
 
 
 def _chain(one: Pass | Chain) -> Chain:
     return one if isinstance(one, Chain) else Chain((one,))
-
-
-def _silent(sentence: str) -> None:
-    """Nobody asked for progress."""

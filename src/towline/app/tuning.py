@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 
 from towline.app.engined import ENGINES, publish_under, under
 from towline.app.home import actor, find_settings, opened_store
-from towline.app.judging import Options, labels_of, opened_data
+from towline.app.judging import Options, Say, labels_of, opened_data, silent
 from towline.app.neighbours import look, others_cores
 from towline.app.pressing import Model, Press, Window, reading
 from towline.app.sealing import Order
@@ -60,8 +59,6 @@ LEAST_TURNS = 4
 DISTURBING = 0.15
 _LOOKING, _COMPARING = 0.3, 0.4
 _SHORTEST_S, _LONGEST_S = 0.1, 1.0
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -154,7 +151,7 @@ def tune(
         check_sealed(version.path, version.digest)
         settings = find_settings({"home": str(home) if home else None}).settings
         requests = _requests(version, None if data is None else Path(data), settings)
-        search = _Search(version, requests, aim, settings, say or _silent)
+        search = _Search(version, requests, aim, settings, say or silent)
         try:
             for engine in aim.engines:
                 search.try_engine(engine, stages.enter_context(store.stage()))
@@ -164,7 +161,7 @@ def tune(
         tuned = search.found()
         if tuned.readings:
             if publish and tuned.chosen.setting.engine in PUBLISHED:
-                tuned = replace(tuned, published=_published(store, tuned, say or _silent))
+                tuned = replace(tuned, published=_published(store, tuned, say or silent))
             facts = {"number": version.number, **tuned.as_json()}
             store.append(Event(TUNED, actor(), time.time(), name=version.name, digest=version.digest, data=facts))
     return tuned
@@ -346,7 +343,3 @@ def _reading_json(one: Reading) -> dict[str, Any]:
         "memory_bytes": one.memory_bytes,
         "turns": len(one.turns_rows_per_s),
     }
-
-
-def _silent(sentence: str) -> None:
-    """Nobody asked for progress."""

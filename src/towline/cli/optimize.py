@@ -9,7 +9,7 @@ import click
 
 from towline.cli.output import emit, emit_json, printable, say, say_next, table
 from towline.cli.pages import page_options, page_place, write_page
-from towline.cli.params import RefParam, answer_option, home_option, json_option, label_option, limit_option
+from towline.cli.params import RefParam, TimeParam, answer_option, home_option, json_option, label_option, limit_option
 from towline.core.errors import UsageError
 from towline.core.refs import Ref
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from towline.app.optimizing import Optimized, Training, Tried
 
 _SHARE = re.compile(r"([0-9.]+)\s*(pt|%)?")
-_TIME = re.compile(r"([0-9.]+)\s*(s|m|h)?")
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 class ShareParam(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.3
@@ -35,22 +33,6 @@ class ShareParam(click.ParamType):  # type: ignore[type-arg]  # generic only sin
         if not 0 <= share <= 1:
             self.fail(f"'{str(value)[:32]}' is not written like 0.5pt, 0.5% or 0.005.", param, ctx)
         return share
-
-
-class TimeParam(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.3
-    """`90s`, `10m` or `1h`; a bare number means seconds."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = _TIME.fullmatch(str(value))
-        try:
-            seconds = float(found[1]) * _SECONDS[found[2] or ""] if found else 0.0
-        except ValueError:
-            seconds = 0.0
-        if not 0 < seconds <= 7 * 86_400:
-            self.fail(f"'{str(value)[:32]}' is not written like 90s, 10m or 1h.", param, ctx)
-        return seconds
 
 
 class TrainingParam(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.3

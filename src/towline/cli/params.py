@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ answer_option = click.option("--output", default="", metavar="NAME", help="The o
 limit_option = click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N rows.")
 
 MAX_KEY_BYTES = 4096
+_TIME = re.compile(r"([0-9.]+)\s*(s|m|h)?")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 class RefParam(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.3
@@ -43,6 +46,22 @@ class RefParam(click.ParamType):  # type: ignore[type-arg]  # generic only since
             return parse_ref(value)
         except InvalidRequest as error:
             raise _as_usage(error, "A version is written digits, digits:3, digits@champion or sha256:1b77….") from error
+
+
+class TimeParam(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.3
+    """`90s`, `10m` or `1h`; a bare number means seconds."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = _TIME.fullmatch(str(value))
+        try:
+            seconds = float(found[1]) * _SECONDS[found[2] or ""] if found else 0.0
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds <= 7 * 86_400:
+            self.fail(f"'{str(value)[:32]}' is not written like 90s, 10m or 1h.", param, ctx)
+        return seconds
 
 
 class NameParam(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.3

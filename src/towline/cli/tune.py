@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from towline.cli.optimize import TimeParam
 from towline.cli.output import emit, emit_json, printable, say, say_next, say_step, table
-from towline.cli.params import RefParam, home_option, json_option
+from towline.cli.params import RefParam, TimeParam, home_option, json_option
 from towline.core.refs import Ref
 
 if TYPE_CHECKING:

@@ -85,7 +85,7 @@ def student_of(chosen: Distill, model: Any, output: str, spreads: Any = None) ->
 
 def given_student(file: Path, training: Training = Training()) -> Distill:  # noqa: B008
     """The pass that teaches the ONNX graph in `file`, as it is now. Raises PassFailed where there is none."""
-    from towline.optimize.students.given import file_digest
+    from towline.core.digest import file_digest
 
     if not file.is_file():
         raise PassFailed(f"There is no student at {file}.", hint="Give the path of an ONNX file.")

@@ -18,7 +18,7 @@ import numpy as np
 
 from towline.optimize.base import Material, Passed, PassFailed
 from towline.optimize.channels import Group, attribute, groups, is_depthwise
-from towline.optimize.qdq import channel_ranges, prepared, quantising
+from towline.optimize.qdq import channel_ranges, constants, prepared, put, quantising
 from towline.optimize.sensitivity import answers, sqnr_db
 
 # The greatest ratio of two scales: what is nearly dead in calibration may wake.
@@ -46,14 +46,13 @@ class Equalise:
 
     def run(self, model: Path, into: Path, material: Material) -> Passed:
         import onnx
-        from onnx import numpy_helper
 
         if not material.calibration:
             raise PassFailed("Equalisation needs calibration data.", hint="Give some rows: --data PATH.")
         with quantising():
             before = prepared(model, into)
             whole = onnx.load(before)
-            weights = {one.name: numpy_helper.to_array(one) for one in whole.graph.initializer}
+            weights = constants(whole)
             found = groups(whole.graph, weights)
             if not found:
                 raise PassFailed("There is nothing to equalise: no convolution's channels are read by a convolution or Gemm alone.")
@@ -61,9 +60,7 @@ class Equalise:
             changed = dict(weights)
             for group in found:
                 rescale(group, scales(group, changed, seen), changed)
-        for one in whole.graph.initializer:
-            if changed[one.name] is not weights[one.name]:
-                one.CopyFrom(numpy_helper.from_array(changed[one.name].astype(weights[one.name].dtype), one.name))
+        put(whole, {name: array for name, array in changed.items() if array is not weights[name]})
         onnx.save(whole, into / "model.onnx")
         noise_db = sqnr_db(answers(before, material.calibration), answers(into / "model.onnx", material.calibration))
         before.unlink()

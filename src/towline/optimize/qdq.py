@@ -94,6 +94,23 @@ def _calibrated(
         return {name: (np.asarray(one.lowest), np.asarray(one.highest)) for name, one in calibrator.compute_data().items()}
 
 
+def constants(model: Any) -> dict[str, np.ndarray]:
+    """The initializers of a graph by name."""
+    from onnx import numpy_helper
+
+    return {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+
+
+def put(model: Any, changed: Mapping[str, np.ndarray]) -> None:
+    """Give initializers other numbers, each in the type that it has."""
+    from onnx import numpy_helper
+
+    for one in model.graph.initializer:
+        if one.name in changed:
+            dtype = numpy_helper.to_array(one).dtype
+            one.CopyFrom(numpy_helper.from_array(changed[one.name].astype(dtype), one.name))
+
+
 def write_pairs(graph: Path, into: Path, seen: Ranges, scheme: Scheme, floats: Sequence[str] = ()) -> None:
     """Write the graph with pairs around every product but `floats`, by the ranges seen."""
     import onnx

@@ -16,7 +16,7 @@ import numpy as np
 
 from towline.optimize.base import Material, Passed, PassFailed
 from towline.optimize.moments import layers, moments
-from towline.optimize.qdq import prepared, quantising
+from towline.optimize.qdq import constants, prepared, put, quantising
 
 # As ONNX Runtime bounds symmetric integers; with reduce_range it uses one more than half of them.
 LIMITS = {8: 127, 7: 64}
@@ -48,14 +48,13 @@ class Round:
 
     def run(self, model: Path, into: Path, material: Material) -> Passed:
         import onnx
-        from onnx import numpy_helper
 
         if not material.calibration:
             raise PassFailed("Rounding that looks at what is multiplied needs calibration data.", hint="Give some rows: --data PATH.")
         with quantising():
             graph = prepared(model, into)
             whole = onnx.load(graph)
-            weights = {one.name: numpy_helper.to_array(one) for one in whole.graph.initializer}
+            weights = constants(whole)
             found = layers(whole.graph, weights)
             if not found:
                 raise PassFailed("There is nothing to round: no convolution or matrix product has constant weights of its own.")
@@ -72,9 +71,7 @@ class Round:
                 if self.bias_correction and len(layer.node.input) > 2:
                     lost = np.einsum("gok,gk->go", own - numbers * steps, seen[name].mean).reshape(-1)
                     changed[layer.node.input[2]] = (weights[layer.node.input[2]] + lost).astype(np.float32)
-        for one in whole.graph.initializer:
-            if one.name in changed:
-                one.CopyFrom(numpy_helper.from_array(changed[one.name], one.name))
+        put(whole, changed)
         onnx.save(whole, into / "model.onnx")
         graph.unlink()
         return Passed("model.onnx", (f"The weights of {len(found)} operators are rounded to {self.bits} bits.",))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
+from towline.core.digest import file_digest
 from towline.optimize.base import PassFailed
 from towline.optimize.students.asked import Asked, Taken, asked_of
-
-_BYTES = 1 << 20
 
 
 def given(asked: Asked, file: Path, digest: str = "") -> Any:
@@ -39,14 +37,6 @@ def given(asked: Asked, file: Path, digest: str = "") -> Any:
     if asked.activation and not has.activation:
         _end_in(model.graph, asked)
     return model
-
-
-def file_digest(file: Path) -> str:
-    told = hashlib.sha256()
-    with file.open("rb") as opened:
-        while chunk := opened.read(_BYTES):
-            told.update(chunk)
-    return told.hexdigest()
 
 
 def _paired(has: Asked, asked: Asked) -> list[Taken]:

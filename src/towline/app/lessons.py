@@ -16,7 +16,7 @@ from towline.app.predicting import is_url, predict
 from towline.convert.onnx import inspect_model
 from towline.core.errors import ImportRefused, UsageError
 from towline.core.manifest import TENSORS_SIGNATURE, Manifest
-from towline.core.refs import clip, parse_ref
+from towline.core.refs import parse_ref
 from towline.core.store import Store
 from towline.core.version import Version
 from towline.optimize.base import Arrays, Pass
@@ -74,7 +74,7 @@ def taught_student(file: str, training: Training) -> Pass:
     try:
         inspect_model(path)
     except ImportRefused as refusal:
-        what = f"The student {clip(file)} cannot be taught: {refusal.message}"
+        what = f"The student {file} cannot be taught: {refusal.message}"
         raise UsageError(what, code=refusal.code, field="student", hint="Give an .onnx file: --student FILE.") from refusal
     return given_student(path, training)
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "frameworks"))
 from crops import crops
 
 import towline
-from towline.app.optimizing import Limits, optimize
+from towline.app.optimizing.optimize import Limits, optimize
 from towline.optimize.base import Chain
 from towline.optimize.equalise import Equalise
 from towline.optimize.quantize import Int8

@@ -24,7 +24,7 @@ HELD_OUT_PER_CLASS = 20
 EPOCHS = 60
 BATCH = 64
 MAX_MODEL_BYTES = 300_000
-ASSETS = Path(__file__).resolve().parents[1] / "src" / "towline" / "app" / "demo_data"
+ASSETS = Path(__file__).resolve().parents[1] / "src" / "towline" / "app" / "demo" / "data"
 ATTRIBUTION = {
     "what": "200 handwritten digits, 20 of each class: 8 rows of 8 pixels from 0 (paper) to 16 (ink). The demo's model never saw them.",
     "source": "Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, doi:10.24432/C50P49",

@@ -58,10 +58,10 @@ LIBRARIES = {
     "simdjson": ("serve/codecs/numbers.py",),
     "python_multipart": ("serve/codecs/multipart.py",),
     "uvicorn": ("serve/front.py", "serve/protocols/http.py"),
-    "uvloop": ("app/front.py",),
+    "uvloop": ("app/serving/front.py",),
     # In the converter process, in an environment of its own.
     **dict.fromkeys(("sklearn", "skl2onnx", "onnxmltools", "lightgbm", "joblib", "pandas"), ("convert/tabular",)),
-    "fsspec": ("app/fetching.py",),
+    "fsspec": ("app/fetching/fetch.py",),
     "onnx2tf": ("convert/onnx2tf.py",),
 }
 UNSAFE = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
@@ -143,8 +143,8 @@ def test_a_file_imports_only_what_its_room_may(name: str) -> None:
         ("convert/labels.py", "import pickle", "nothing here unpickles"),
         ("verify/samples.py", "import numpy as np\nnp.load(x, allow_pickle=True)", "allows pickle"),
         ("monitor/metrics.py", "import prometheus_client", "belongs in no file"),
-        ("app/load.py", "eval('1')", "calls eval"),
-        ("app/load.py", "\n" * (MAX_LINES + 1), "it is two files"),
+        ("app/predicting/load.py", "eval('1')", "calls eval"),
+        ("app/predicting/load.py", "\n" * (MAX_LINES + 1), "it is two files"),
     ],
 )
 def test_the_table_is_held_to(name: str, source: str, fault: str) -> None:

@@ -72,7 +72,7 @@ def _by_role(folder: Path) -> dict[str, set[str]]:
     roles: dict[str, set[str]] = {}
     for file in folder.glob("*.txt"):
         command, _, names = file.read_text().partition("\n")
-        for role in ("towline.app.front", "towline.app.controller", "towline.engines.host", "towline.convert.inspect"):
+        for role in ("towline.app.serving.front", "towline.app.serving.controller", "towline.engines.host", "towline.convert.inspect"):
             if role in command:
                 roles.setdefault(role, set()).update(names.split())
                 break
@@ -81,7 +81,7 @@ def _by_role(folder: Path) -> dict[str, set[str]]:
     return roles
 
 
-@pytest.mark.parametrize("role", ["supervisor", "towline.app.front", "towline.app.controller", "towline.engines.host"])
+@pytest.mark.parametrize("role", ["supervisor", "towline.app.serving.front", "towline.app.serving.controller", "towline.engines.host"])
 def test_no_process_that_serves_loads_a_framework_or_a_converter(loaded: dict[str, set[str]], role: str) -> None:
     assert loaded[role], f"{role} told nothing"
     assert not loaded[role] & set(FRAMEWORKS)
@@ -89,12 +89,14 @@ def test_no_process_that_serves_loads_a_framework_or_a_converter(loaded: dict[st
 
 def test_the_front_opens_no_store_and_runs_no_engine(loaded: dict[str, set[str]]) -> None:
     assert not {
-        name for name in loaded["towline.app.front"] if name.startswith(("sqlite3", "towline.store", "onnxruntime", "towline.convert"))
+        name
+        for name in loaded["towline.app.serving.front"]
+        if name.startswith(("sqlite3", "towline.store", "onnxruntime", "towline.convert"))
     }
 
 
 def test_the_front_loads_no_library_of_an_extra_that_nobody_used(loaded: dict[str, set[str]]) -> None:
-    assert not {"graphql", "PIL", "tokenizers"} & loaded["towline.app.front"]
+    assert not {"graphql", "PIL", "tokenizers"} & loaded["towline.app.serving.front"]
 
 
 def test_a_worker_has_the_core_and_its_engine_and_nothing_else_of_ours(loaded: dict[str, set[str]]) -> None:

@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from towline.app.comparing import compare as compare
-    from towline.app.importing import import_model as import_model
-    from towline.app.load import load as load
-    from towline.app.mounted import asgi_app as asgi_app
-    from towline.app.optimizing import optimize as optimize
-    from towline.app.serve import serve as serve
-    from towline.app.tuning import tune as tune
+    from towline.app.importing.model import import_model as import_model
+    from towline.app.judging.compare import compare as compare
+    from towline.app.optimizing.optimize import optimize as optimize
+    from towline.app.predicting.load import load as load
+    from towline.app.serving.mounted import asgi_app as asgi_app
+    from towline.app.serving.serve import serve as serve
+    from towline.app.tuning.tune import tune as tune
     from towline.client.http import Client as Client
     from towline.core.errors import TowlineError as TowlineError
 
 # Reached lazily: `import towline` costs nothing until a name is used.
 _PUBLIC = {
-    "asgi_app": "towline.app.mounted",
-    "import_model": "towline.app.importing",
-    "optimize": "towline.app.optimizing",
-    "tune": "towline.app.tuning",
-    "compare": "towline.app.comparing",
-    "load": "towline.app.load",
-    "serve": "towline.app.serve",
+    "asgi_app": "towline.app.serving.mounted",
+    "import_model": "towline.app.importing.model",
+    "optimize": "towline.app.optimizing.optimize",
+    "tune": "towline.app.tuning.tune",
+    "compare": "towline.app.judging.compare",
+    "load": "towline.app.predicting.load",
+    "serve": "towline.app.serving.serve",
     "Client": "towline.client.http",
     "TowlineError": "towline.core.errors",
 }

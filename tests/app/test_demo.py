@@ -19,13 +19,13 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from towline.app import demo
-from towline.app.demo_clients import Tally, ask_each, ask_while, question
-from towline.app.demo_digits import ASCII_INK, DRAWN, DRAWN_LABEL, chosen, picture, read_digits
-from towline.app.demo_server import START_SERVER, kill_worker, served
+from towline.app.demo import demo
+from towline.app.demo.clients import Tally, ask_each, ask_while, question
+from towline.app.demo.digits import ASCII_INK, DRAWN, DRAWN_LABEL, chosen, picture, read_digits
+from towline.app.demo.server import START_SERVER, kill_worker, served
 from towline.core.errors import Unavailable
 
-DATA = files("towline.app") / "demo_data"
+DATA = files("towline.app") / "demo" / "data"
 DIGITS = read_digits((DATA / "digits_200.json").read_bytes())
 
 

@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 import fsspec
 import pytest
 
-from towline.app import fetching, fetching_http
-from towline.app.fetching import fetched, is_url
-from towline.app.fetching_http import is_public, judged
-from towline.app.importing import import_model
+from towline.app.fetching import fetch as fetching
+from towline.app.fetching import http as fetching_http
+from towline.app.fetching.fetch import fetched, is_url
+from towline.app.fetching.http import is_public, judged
+from towline.app.importing.model import import_model
 from towline.core.errors import DeadlineExceeded, ImportRefused, MissingExtra, NotFound, TowlineError, Unreachable, UsageError
 from towline.testing import tiny_models
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 import towline
-from towline.app.fusing import compared
-from towline.app.importing import import_model
+from towline.app.importing.fusing import compared
+from towline.app.importing.model import import_model
 from towline.core.errors import ImportRefused, UsageError
 from towline.testing import tiny_models
 
@@ -66,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def load(folder: Path, *, fuse: bool) -> towline.app.load.Model:
+def load(folder: Path, *, fuse: bool) -> towline.app.predicting.load.Model:
     given = {"labels": folder / "labels.txt", "processing": folder / "steps.toml", "home": folder / "home"}
     name = "fused" if fuse else "plain"
     import_model(folder / "colours.onnx", name=name, fuse=fuse, **given)

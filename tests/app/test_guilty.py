@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import towline
-from towline.app.candidates import draft, sealed
-from towline.app.compared_figures import right_rows
-from towline.app.comparing import Comparison, compare
-from towline.app.guilty import came_from, remedy
-from towline.app.judged_pages import page_of_comparison
-from towline.app.judging import Options
-from towline.app.sealing import Order
+from towline.app.importing.sealing import Order
+from towline.app.judging.compare import Comparison, compare
+from towline.app.judging.compared_figures import right_rows
+from towline.app.judging.guilty import came_from, remedy
+from towline.app.judging.judge import Options
+from towline.app.judging.pages import page_of_comparison
+from towline.app.optimizing.candidates import draft, sealed
 from towline.cli.judged_words import compared_lines
 from towline.core.refs import parse_ref
 from towline.optimize.base import Chain

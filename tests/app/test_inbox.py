@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from towline.app.inbox import Inbox
+from towline.app.serving.inbox import Inbox
 from towline.core import channel
 
 

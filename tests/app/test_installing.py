@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from towline.app.environment_recipes import RECIPES, digest
-from towline.app.installing import environment, last_words, step
+from towline.app.environments.installing import environment, last_words, step
+from towline.app.environments.recipes import RECIPES, digest
 from towline.core.environments import PROBES
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import towline
-from towline.app.comparing import compare
-from towline.app.judging import Options, measure_version
+from towline.app.judging.compare import compare
+from towline.app.judging.judge import Options, measure_version
 from towline.core.errors import UsageError, VersionError
 from towline.store.sqlite import open_store
 from towline.testing import tiny_models

@@ -9,9 +9,9 @@ import pytest
 
 import towline
 from towline.app.home import opened_store
-from towline.app.judging import Options
-from towline.app.lessons import Lessons, taught_student, write_lessons
-from towline.app.training_words import training_of
+from towline.app.judging.judge import Options
+from towline.app.optimizing.lessons import Lessons, taught_student, write_lessons
+from towline.app.optimizing.training_words import training_of
 from towline.core.errors import UsageError
 from towline.core.refs import parse_ref
 from towline.optimize.rows import UNKNOWN, Rows, open_rows

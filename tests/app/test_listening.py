@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from towline.app.listening import address_of, listen, reserve
+from towline.app.serving.listening import address_of, listen, reserve
 from towline.core.errors import UsageError
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from towline.app.desired import desired_models
-from towline.app.model_control import ModelControl, Rules
-from towline.app.wishes import check_path
+from towline.app.serving.desired import desired_models
+from towline.app.serving.model_control import ModelControl, Rules
+from towline.app.serving.wishes import check_path
 from towline.core.deployment import Deployment, Limits, Policy
 from towline.core.manifest import Facts, Manifest, Measured, Origin, Signature, encode_manifest
 from towline.core.refs import Ref

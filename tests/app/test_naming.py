@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from towline.app.naming import Names, matched_inputs, matched_outputs
+from towline.app.importing.naming import Names, matched_inputs, matched_outputs
 from towline.core.manifest import Signature, TensorSpec
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from towline.app.neighbours import Look, busy_s, look, others_cores
+from towline.app.tuning.neighbours import Look, busy_s, look, others_cores
 
 STAT = """cpu  999 0 0 0 0 0 0 0 0 0
 cpu0 100 10 50 9000 300 1 2 3 40 5

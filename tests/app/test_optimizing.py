@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 import towline
-from towline.app import optimizing, searching, workshop
-from towline.app.journal import Journal
-from towline.app.judged_pages import page_of_search
-from towline.app.judging import Options
-from towline.app.optimizing import Limits, optimize
-from towline.app.searching import Search
+from towline.app.judging.judge import Options
+from towline.app.judging.pages import page_of_search
+from towline.app.optimizing import optimize as optimizing
+from towline.app.optimizing import searching, workshop
+from towline.app.optimizing.journal import Journal
+from towline.app.optimizing.optimize import Limits, optimize
+from towline.app.optimizing.searching import Search
 from towline.core.errors import UsageError
 from towline.optimize.base import Chain, Pass
 from towline.optimize.graph import Slim

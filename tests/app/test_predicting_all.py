@@ -13,7 +13,7 @@ import pytest
 from pyarrow import parquet
 
 import towline
-from towline.app.predicting_all import best_labels, predict_all
+from towline.app.predicting.data_set import best_labels, predict_all
 from towline.core.errors import UsageError
 from towline.testing import tiny_models
 from towline.verify.data import writing

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import towline
-from towline.app.importing import ImportResult, import_model
+from towline.app.importing.model import ImportResult, import_model
 from towline.cli.main import main
 from towline.core.errors import EngineError, ImportRefused, UsageError
 from towline.core.frames import decode_frame

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import towline
-from towline.app.desired import desired_models
-from towline.app.pressing import Model, Press
-from towline.app.tuning import Aim, Tuned, tune
+from towline.app.serving.desired import desired_models
+from towline.app.tuning.pressing import Model, Press
+from towline.app.tuning.tune import Aim, Tuned, tune
 from towline.core.config import Settings
 from towline.core.deployment import Deployment
 from towline.core.errors import NotFound, Unavailable, UsageError

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from command_line import Run
 
-from towline.app.environment_listing import environments
-from towline.app.environment_recipes import RECIPES, Recipe
+from towline.app.environments.listing import environments
+from towline.app.environments.recipes import RECIPES, Recipe
 from towline.core.environments import python_of
 from towline.core.errors import MissingExtra
 
@@ -52,7 +52,7 @@ version = "1.0"
 """
 MAKER = """
 import sys
-from towline.app import environment_recipes as table
+from towline.app.environments import recipes as table
 table.RECIPES["torch"] = table.Recipe("torch", "", (sys.argv.pop(1),), ("json",), 1)
 from towline.cli.main import main
 sys.exit(main())

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from command_line import Run
 
-from towline.app.importing import import_model
+from towline.app.importing.model import import_model
 from towline.app.listing import events
 from towline.testing import tiny_models
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from command_line import TOWLINE, Run
 
-from towline.app.importing import import_model, name_from
+from towline.app.importing.model import import_model, name_from
 from towline.cli import main as main_module
 from towline.core.errors import ImportRefused, UsageError
 from towline.testing import tiny_models

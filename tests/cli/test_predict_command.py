@@ -14,7 +14,7 @@ import pytest
 from command_line import TOWLINE, Run
 
 import towline as package
-from towline.app.predicting import Target, parse_target
+from towline.app.predicting.predict import Target, parse_target
 from towline.core.errors import InvalidRequest, NotFound, VersionError
 from towline.testing import tiny_models
 

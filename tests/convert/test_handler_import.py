@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from towline.app.importing import ImportResult, import_model
+from towline.app.importing.model import ImportResult, import_model
 from towline.convert.handler import copy_handler, describe_handler, handler_source
 from towline.core.errors import ImportRefused, Kind, TowlineError, UsageError, VersionError
 from towline.core.handler import BODY_SIGNATURE

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from towline.app.importing import import_model
+from towline.app.importing.model import import_model
 from towline.engines import host
 from towline.engines.polite import POLITE, politely
 from towline.serve.workers.local import LocalWorker

@@ -10,15 +10,15 @@ import pytest
 
 import towline
 import towline.app
-from towline.app.attacking import attacked
 from towline.app.home import opened_store
-from towline.app.judging import Options, labels_of, measure_version, opened_data
+from towline.app.judging.attacking import attacked
+from towline.app.judging.judge import Options, labels_of, measure_version, opened_data
 from towline.core.refs import parse_ref
 from towline.testing import tiny_models
 
 pytestmark = pytest.mark.frameworks
 
-DEMO = Path(towline.app.__file__).parent / "demo_data"
+DEMO = Path(towline.app.__file__).parent / "demo" / "data"
 SHARE = 0.1
 
 

@@ -21,7 +21,7 @@ from towline.optimize.training.settings import Training
 
 pytestmark = pytest.mark.frameworks
 
-DEMO = Path(towline.app.__file__).parent / "demo_data"
+DEMO = Path(towline.app.__file__).parent / "demo" / "data"
 TEACHER = DEMO / "digits.onnx"
 HELD_BACK, LABELLED, VARIANTS = 80, 20, 12
 TRAINING = Training(epochs=12, rate=5e-3, batch=64)

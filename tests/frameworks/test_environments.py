@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from towline.app.environment_listing import look
-from towline.app.environment_recipes import RECIPES
-from towline.app.installing import environment
+from towline.app.environments.installing import environment
+from towline.app.environments.listing import look
+from towline.app.environments.recipes import RECIPES
 from towline.core.environments import PROBES, python_of
 from towline.core.interpreter import command
 

@@ -13,12 +13,12 @@ import numpy as np
 import onnx
 import pytest
 
-from towline.app import exporting_tflite
-from towline.app.exporting import Exported, export
-from towline.app.importing import import_model
-from towline.app.installing import environment
+from towline.app.environments.installing import environment
+from towline.app.exporting import tflite as exporting_tflite
+from towline.app.exporting.export import Exported, export
+from towline.app.importing.model import import_model
 from towline.app.listing import events
-from towline.app.load import load
+from towline.app.predicting.load import load
 from towline.convert.base import ConversionFailed
 from towline.core.environments import python_of
 from towline.testing import tiny_models

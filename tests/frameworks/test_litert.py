@@ -19,8 +19,8 @@ import pytest
 
 import towline
 from towline.app.home import opened_store
-from towline.app.importing import import_model
-from towline.app.load import load
+from towline.app.importing.model import import_model
+from towline.app.predicting.load import load
 from towline.convert.report import ImportReport
 from towline.core.errors import ImportRefused
 from towline.core.refs import parse_ref

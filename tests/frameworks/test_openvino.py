@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 import towline
-from towline.app import engined, tuning
-from towline.app.engined import publish_under, under
-from towline.app.sealing import Order
-from towline.app.tuning import Aim, tune
+from towline.app.importing.sealing import Order
+from towline.app.tuning import engined
+from towline.app.tuning import tune as tuning
+from towline.app.tuning.engined import publish_under, under
+from towline.app.tuning.tune import Aim, tune
 from towline.convert.base import ConversionFailed
 from towline.core.manifest import encode_manifest
 from towline.core.refs import parse_ref

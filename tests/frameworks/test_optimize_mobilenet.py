@@ -10,7 +10,7 @@ import pytest
 from crops import crops
 
 import towline
-from towline.app.optimizing import Limits, optimize
+from towline.app.optimizing.optimize import Limits, optimize
 from towline.optimize import plan
 from towline.optimize.quantize import Int8
 from towline.optimize.search import Explorer

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from towline.app.importing import import_model
-from towline.app.sealing import ImportResult
+from towline.app.importing.model import import_model
+from towline.app.importing.sealing import ImportResult
 from towline.core.errors import ImportRefused
 from towline.testing.server import RunningServer
 

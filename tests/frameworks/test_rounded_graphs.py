@@ -16,7 +16,7 @@ from trainable_graphs import GRAPHS
 
 import towline
 import towline.app
-from towline.app.optimizing import Lessons, Limits, optimize
+from towline.app.optimizing.optimize import Lessons, Limits, optimize
 from towline.optimize.base import Chain, Material, Passed
 from towline.optimize.pairs import read_pairs
 from towline.optimize.process import Work, run_pass, write_calibration
@@ -26,7 +26,7 @@ from towline.optimize.rows import write_rows
 from towline.optimize.training.settings import Training
 
 HERE = Path(__file__).parent
-DEMO = Path(towline.app.__file__).parent / "demo_data"
+DEMO = Path(towline.app.__file__).parent / "demo" / "data"
 TIMEOUT_S = 120
 HOWS = {
     "channels": Int8(reduce_range=True),

@@ -15,8 +15,9 @@ import pytest
 
 import towline
 import towline.app
-from towline.app import optimizing, workshop
-from towline.app.optimizing import Lessons, Limits
+from towline.app.optimizing import optimize as optimizing
+from towline.app.optimizing import workshop
+from towline.app.optimizing.optimize import Lessons, Limits
 from towline.optimize.base import Chain
 from towline.optimize.distill import Distill
 from towline.optimize.prune import Prune
@@ -26,7 +27,7 @@ from towline.store.sqlite import open_store
 
 pytestmark = pytest.mark.frameworks
 
-DEMO = Path(towline.app.__file__).parent / "demo_data"
+DEMO = Path(towline.app.__file__).parent / "demo" / "data"
 WAIT_S = 120
 # A fraction of what the training still has to do.
 NOTICE_S = 1.0
@@ -73,7 +74,7 @@ def test_what_was_trained_and_quantised_is_handed_over_with_its_origin(home: Pat
 
 SEARCH = """
 import sys, towline
-from towline.app.optimizing import Lessons, Limits
+from towline.app.optimizing.optimize import Lessons, Limits
 from towline.optimize.prune import Prune
 from towline.optimize.training.settings import Training
 

@@ -15,7 +15,7 @@ import pytest
 from tritonclient import http as triton
 
 import towline
-from towline.app.sealing import ImportResult
+from towline.app.importing.sealing import ImportResult
 from towline.core.environments import python_of
 from towline.core.errors import ImportRefused
 from towline.store.sqlite import open_store

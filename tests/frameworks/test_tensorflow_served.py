@@ -13,8 +13,8 @@ import onnxruntime as ort
 import pytest
 
 import towline
-from towline.app.importing import import_model
-from towline.app.sealing import ImportResult
+from towline.app.importing.model import import_model
+from towline.app.importing.sealing import ImportResult
 from towline.testing.server import RunningServer
 
 pytestmark = pytest.mark.frameworks

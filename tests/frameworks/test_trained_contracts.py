@@ -23,7 +23,7 @@ from towline.testing.pass_contract import check_pass
 
 pytestmark = pytest.mark.frameworks
 
-DEMO = Path(towline.app.__file__).parent / "demo_data"
+DEMO = Path(towline.app.__file__).parent / "demo" / "data"
 QUICK = Training(epochs=1, batch=64)
 
 

@@ -19,7 +19,7 @@ from towline.optimize.train import Finetune
 from towline.optimize.training.settings import Training
 
 pytestmark = pytest.mark.frameworks
-DEMO = Path(towline.app.__file__).parent / "demo_data"
+DEMO = Path(towline.app.__file__).parent / "demo" / "data"
 HELD_BACK = 40
 FOUND = json.loads((DEMO / "digits_200.json").read_bytes())
 IMAGES = (np.array(FOUND["images"], np.float32) / 16).reshape(-1, 1, 8, 8)

@@ -39,7 +39,7 @@ def case(function: Callable[[Path], dict[str, Any]]) -> Callable[[Path], dict[st
 
 def digits(folder: Path, *, truth: str = "classes", taught: bool = False) -> Rows:
     """160 rows to fit to and 40 held back: with classes, with targets (how much ink), with classes of every tenth row only, with none."""
-    found = json.loads((Path(towline.app.__file__).parent / "demo_data/digits_200.json").read_bytes())
+    found = json.loads((Path(towline.app.__file__).parent / "demo/data/digits_200.json").read_bytes())
     images = (np.array(found["images"], np.float32) / 16).reshape(-1, 1, 8, 8)
     labels = np.array(found["labels"], np.int64)
     known = {"classes": labels, "targets": images.mean(axis=(1, 2, 3)), "none": None, "few": labels.copy()}[truth]
@@ -335,7 +335,7 @@ def pictures(folder: Path) -> dict[str, Any]:
 @case
 def sparse(folder: Path) -> dict[str, Any]:
     """The demo's model with zeros, made in each way: as it says, and beside it the model."""
-    demo, found = Path(towline.app.__file__).parent / "demo_data/digits.onnx", {}
+    demo, found = Path(towline.app.__file__).parent / "demo/data/digits.onnx", {}
     rows = digits(folder)
     images = {"image": np.asarray(rows.inputs["x"])}
     write_rows(folder / "demo", [(images, rows.truth, {})], count=200, output="scores", held_back=HELD_BACK)

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from towline.app.importing import import_model
+from towline.app.importing.model import import_model
 from towline.convert.onnx import inspect_model
 from towline.core.cpu import cpu_kind
 from towline.core.engine import EngineOptions

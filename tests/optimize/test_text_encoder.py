@@ -10,7 +10,7 @@ import pytest
 from encoders import Size, sentences, trained
 
 import towline
-from towline.app.optimizing import Limits, Optimized, optimize
+from towline.app.optimizing.optimize import Limits, Optimized, optimize
 from towline.optimize.base import Pass
 from towline.optimize.plan import AS_FAST, FASTER, SMALLER
 from towline.optimize.quantize import DynamicInt8, Int8

@@ -14,20 +14,21 @@ import pytest
 from PIL import Image
 
 import towline
-from towline.app import optimizing, searching, workshop
-from towline.app.comparing import compare
-from towline.app.demo_digits import read_digits
-from towline.app.judged_pages import page_of_comparison, page_of_search, page_of_test
-from towline.app.judging import measure_version
-from towline.app.optimizing import Limits, Optimized, optimize
-from towline.app.searching import Search
+from towline.app.demo.digits import read_digits
+from towline.app.judging.compare import compare
+from towline.app.judging.judge import measure_version
+from towline.app.judging.pages import page_of_comparison, page_of_search, page_of_test
+from towline.app.optimizing import optimize as optimizing
+from towline.app.optimizing import searching, workshop
+from towline.app.optimizing.optimize import Limits, Optimized, optimize
+from towline.app.optimizing.searching import Search
 from towline.cli.main import main
 from towline.optimize.base import Chain
 from towline.optimize.quantize import DynamicInt8, Int8
 from towline.verify.pace import pace, paces
 
 pytestmark = pytest.mark.services
-DEMO = Path(towline.__file__).parent / "app" / "demo_data"
+DEMO = Path(towline.__file__).parent / "app" / "demo" / "data"
 LANGUAGES = ("en", "zh")
 # How many pictures there are at least.
 DRAWINGS = {"test": 5, "compare": 12, "optimize": 6, "show": 0}

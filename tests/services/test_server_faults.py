@@ -22,7 +22,7 @@ from known_models import mlp_asks
 from leaks import MIB, prepare, settled, swap
 from load import Load
 
-from towline.app.importing import import_model
+from towline.app.importing.model import import_model
 from towline.testing import tiny_models
 from towline.testing.server import RunningServer
 

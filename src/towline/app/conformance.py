@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from towline.app.demo_server import served
+from towline.app.demo.server import served
 from towline.core.config import is_loopback
 from towline.core.errors import UsageError
 from towline.serve.protocols.grpc.messages import MESSAGES

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import towline
-from towline.app.environment_listing import environments
+from towline.app.environments.listing import environments
 from towline.app.home import find_settings
 from towline.app.listing import DATABASE
 from towline.app.machine import free_bytes, memory, open_file_limit, processor

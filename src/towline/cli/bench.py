@@ -16,7 +16,7 @@ from towline.cli.params import home_option, json_option, read_key, refuse_secret
 from towline.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from towline.app.bench import Progress
+    from towline.app.benching.bench import Progress
     from towline.verify.latency.report import Report
 
 MAX_LEVELS = 64
@@ -156,8 +156,8 @@ def command(target: str, form: str, html: str | None, key_file: str | None, home
     if given["concurrency"] and given["rate"]:
         raise UsageError("--concurrency and --rate exclude each other: clients that wait, or requests at a rate.")
     place = page_place(html)
-    from towline.app.bench import CONCURRENCY, BenchOptions, bench, rendered
-    from towline.app.bench_target import Asked
+    from towline.app.benching.bench import CONCURRENCY, BenchOptions, bench, rendered
+    from towline.app.benching.target import Asked
 
     asked = Asked(given.pop("protocol") or "", given.pop("model"), read_key(key_file), given.pop("timeout_s"), given.pop("allow_remote"))
     concurrency, rates, data = given.pop("concurrency"), given.pop("rate"), given.pop("data")
@@ -211,7 +211,7 @@ def _print(report: Report, form: str) -> None:
         for line in closing(report):
             say(line)
         return
-    from towline.app.bench import as_json, rendered
+    from towline.app.benching.bench import as_json, rendered
 
     if form == "json":
         emit_json("towline.bench/1", as_json(report))

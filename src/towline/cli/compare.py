@@ -45,8 +45,8 @@ def command(
     are named, and the command that may help.
     """
     place = page_place(html)
-    from towline.app.comparing import compare
-    from towline.app.judging import Options
+    from towline.app.judging.compare import compare
+    from towline.app.judging.judge import Options
 
     options = Options(label, output, limit or 0, speed=speed)
     with bar("rows") as progress:
@@ -61,7 +61,7 @@ def command(
             progress=progress,
         )
     if place is not None:
-        from towline.app.judged_pages import page_of_comparison
+        from towline.app.judging.pages import page_of_comparison
 
         write_page(place, page_of_comparison(found, language))
     if as_json:

@@ -18,5 +18,5 @@ from towline.cli.params import home_option
 def command(once: bool, port: int | None, home: str | None) -> int | None:
     """Import and serve a small model of handwritten digits, measure it, kill its worker under load, and count failed requests."""
     options = DemoOptions(once=once, port=port, home=Path(home).absolute() if home else None)
-    code: int | None = importlib.import_module("towline.app.demo").demo_command(options)
+    code: int | None = importlib.import_module("towline.app.demo.demo").demo_command(options)
     return code

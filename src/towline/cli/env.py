@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from towline.app.environment_listing import Environment, environments
+from towline.app.environments.listing import Environment, environments
 from towline.cli.output import emit, emit_json, printable, say, say_next, say_step, size_words, table
 from towline.cli.params import json_option
 
@@ -25,7 +25,7 @@ def command(context: click.Context) -> None:
 @json_option
 def create(name: str, add: tuple[str, ...], python: str, again: bool, as_json: bool) -> None:
     """Make the environment NAME with pip: torch, tensorflow, litert, openvino or tabular. Does nothing when it is there already."""
-    from towline.app.environments import create_environment
+    from towline.app.environments.make import create_environment
 
     made = create_environment(name, add=add, python=python, again=again, progress=say_step)
     if as_json:
@@ -57,7 +57,7 @@ def ls(as_json: bool) -> None:
 @json_option
 def rm(name: str, as_json: bool) -> None:
     """Remove the environment NAME. Versions that its framework runs need it to be served."""
-    from towline.app.environments import remove_environment
+    from towline.app.environments.make import remove_environment
 
     gone = remove_environment(name)
     if as_json:

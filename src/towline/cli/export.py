@@ -19,7 +19,7 @@ from towline.core.refs import Ref
 @json_option
 def command(ref: Ref, to: str, out: str, overwrite: bool, why: str, home: str | None, as_json: bool) -> None:
     """Write the version REF as ONNX, or converted to TensorFlow Lite for devices: only if its answers are then those of the version."""
-    from towline.app.exporting import export
+    from towline.app.exporting.export import export
 
     done = export(ref, to=to, out=out, overwrite=overwrite, message=why, home=home, progress=say_step)
     if as_json:

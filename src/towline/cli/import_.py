@@ -65,7 +65,7 @@ def command(
 
     The same source with the same labels, sample and processing is stored once: importing it again names the version there is.
     """
-    from towline.app.importing import import_model
+    from towline.app.importing.model import import_model
 
     result = import_model(
         source,

@@ -12,8 +12,8 @@ import click
 from towline.cli.output import table
 
 if TYPE_CHECKING:
-    from towline.app.comparing import Comparison
-    from towline.app.judging import Tested
+    from towline.app.judging.compare import Comparison
+    from towline.app.judging.judge import Tested
     from towline.verify.gates import Verdict
 
 _SHARES = ("accuracy", "top3", "top5", "precision", "recall", "f1", "worst_recall")
@@ -102,7 +102,7 @@ def _lost_classes(found: Comparison) -> list[str]:
 
 def _worst_classes(tested: Tested) -> list[str]:
     """The classes with the least recall, where not all are right."""
-    from towline.app.judging import classes_json
+    from towline.app.judging.judge import classes_json
 
     classes = [one for one in classes_json(tested.found, tested.labels) if one["support"] and one["recall"] != 1.0]
     classes.sort(key=lambda one: one["recall"] or 0.0)  # type: ignore[arg-type, return-value]

@@ -13,7 +13,7 @@ from towline.cli.output import emit, emit_json, printable, say, say_step
 from towline.cli.params import dry_run_option, home_option, json_option
 
 if TYPE_CHECKING:
-    from towline.app.migrating import Migration, ModelOutcome
+    from towline.app.migrating.migrate import Migration, ModelOutcome
     from towline.convert.migrate.plan import Plan
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -54,7 +54,7 @@ def _shared(function: F) -> F:
 @_shared
 def tfserving(models: str | None, base_path: str, model_name: str, batching: str | None, monitoring: str | None, **shared: Any) -> int:
     """From TensorFlow Serving: its model configuration, or one model's folder."""
-    from towline.app.migration_plans import tfserving_plan
+    from towline.app.migrating.plans import tfserving_plan
 
     return _carry_out(tfserving_plan(models, base_path, model_name, batching, monitoring, shared["flags"], shared["volume"]), shared)
 
@@ -64,7 +64,7 @@ def tfserving(models: str | None, base_path: str, model_name: str, batching: str
 @_shared
 def triton(repository: tuple[str, ...], **shared: Any) -> int:
     """From Triton: its model repository, each model with its config.pbtxt."""
-    from towline.app.migration_plans import triton_plan
+    from towline.app.migrating.plans import triton_plan
 
     return _carry_out(triton_plan(repository, shared["flags"], shared["volume"]), shared)
 
@@ -76,13 +76,13 @@ def triton(repository: tuple[str, ...], **shared: Any) -> int:
 @_shared
 def torchserve(store: str | None, config: str | None, models: tuple[str, ...], **shared: Any) -> int:
     """From TorchServe: its model store and config.properties. Archives with a stock image classifier come over whole."""
-    from towline.app.migration_plans import torchserve_plan
+    from towline.app.migrating.plans import torchserve_plan
 
     return _carry_out(torchserve_plan(store, config, models, shared["flags"], shared["volume"]), shared)
 
 
 def _carry_out(plan: Plan, shared: dict[str, Any]) -> int:
-    from towline.app.migrating import migrate
+    from towline.app.migrating.migrate import migrate
 
     dry_run = shared["dry_run"]
     done = migrate(plan, into=Path(shared["into"]), home=shared["home"], dry_run=dry_run, progress=say_step)

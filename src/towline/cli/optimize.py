@@ -14,7 +14,7 @@ from towline.core.errors import UsageError
 from towline.core.refs import Ref
 
 if TYPE_CHECKING:
-    from towline.app.optimizing import Optimized, Training, Tried
+    from towline.app.optimizing.optimize import Optimized, Training, Tried
 
 _SHARE = re.compile(r"([0-9.]+)\s*(pt|%)?")
 
@@ -41,7 +41,7 @@ class TrainingParam(click.ParamType):  # type: ignore[type-arg]  # generic only 
     name = "training"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Training:
-        from towline.app.training_words import training_of
+        from towline.app.optimizing.training_words import training_of
 
         try:
             return training_of(str(value))
@@ -111,8 +111,8 @@ def command(
     What is slower or worse here is never handed over; it is kept in the record, with the reason.
     """
     place = page_place(html)
-    from towline.app.judging import Options
-    from towline.app.optimizing import Lessons, Limits, optimize
+    from towline.app.judging.judge import Options
+    from towline.app.optimizing.optimize import Lessons, Limits, optimize
 
     found = optimize(
         ref,
@@ -127,7 +127,7 @@ def command(
         say=lambda text: say(f"  {printable(text)}"),
     )
     if place is not None:
-        from towline.app.judged_pages import page_of_search
+        from towline.app.judging.pages import page_of_search
 
         write_page(place, page_of_search(found, language))
     if as_json:

@@ -17,7 +17,7 @@ from towline.core.spelling import spelled
 if TYPE_CHECKING:
     import numpy as np
 
-    from towline.app.predicting import Prediction
+    from towline.app.predicting.predict import Prediction
 
 
 @click.command("predict")
@@ -61,8 +61,8 @@ def command(
     if label or limit:
         raise UsageError("--label and --limit go with --data.")
     place = _new_file(output, source) if output else None
-    from towline.app.inputs import read_inputs
-    from towline.app.predicting import predict
+    from towline.app.predicting.inputs import read_inputs
+    from towline.app.predicting.predict import predict
 
     inputs = read_inputs(source or _stdin())
     prediction = predict(target, inputs, home=home, timeout_s=timeout_s, key=read_key(key_file))
@@ -87,7 +87,7 @@ def _refuse_beside_data(target: str, source: str | None, output: str | None) -> 
 
 
 def _predict_all(target: str, data: str, output: str, label: str, limit: int, timeout_s: float, home: str | None, as_json: bool) -> None:
-    from towline.app.predicting_all import predict_all
+    from towline.app.predicting.data_set import predict_all
     from towline.cli.judged_words import bar
 
     with bar("rows") as progress:

@@ -77,7 +77,7 @@ def command(
         python=python,
     )
     # By name: the rooms behind it are only loaded when something is to be served.
-    code: int | None = importlib.import_module("towline.app.serve").serve_command(options)
+    code: int | None = importlib.import_module("towline.app.serving.serve").serve_command(options)
     return code
 
 

@@ -54,13 +54,13 @@ def command(
     latency, throughput, memory, repeatability, and what noise, blur, light and compression do to it.
     """
     place = page_place(html)
-    from towline.app.judging import Options, measure_version
+    from towline.app.judging.judge import Options, measure_version
 
     options = Options(label, output, limit or 0, metric, speed=speed, robustness=robustness, adversarial=adversarial)
     with bar("rows") as progress:
         tested = measure_version(ref, data, gates=gates or (), options=options, home=home, say=say_step, progress=progress)
     if place is not None:
-        from towline.app.judged_pages import page_of_test
+        from towline.app.judging.pages import page_of_test
 
         write_page(place, page_of_test(tested, language))
     if as_json:

@@ -11,7 +11,7 @@ from towline.cli.params import RefParam, TimeParam, home_option, json_option
 from towline.core.refs import Ref
 
 if TYPE_CHECKING:
-    from towline.app.tuning import Reading, Tuned
+    from towline.app.tuning.tune import Reading, Tuned
 
 
 class ClientsParam(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.3
@@ -63,7 +63,7 @@ def command(
     Each way is measured through the data plane that answers in service, the best of them side by side. What is surely better than
     the server's own way is recorded, and `towline serve` runs the version by it on machines of this kind.
     """
-    from towline.app.tuning import Aim, tune
+    from towline.app.tuning.tune import Aim, tune
 
     aim = Aim("latency" if objective == "latency" else "throughput", max_p99_ms, clients, budget_s, engines)
     found = tune(ref, data=data, aim=aim, publish=publish, home=home, say=say_step)

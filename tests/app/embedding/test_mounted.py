@@ -15,7 +15,7 @@ import pytest
 from asgi_caller import Call, ask
 
 import towline
-from towline.app.mounted import MountedModels
+from towline.app.serving.mounted import MountedModels
 from towline.core.errors import TowlineError, UsageError
 from towline.secure.keys import FILE_NAME, KeyRing, change_ring
 from towline.testing import tiny_models

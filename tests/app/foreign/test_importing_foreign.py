@@ -13,9 +13,9 @@ import pytest
 from toy_importer import Toy
 
 import towline
-from towline.app import importing_foreign
-from towline.app.importing import import_into
-from towline.app.sealing import ImportResult
+from towline.app.importing import foreign as importing_foreign
+from towline.app.importing.model import import_into
+from towline.app.importing.sealing import ImportResult
 from towline.convert.foreign import importers
 from towline.convert.foreign.importers import Entry
 from towline.core.errors import ImportRefused, UsageError

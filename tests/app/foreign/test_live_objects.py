@@ -10,7 +10,7 @@ import pytest
 import toy_importer
 
 import towline
-from towline.app.live import recognise_object
+from towline.app.importing.live import recognise_object
 from towline.convert.base import Converted, Source
 from towline.convert.foreign import importers
 from towline.convert.foreign.local import LocalConverter

@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 import towline
-from towline.app import importing_foreign
-from towline.app.sealing import ImportResult
+from towline.app.importing import foreign as importing_foreign
+from towline.app.importing.sealing import ImportResult
 from towline.cli.main import cli
 from towline.convert.foreign import importers
 from towline.convert.foreign.importers import Entry

@@ -15,8 +15,8 @@ import pytest
 from small_environment import CRASH, ESCAPE, HANG, HELD_BYTES, fill, make_environment, publish, small_manifest
 
 from towline.app.home import opened_store
-from towline.app.importing import import_model
-from towline.app.load import load
+from towline.app.importing.model import import_model
+from towline.app.predicting.load import load
 from towline.core.environments import python_of
 from towline.core.errors import DeadlineExceeded, MissingExtra, VersionError, WorkerDied
 from towline.core.manifest import Handler, Manifest

@@ -12,7 +12,7 @@ from pathlib import Path
 from known_models import mlp_asks
 
 from towline.app.changing import set_alias
-from towline.app.importing import import_model
+from towline.app.importing.model import import_model
 from towline.testing import tiny_models
 from towline.testing.server import RunningServer
 

@@ -15,7 +15,7 @@ import pytest
 from known_models import mlp_asks
 from load import Load
 
-from towline.app.importing import import_model
+from towline.app.importing.model import import_model
 from towline.store.sqlite import open_store
 from towline.testing import tiny_models
 from towline.testing.server import RunningServer

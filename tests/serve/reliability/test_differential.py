@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from towline.app.changing import set_alias
-from towline.app.importing import import_model
+from towline.app.importing.model import import_model
 from towline.store.sqlite import open_store
 from towline.testing import tiny_models
 from towline.testing.server import RunningServer

@@ -13,7 +13,7 @@ import pytest
 from known_models import mlp_asks, publish, publish_dying, publish_endless
 from load import Load
 
-from towline.app.importing import import_model
+from towline.app.importing.model import import_model
 from towline.core.manifest import TensorSpec
 from towline.store.sqlite import open_store
 from towline.testing import tiny_models

@@ -13,7 +13,7 @@ from known_models import session_of
 from load import Ask, Check, Load
 
 from towline.app.changing import remove, set_alias
-from towline.app.importing import import_model
+from towline.app.importing.model import import_model
 from towline.core.deployment import Deployment, Policy
 from towline.core.errors import Conflict
 from towline.store.sqlite import open_store

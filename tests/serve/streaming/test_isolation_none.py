@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from towline.app.importing import import_model
+from towline.app.importing.model import import_model
 from towline.testing.server import RunningServer
 
 

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from towline.app.importing import import_model
+from towline.app.importing.model import import_model
 from towline.core.errors import ImportRefused, UsageError
 from towline.testing.server import RunningServer
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from towline.app.desired import desired_models
-from towline.app.importing import import_model
+from towline.app.importing.model import import_model
+from towline.app.serving.desired import desired_models
 from towline.core.config import Settings
 from towline.core.deployment import Deployment
 from towline.core.event import Event

@@ -12,7 +12,7 @@ import pytest
 from read_page import ReadPage
 
 import towline
-from towline.app.judged_pages import _trial, floats_of
+from towline.app.judging.pages import _trial, floats_of
 from towline.optimize.base import Chain
 from towline.optimize.graph import Slim
 from towline.optimize.plan import Tried

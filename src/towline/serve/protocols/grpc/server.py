@@ -125,6 +125,6 @@ def _options(bounds: Bounds) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", int(bounds.ping_timeout_s * MS)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", int(bounds.min_ping_pause_s * MS)),
-        # The port is reserved by a socket of app/serve.py that never listens: a front that is replaced finds it free.
+        # The port is reserved by a socket of app/serving/serve.py that never listens: a front that is replaced finds it free.
         ("grpc.so_reuseport", 1),
     ]

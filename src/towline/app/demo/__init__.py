@@ -1,0 +1,1 @@
+"""What `demo` does: serve a small model, press it, kill its worker."""

@@ -1,0 +1,1 @@
+"""What `env` does: the Python environments of frameworks."""

@@ -1,0 +1,1 @@
+"""What `export` does: a version as a file for elsewhere."""

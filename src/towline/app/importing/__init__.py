@@ -1,0 +1,1 @@
+"""What `import` does: copy, convert, prove, try, seal."""

@@ -1,0 +1,1 @@
+"""What `migrate` does: another server's store becomes ours."""

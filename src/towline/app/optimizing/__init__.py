@@ -1,0 +1,1 @@
+"""What `optimize` does: plan, make, judge, keep, go on."""

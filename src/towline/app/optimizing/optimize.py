@@ -1,0 +1,206 @@
+"""Find a version that is smaller or faster on this machine and still right: try passes, judge each beside the version, keep what failed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from towline.app.fetching.fetch import fetched
+from towline.app.home import actor, opened_store
+from towline.app.importing.sealing import ImportResult, Order
+from towline.app.judging.compare import Comparison, side
+from towline.app.judging.judge import Options, Say, labels_of, loaded, number, opened_data, silent
+from towline.app.optimizing.candidates import CALIBRATION_ROWS, calibration
+from towline.app.optimizing.journal import Journal
+from towline.app.optimizing.lessons import Lessons as Lessons
+from towline.app.optimizing.lessons import taught_student, write_lessons
+from towline.app.optimizing.searching import Search
+from towline.app.optimizing.workshop import Materials, OutOfTime, Workshop
+from towline.core.cpu import cpu_kind
+from towline.core.errors import UsageError
+from towline.core.event import Event
+from towline.core.refs import Ref, parse_ref
+from towline.core.store import Store
+from towline.core.version import Version
+from towline.optimize.base import Chain, Pass
+from towline.optimize.distill import students_to_try
+from towline.optimize.plan import Situation, chosen, known_names
+from towline.optimize.plan import Tried as Tried
+from towline.optimize.process import write_calibration
+from towline.optimize.rows import open_rows
+from towline.optimize.sensitivity import Sensitivity
+from towline.optimize.training.settings import Training as Training
+from towline.verify.data.dataset import DataSet
+from towline.verify.gates import Gate
+
+OPTIMIZED = "version.optimized"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a version must keep to be handed over. `max_drop` is of accuracy, as a share (0.005 is half a point); of a regressor it is how
+    much its mean error may grow. `min_agreement` holds where there are no labels, and where it is set. 0 sets no limit."""
+
+    max_drop: float = 0.005
+    min_agreement: float = 0.0
+    max_p99_ms: float = 0.0
+    max_size_mb: float = 0.0
+
+    def gates(self, *, has_labels: bool) -> tuple[Gate, ...]:
+        agreement = self.min_agreement or (0.0 if has_labels else 1 - self.max_drop)
+        wanted = [Gate("drop", "<=", self.max_drop)] if has_labels else []
+        wanted += [Gate("agreement", ">=", agreement)] if agreement else []
+        wanted += [Gate("p99_ms", "<=", self.max_p99_ms)] if self.max_p99_ms else []
+        wanted += [Gate("size_mb", "<=", self.max_size_mb)] if self.max_size_mb else []
+        return (*wanted, Gate("not_finite_rows", "<=", 0))
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """`tried` in order, `guilty` where layers were looked into; `result` is None where nothing was worth handing over.
+
+    `beside` is the best beside the version it came from, and `limits` are those it kept."""
+
+    version: Version
+    rows: int
+    tried: tuple[Tried, ...]
+    guilty: tuple[Sensitivity, ...]
+    best: Tried | None
+    result: ImportResult | None
+    stopped: str = ""
+    beside: Comparison | None = None
+    limits: Limits = Limits()
+    notes: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "version": str(self.version),
+            "rows": self.rows,
+            "tried": [one_json(one) for one in self.tried],
+            "guilty": [{**vars(one), "sqnr_db": number(one.sqnr_db)} for one in self.guilty],
+            "best": None if self.best is None else one_json(self.best),
+            "result": None if self.result is None else {"version": str(self.result.version), "digest": self.result.version.digest},
+            "stopped": self.stopped,
+            "notes": list(self.notes),
+        }
+
+
+def one_json(one: Tried) -> dict[str, object]:
+    figures = {"fits": one.fits, "speedup": one.speedup, "size_ratio": one.size_ratio, "drop": number(one.drop), "because": one.because}
+    told = {"agreement": number(one.agreement), "notes": list(one.notes)}
+    return {"pass": one.tried.name, "settings": one.tried.settings, **figures, **told}
+
+
+def optimize(
+    ref: str | Ref,
+    data: str | Path,
+    *,
+    lessons: Lessons = Lessons(),  # noqa: B008
+    passes: Sequence[Pass | Chain] = (),
+    only: Collection[str] = (),
+    limits: Limits = Limits(),
+    training: Training = Training(),  # noqa: B008
+    budget_s: float = 600.0,
+    options: Options = Options(),  # noqa: B008
+    home: str | Path | None = None,
+    say: Say | None = None,
+) -> Optimized:
+    """Try what may make the version smaller or faster, on rows that it was not calibrated with, and publish the best that keeps the limits.
+
+    The first rows of `data` (a fifth, 200 at most) calibrate, the others judge. With `lessons` to learn from, channels are pruned, students
+    taught and int8 trained for, each as `training` says. `passes` names exactly what is tried, `only` the names of passes that may be.
+    What was tried is an event about the version, and is remembered: a search that was stopped goes on where it was. Equal seeds
+    (`options.seed`) propose and train the same. Raises UsageError for data that is too little or does not fit.
+    """
+    _check(lessons, only)
+    with opened_store(home) as store, fetched(data, progress=say or silent) as place:
+        version = store.version(ref if isinstance(ref, Ref) else parse_ref(ref))
+        if version.manifest.engine != "onnxruntime" or version.manifest.handler is not None:
+            raise UsageError(f"{version} is run by {version.engine}; only ONNX models are optimised so far.", code="NOT_OPTIMIZABLE")
+        whole = opened_data(place, version.manifest, labels_of(version, version.manifest), options)
+        training = replace(training, seed=options.seed)
+        given = (taught_student(lessons.student, training),) if lessons.student else ()
+        wanted = _Wanted(lessons, passes, given, frozenset(only), limits, training, options, budget_s)
+        with store.stage() as work:
+            found = _searched(store, version, whole, wanted, work, say or silent)
+        facts = {"number": version.number, **found.as_json()}
+        store.append(Event(OPTIMIZED, actor(), time.time(), name=version.name, digest=version.digest, data=facts))
+    return found
+
+
+def _check(lessons: Lessons, only: Collection[str]) -> None:
+    """Raises UsageError for a wish that could only be passed over in silence."""
+    for word, given in (("student", lessons.student), ("teacher", lessons.teacher)):
+        if given and not lessons:
+            raise UsageError(f"A {word} needs rows to train on.", field=word, hint="Give some: --train PATH, or --unlabelled PATH.")
+    unknown = sorted(set(only) - set(known_names()))
+    if unknown:
+        raise UsageError(f"There is no pass '{unknown[0][:64]}'.", field="only", hint=f"There is: {', '.join(known_names())}.")
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What the caller asked for; `given` are the students among it."""
+
+    lessons: Lessons
+    passes: Sequence[Pass | Chain]
+    given: Sequence[Pass]
+    only: frozenset[str]
+    limits: Limits
+    training: Training
+    options: Options
+    budget_s: float
+
+
+def _searched(store: Store, version: Version, whole: DataSet, wanted: _Wanted, work: Path, say: Say) -> Optimized:
+    from towline.serve.workers.local import LocalWorker
+
+    until_s = time.monotonic() + wanted.budget_s
+    held_back = min(CALIBRATION_ROWS, whole.rows // 5)
+    if not held_back:
+        raise UsageError(f"The data has {whole.rows} rows; some calibrate and others judge, so at least 5 are needed.", code="BAD_DATA")
+    order = Order(store, version.name, None, actor(), f"optimised from {version}", LocalWorker.start, say)
+    say(f"Reading {held_back} rows to calibrate with")
+    calibrating = write_calibration(calibration(version, whole.first(held_back)), work)
+    rows, learned = write_lessons(store, version, wanted.lessons, wanted.options, work / "rows", say) if wanted.lessons else (None, "")
+    journal = Journal.of(store.aside("optimize"), f"{version.digest} {whole.digest} {learned} {wanted.limits} {wanted.training}")
+    judging = whole.after(held_back)
+    with loaded(version) as worker:
+        base = side(version, version.manifest, worker, judging, say=say)
+        gates = wanted.limits.gates(has_labels=whole.truth is not None)
+        materials = Materials(work, journal.keep, calibrating, rows)
+        workshop = Workshop(order, version, base, gates, materials, journal, until_s)
+        search = Search(workshop, _situation(version, wanted, rows), [_chain(one) for one in wanted.passes])
+        stopped = _run(search)
+        best = chosen(workshop.tried)
+        seen = workshop.in_full(best) if best is not None else None
+    result = workshop.published(best, one_json(best)) if best is not None else None
+    if not stopped:
+        journal.forget()
+    tried, guilty = tuple(workshop.tried), tuple(search.guilty)
+    return Optimized(version, judging.rows, tried, guilty, best, result, stopped, seen, wanted.limits, tuple(search.notes))
+
+
+def _run(search: Search) -> str:
+    """Why it stopped before its end; empty when it came there."""
+    try:
+        search.run()
+    except OutOfTime:
+        return "The time was up."
+    except KeyboardInterrupt:
+        return "It was interrupted."
+    return ""
+
+
+def _situation(version: Version, wanted: _Wanted, rows: Path | None) -> Situation:
+    if rows is None:
+        return Situation(cpu_kind(), seed=wanted.options.seed, only=wanted.only)
+    model = version.path / version.manifest.model_file
+    students = students_to_try(model, open_rows(rows).output, wanted.training)
+    return Situation(cpu_kind(), wanted.training, (*wanted.given, *students), wanted.options.seed, wanted.only)
+
+
+def _chain(one: Pass | Chain) -> Chain:
+    return one if isinstance(one, Chain) else Chain((one,))

@@ -1,0 +1,1 @@
+"""What `predict` and `towline.load` do: a version answers in this process or in a worker."""

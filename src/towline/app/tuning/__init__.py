@@ -1,0 +1,1 @@
+"""What `tune` does: press a version's settings, and keep those that pay."""

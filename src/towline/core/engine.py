@@ -37,7 +37,10 @@ class Session(Protocol):
         ...
 
     def terminate(self, slot: int) -> None:
-        """Ask the run in `slot` to stop soon; it then raises EngineError. Called from another thread; may have no effect."""
+        """Ask the run in `slot` to stop soon; it then raises EngineError. Called from another thread; may have no effect.
+
+        The run may just have ended; the next one in its slot begins only when this has returned.
+        """
         ...
 
 

@@ -4,7 +4,8 @@ Control, front to worker   {"do": "load", "folder", "digest", "manifest", "devic
                            {"do": "warm", "folder"}   {"do": "start", "threads"}   {"do": "terminate", "slot"}   {"do": "ping"}
                            {"do": "more", "slot"} or {"do": "stop", "slot"}: the one answer to each PART
 Control, worker to front   {"hello": pid}, then one answer per request in order: {"ok": {…}} or {"error": {"code", "message", "kind", …}};
-                           "terminate", "more" and "stop" have no answer.
+                           "more" and "stop" have no answer. That of "terminate" comes once the engine was told: until then, and until the
+                           run has ended, the front gives its slot to no other, so that no other can be stopped in its place.
 
 An answer in parts: STREAM, then PART as often as there is one, then ENDED or FAILED. A part lies in the output slot until it is answered:
 what the front does not ask for is not written, so that a slow client slows its model down.

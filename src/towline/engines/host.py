@@ -38,7 +38,7 @@ from towline.engines.polite import at_once, leave, politely
 from towline.engines.streaming import Turns, give_parts
 
 _MAX_THREADS = 256
-_UNANSWERED = ("terminate", "more", "stop")
+_UNANSWERED = ("more", "stop")
 
 
 class Host:

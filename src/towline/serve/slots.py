@@ -255,7 +255,7 @@ class Slot:
         return self._may_repeat and not job.parts
 
     def _give_up(self, batch: Batch, error: TowlineError) -> None:
-        """What must not run twice is told why; who is not late was stopped in place of another."""
+        """What must not run twice is told why; who is not late was stopped while he waited."""
         now = self._around.clock()
         stopped = Unavailable(f"Model '{self.name}' was stopped while it answered.", code="RUN_STOPPED", retry_after_s=1.0)
         for job in batch.jobs:
@@ -269,7 +269,6 @@ class Slot:
             if error.kind is Kind.DEADLINE and job.deadline <= now:
                 job.answer(late(job))
             elif job.done is not None:
-                # Also one that was told to stop in place of another, which had just ended in the same slot.
                 job.group = None
                 again.append(job)
         self._batcher.put_back(again)

@@ -62,6 +62,8 @@ class Worker:
         # Slots whose last part was not answered yet, and that part's number.
         self._turns: dict[int, int] = {}
         self._parts = 0
+        # Slots whose run was asked to stop and whose worker has not heard it yet; the end of a run that did not wait for that.
+        self._stopping: dict[int, Callable[[], None] | None] = {}
         self._answers: deque[asyncio.Future[dict[str, Any]]] = deque()
         link.setblocking(False)
         control.setblocking(False)
@@ -115,6 +117,10 @@ class Worker:
         self._finish(slot, result, spent_us)
 
     def _finish(self, slot: int, result: dict[str, Any] | TowlineError, spent_us: int) -> None:
+        if slot in self._stopping:
+            # The worker has yet to read that this run is to stop: a next one in its slot would be stopped instead.
+            self._stopping[slot] = partial(self._finish, slot, result, spent_us)
+            return
         batch, used = self._running.pop(slot)
         assert self.arena is not None
         try:
@@ -172,14 +178,22 @@ class Worker:
             self._say({"do": "more" if self._running[slot][0].is_wanted else "stop", "slot": slot})
 
     def terminate_runs(self) -> None:
-        """Ask the engine to stop every run nobody waits for."""
+        """Ask the engine to stop every run nobody waits for. A run ends here, and gives its slot back, once the engine was told."""
         for slot, (batch, _) in self._running.items():
             if batch.is_wanted:
                 continue
             if slot in self._turns:
                 self._answer_part(slot, self._turns[slot])
-            else:
-                self._say({"do": "terminate", "slot": slot})
+            elif slot not in self._stopping:
+                self._stopping[slot] = None
+                self._begin_to_ask({"do": "terminate", "slot": slot}).add_done_callback(partial(self._on_told, slot))
+
+    def _on_told(self, slot: int, answer: asyncio.Future[dict[str, Any]]) -> None:
+        finish = self._stopping.pop(slot)
+        # An engine that cannot stop a run may say so: looked at, or it would be logged as lost.
+        answer.exception()
+        if finish is not None and not self.is_dead:
+            finish()
 
     # Control
 
@@ -217,13 +231,16 @@ class Worker:
     async def ask(self, message: dict[str, Any], descriptors: tuple[int, ...] = (), *, timeout_s: float) -> dict[str, Any]:
         if self.is_dead:
             raise Unavailable("The worker process has ended.")
+        try:
+            return await asyncio.wait_for(asyncio.shield(self._begin_to_ask(message, descriptors)), timeout_s)
+        except TimeoutError:
+            raise Unavailable(f"The worker did not answer '{message['do']}' within {timeout_s:g} s.", code="LOAD_TIMEOUT") from None
+
+    def _begin_to_ask(self, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> asyncio.Future[dict[str, Any]]:
         future: asyncio.Future[dict[str, Any]] = self._loop.create_future()
         self._answers.append(future)
         self._say(message, descriptors)
-        try:
-            return await asyncio.wait_for(asyncio.shield(future), timeout_s)
-        except TimeoutError:
-            raise Unavailable(f"The worker did not answer '{message['do']}' within {timeout_s:g} s.", code="LOAD_TIMEOUT") from None
+        return future
 
     def _say(self, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 import towline
 from towline.app.judging.judge import Options
@@ -18,11 +19,12 @@ from towline.app.optimizing.optimize import Limits, optimize
 from towline.app.optimizing.searching import Search
 from towline.core.errors import UsageError
 from towline.optimize.base import Chain, Pass
-from towline.optimize.graph import Slim
+from towline.optimize.graph import Half, Slim
 from towline.optimize.plan import Tried
 from towline.optimize.quantize import Int8
 from towline.store.sqlite import open_store
 from towline.testing import tiny_models
+from towline.verify.pace import paces
 
 # Real searches, which time what they try: in the tier that has the time.
 pytestmark = pytest.mark.services
@@ -40,7 +42,14 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def only_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the clock says is not looked at, so it is not looked at for long."""
+    assert paces.__kwdefaults__ is not None
+    monkeypatch.setitem(paces.__kwdefaults__, "budget_s", 0.2)
+
+
+@pytest.fixture
+def only_int8(monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
     """One real pass, so that a test takes a second; and whatever the clock says, it counts as faster."""
     monkeypatch.setattr(searching, "first_chains", lambda situation: (Chain((SMALL,)),))
     monkeypatch.setattr(Search, "_explored", lambda search: iter(()))
@@ -87,6 +96,46 @@ def test_what_loses_too_much_is_not_handed_over_and_the_reason_stays(home: Path,
         assert store.events(kind="version.optimized")[-1].data["best"] is None
 
 
+@pytest.mark.usefixtures("only_int8")
+def test_each_operator_tells_what_the_labelled_rows_that_calibrate_lose_by_it(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(searching, "wants_sensitivity", lambda tried: True)
+
+    found = optimize("m", tmp_path / "data.npz", limits=Limits(max_drop=0.05), home=home)
+
+    losses = [one.loss for one in found.guilty if one.loss is not None]
+    assert [(one.figure, one.rows) for one in losses] == [("accuracy", 40)] * 2
+    for one in found.guilty:
+        assert one.loss is not None
+        # The labels are what the version answers: whatever row moved is lost.
+        assert one.loss.lost == pytest.approx(one.moved)
+    with open_store(home) as store:
+        recorded = store.events(kind="version.optimized")[-1].data["guilty"]
+    assert recorded[0]["loss"]["lost"] == losses[0].lost
+    assert "labelled rows that calibrate" in page_of_search(found)
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_output_that_was_named_is_what_judges(tmp_path: Path):
+    towline.import_model(tiny_models.write(tmp_path, two_answers(), "two.onnx"), name="two", home=tmp_path / "home")
+    x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    np.savez(tmp_path / "two.npz", x=x, labels=x.argmax(axis=1))
+
+    found = optimize("two", tmp_path / "two.npz", passes=(Half(),), options=Options(output="plain"), home=tmp_path / "home")
+
+    assert found.tried[0].fits, found.tried[0].because
+    with pytest.raises(UsageError, match="several outputs could be meant"):
+        optimize("two", tmp_path / "two.npz", passes=(Half(),), home=tmp_path / "home")
+
+
+def two_answers() -> bytes:
+    """Two outputs of one shape: `plain` is the input, `turned` its negative."""
+    spec = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 4]) for name in ("x", "plain", "turned")]
+    nodes = [helper.make_node("Identity", ["x"], ["plain"]), helper.make_node("Neg", ["x"], ["turned"])]
+    graph = helper.make_graph(nodes, "two", spec[:1], spec[1:])
+    model: bytes = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    return model
+
+
 def test_too_few_rows_are_refused(home: Path, tmp_path: Path):
     np.savez(tmp_path / "few.npz", x=np.zeros((4, 10), np.float32), labels=np.zeros(4, np.int64))
 
@@ -94,6 +143,7 @@ def test_too_few_rows_are_refused(home: Path, tmp_path: Path):
         optimize("m", tmp_path / "few.npz", home=home)
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_search_that_is_interrupted_goes_on_where_it_was(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     asked: list[Pass] = []
     real = workshop.run_pass

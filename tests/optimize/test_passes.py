@@ -9,11 +9,12 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+from towline.optimize import sensitivity
 from towline.optimize.base import Pass, PassFailed
 from towline.optimize.graph import Half, Slim
 from towline.optimize.process import Work, run_pass, run_sensitivity, write_calibration
 from towline.optimize.quantize import DynamicInt8, Int8, reduces_range
-from towline.optimize.sensitivity import moved, sqnr_db
+from towline.optimize.sensitivity import answers_file, moved, sqnr_db
 from towline.testing import tiny_models
 
 ROWS = np.random.default_rng(0).normal(size=(64, 10)).astype(np.float32)
@@ -70,6 +71,25 @@ def test_each_operator_is_quantised_alone_to_see_what_it_costs(model: Path, tmp_
 
     assert [one.operator for one in found] == ["hidden", "logits"]
     assert all(5 < one.sqnr_db < 60 for one in found)
+    assert not list((tmp_path / "scratch").glob("*.npy"))
+
+
+def test_answers_of_each_operator_alone_stay_for_whoever_knows_what_is_right(model: Path, tmp_path: Path):
+    batches = write_calibration([{"x": ROWS[:32]}, {"x": ROWS[32:]}], tmp_path)
+
+    found = list(run_sensitivity(Int8(), Work(model, batches), tmp_path / "scratch", "y"))
+
+    kept = [np.load(answers_file(tmp_path / "scratch", number)) for number in (None, 0, 1)]
+    np.testing.assert_allclose(kept[0], answers(model), atol=1e-6)
+    assert [sqnr_db([kept[0]], [one]) for one in kept[1:]] == pytest.approx([one.sqnr_db for one in found])
+
+
+def test_of_wide_answers_only_some_rows_stay(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sensitivity, "MAX_ANSWER_BYTES", 5 * answers(model)[0].nbytes)
+
+    list(sensitivity.sensitivities(model, tmp_path, [{"x": ROWS}], Int8(), "y"))
+
+    assert {len(np.load(one)) for one in tmp_path.glob("*.npy")} == {5}
 
 
 def test_signal_to_noise_is_in_decibels():

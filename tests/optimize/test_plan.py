@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from towline.optimize.base import Chain, Pass
@@ -26,7 +27,7 @@ from towline.optimize.prune import Prune
 from towline.optimize.qat import Qat
 from towline.optimize.quantize import DynamicInt8, Int8
 from towline.optimize.rounding import Round
-from towline.optimize.sensitivity import Sensitivity
+from towline.optimize.sensitivity import Loss, Sensitivity, guiltiest
 from towline.optimize.training.settings import Training
 
 BARE = Situation("x avx512-vnni")
@@ -129,6 +130,22 @@ def test_of_two_as_guilty_the_one_that_costs_less_stays_in_float_first():
     ]
 
     assert [one.last.floats for one in mixed(Chain((Int8(),)), guilty)] == [("narrow",), ("narrow", "wide")]
+
+
+def test_what_labelled_rows_surely_lose_counts_as_much_as_noise_and_what_chance_may_do_nothing():
+    def lost(name: str, db: float, low: float) -> Sensitivity:
+        return Sensitivity(name, "Conv", db, 0.0, 1.0, Loss("accuracy", 0.02, low, 0.05, 200))
+
+    noisy, wrong, chance = lost("noisy", 10.0, 0.0), lost("wrong", 30.0, 0.01), lost("chance", 30.0, -0.01)
+
+    assert [one.operator for one in guiltiest([chance, noisy, wrong])] == ["wrong", "noisy", "chance"]
+    assert [one.operator for one in guiltiest([replace(chance, loss=None), noisy])] == ["noisy", "chance"]
+
+
+def test_an_operator_that_drowns_the_answers_does_not_hide_the_others():
+    found = [Sensitivity(name, "Conv", db, 0.0) for name, db in (("loud", -math.inf), ("mute", math.inf), ("some", 20.0), ("much", 5.0))]
+
+    assert [one.operator for one in guiltiest(found)] == ["loud", "much", "some", "mute"]
 
 
 def test_weights_are_rounded_to_as_many_bits_as_the_cpu_multiplies():

@@ -140,7 +140,8 @@ def _print(found: Optimized, data: str) -> None:
     rows = [_row(one) for one in found.tried]
     emit(table(("pass", "settings", "speed", "size", "drop", "verdict"), rows, right=("speed", "size", "drop")))
     for guilty in sorted(found.guilty, key=lambda one: one.sqnr_db)[:5]:
-        say(f"  loses most: {printable(guilty.operator)} ({printable(guilty.kind)}), {guilty.sqnr_db:.1f} dB")
+        lost = f", {guilty.loss.words()}" if guilty.loss is not None else ""
+        say(f"  loses most: {printable(guilty.operator)} ({printable(guilty.kind)}), {guilty.sqnr_db:.1f} dB{lost}")
     for note in found.notes:
         say(f"  {printable(note)}")
     if found.stopped:

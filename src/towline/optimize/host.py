@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
             chosen = pass_of(job["pass"], job["settings"])
             if job["do"] == "sensitivity":
                 assert isinstance(chosen, Int8)
-                for one in sensitivities(model, into, calibration, chosen):
+                for one in sensitivities(model, into, calibration, chosen, job["output"]):
                     out.write(json.dumps(asdict(one)) + "\n")
                     out.flush()
             else:

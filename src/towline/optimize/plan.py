@@ -22,7 +22,7 @@ from towline.optimize.qat import quantisation_trainings
 from towline.optimize.qdq import Calibration
 from towline.optimize.quantize import DynamicInt8, Int8, reduces_range
 from towline.optimize.rounding import Round
-from towline.optimize.sensitivity import Sensitivity
+from towline.optimize.sensitivity import Sensitivity, guiltiest
 from towline.optimize.train import sparsities
 from towline.optimize.training.settings import Training
 from towline.optimize.weight_only import weights_only
@@ -131,8 +131,8 @@ def best_int8(tried: Sequence[Tried]) -> Chain | None:
 
 
 def mixed(best: Chain, guilty: Sequence[Sensitivity]) -> tuple[Chain, ...]:
-    """Static int8 with ever more of the guiltiest operators in float, the fewest first; of two as guilty the one that costs less."""
-    order = [one.operator for one in sorted(guilty, key=lambda one: (-one.noise_per_cost, one.operator))]
+    """Static int8 with ever more of the guiltiest operators in float, the fewest first."""
+    order = [one.operator for one in guiltiest(guilty)]
     counts = dict.fromkeys(count for count in STEPS if count < len(order))
     int8 = best.last
     assert isinstance(int8, Int8)

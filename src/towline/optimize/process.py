@@ -66,21 +66,23 @@ def run_pass(chosen: Pass, work: Work, into: Path) -> Passed:
     return Passed(said["ok"]["model"], tuple(said["ok"]["notes"]), curves)
 
 
-def run_sensitivity(how: Int8, work: Work, scratch: Path) -> Iterator[Sensitivity]:
-    """Operator by operator, as it is measured. Raises PassFailed."""
+def run_sensitivity(how: Int8, work: Work, scratch: Path, output: str = "") -> Iterator[Sensitivity]:
+    """Operator by operator, as it is measured in the new folder `scratch`; answers of `output` stay there (optimize/sensitivity.py).
+
+    Raises PassFailed."""
     scratch.mkdir()
-    for line in _lines("sensitivity", how, work, scratch):
+    for line in _lines("sensitivity", how, work, scratch, output):
         said = json.loads(line)
         if "error" in said:
             raise _failure(said["error"])
         yield Sensitivity(**said)
 
 
-def _lines(do: str, chosen: Pass, work: Work, into: Path) -> Iterator[str]:
+def _lines(do: str, chosen: Pass, work: Work, into: Path, output: str = "") -> Iterator[str]:
     """What the process prints, line by line, until it ends."""
     job = into.parent / f"{into.name}.json"
     words = {"do": do, "pass": kind_of(chosen), "settings": settings_of(chosen), "model": str(work.model), "into": str(into)}
-    given = {"calibration": list(work.calibration), "rows": str(work.rows or ""), "keep": str(work.keep or "")}
+    given = {"calibration": list(work.calibration), "rows": str(work.rows or ""), "keep": str(work.keep or ""), "output": output}
     job.write_text(json.dumps({**words, **given}))
     process = subprocess.Popen(
         command("towline.optimize.host", str(job), python=python_of(chosen.environment) if chosen.environment else ""),

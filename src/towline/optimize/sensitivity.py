@@ -20,27 +20,62 @@ from towline.optimize.quantize import Int8
 MAX_OPERATORS = 400
 # Measured on MobileNetV2: an operator in float between integers costs its conversions, a nanosecond a value, more than its products.
 VALUE = 30
+# Of an operator whose noise drowns the outputs it does not matter by how much.
+MOST_DB = 120.0
+MAX_ANSWER_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Loss:
+    """By how much answers to `rows` labelled rows become worse: of accuracy a share, of a mean error (`mae`) how much it grows. It lies
+    between `low` and `high` with 95 % confidence; what is below 0 is gained."""
+
+    figure: str
+    lost: float
+    low: float
+    high: float
+    rows: int
+
+    def words(self) -> str:
+        lost = f"{100 * self.lost:.2f} pt of accuracy" if self.figure == "accuracy" else f"{self.lost:.3g} of {self.figure}"
+        return f"{lost} on {self.rows} rows"
 
 
 @dataclass(frozen=True)
 class Sensitivity:
     """One operator: dB of the outputs with only this one quantised, and the share of rows whose greatest output moved. `cost` is about what
-    it takes to leave it in float: products of one row, and each value read or written as much as VALUE of those."""
+    it takes to leave it in float: products of one row, and each value read or written as much as VALUE of those. `loss` is None where
+    nobody knows what is right."""
 
     operator: str
     kind: str
     sqnr_db: float
     moved: float
     cost: float = 1.0
+    loss: Loss | None = None
 
     @property
-    def noise_per_cost(self) -> float:
-        """What the outputs gain by leaving it in float, for what it costs: noises of operators add up, dB do not."""
-        return float(10 ** (-self.sqnr_db / 10) / self.cost)
+    def noise(self) -> float:
+        """For each unit of signal: noises of operators add up, dB do not."""
+        return float(10 ** (-max(self.sqnr_db, -MOST_DB) / 10))
+
+    @property
+    def sure_loss(self) -> float:
+        """What is lost whatever chance did to the rows; 0 where nothing surely is."""
+        return max(self.loss.low, 0.0) if self.loss is not None else 0.0
 
 
-def sensitivities(model: Path, scratch: Path, calibration: Sequence[Arrays], how: Int8) -> Iterator[Sensitivity]:
-    """Of each operator that a CPU gains by, in the order of the graph. Raises PassFailed for a graph that cannot be quantised."""
+def guiltiest(found: Sequence[Sensitivity]) -> list[Sensitivity]:
+    """Those first that gain most by staying in float, for what it costs: by their share of all noise and of all sure losses. Pure."""
+    noise, lost = sum(one.noise for one in found) or 1.0, sum(one.sure_loss for one in found) or 1.0
+    return sorted(found, key=lambda one: (-(one.noise / noise + one.sure_loss / lost) / one.cost, one.operator))
+
+
+def sensitivities(model: Path, scratch: Path, calibration: Sequence[Arrays], how: Int8, output: str = "") -> Iterator[Sensitivity]:
+    """Of each operator that a CPU gains by, in the order of the graph. Raises PassFailed for a graph that cannot be quantised.
+
+    Where an `output` is named, its answers to the rows lie in `scratch`, as answers_file names them: in float, and of each that was given.
+    """
     import onnx
 
     whole = prepared(model, scratch)
@@ -48,6 +83,9 @@ def sensitivities(model: Path, scratch: Path, calibration: Sequence[Arrays], how
     costs = {node.name: cost for node, cost in _costs(graph)}
     nodes = [(node.name, node.op_type) for node in graph.node if node.name in costs][:MAX_OPERATORS]
     expected = answers(whole, calibration)
+    place = [one.name for one in graph.output].index(output) if output else None
+    _keep(scratch, None, expected, place)
+    given = 0
     with quantising():
         seen = ranges(whole, calibration, how.calibration)
     for name, kind in nodes:
@@ -57,7 +95,22 @@ def sensitivities(model: Path, scratch: Path, calibration: Sequence[Arrays], how
         except PassFailed:
             continue
         got = answers(scratch / "alone.onnx", calibration)
+        _keep(scratch, given, got, place)
+        given += 1
         yield Sensitivity(name, kind, sqnr_db(expected, got), moved(expected, got), costs[name])
+
+
+def answers_file(scratch: Path, number: int | None) -> Path:
+    """Of the operator that was given as `number`, from 0; None: of the graph in float."""
+    return scratch / f"answers-{'float' if number is None else number}.npy"
+
+
+def _keep(scratch: Path, number: int | None, got: Sequence[np.ndarray], place: int | None) -> None:
+    """As many rows as are few bytes: one waits here for whoever reads it, of each operator."""
+    if place is not None:
+        answered = got[place]
+        rows = max(1, MAX_ANSWER_BYTES // max(1, answered[:1].nbytes))
+        np.save(answers_file(scratch, number), answered[:rows], allow_pickle=False)
 
 
 def _costs(graph: Any) -> Iterator[tuple[Any, float]]:

@@ -19,7 +19,7 @@ from towline.optimize.plan import Tried
 from towline.optimize.quantize import DynamicInt8, Int8
 from towline.verify.pages import sentences
 from towline.verify.pages.lines import linear, spanning
-from towline.verify.pages.optimized import OptimizedPage, Suspect, optimized_page
+from towline.verify.pages.optimized import Loss, OptimizedPage, Suspect, optimized_page
 from towline.verify.pages.points import Mark, Point, frontier, labels, points
 from towline.verify.pages.trials import Trial, epoch_axis
 from towline.verify.pages.words import words
@@ -125,6 +125,26 @@ def test_an_operator_left_in_float_is_hollow_and_that_is_said():
     assert [one.get("fill") == "none" for one in bars] == [True, False, False]
     assert "Hollow: stayed in float" in read.text
     assert "Hollow" not in page(KEPT, guilty=(Suspect("Gemm", 60.0),)).text
+
+
+def test_what_labelled_rows_lose_by_an_operator_is_drawn_with_how_sure_it_is():
+    wrong, chance, right = Loss("accuracy", 0.05, 0.02, 0.08, 200), Loss("accuracy", 0.005, 0.0, 0.015, 200), Loss("accuracy", 0, 0, 0, 200)
+    guilty = tuple(Suspect(name, 20.0, loss=loss) for name, loss in (("Sum", right), ("Gemm", chance), ("Conv_0", wrong)))
+    read = page(KEPT, guilty=guilty)
+
+    drawing = read.drawing("Loss by operator, pt")
+    assert read.told("Loss by operator, pt") == ["Conv_0: 5 (2 … 8)", "Gemm: 0.5 (0 … 1.5)"]
+    assert [one.get("fill") == "none" for one in drawing.iter(f"{SVG}circle")] == [False, True]
+    assert "What of accuracy is lost by quantising this operator alone, on 200 labelled rows" in read.text
+    assert "在 200 行带标签的校准数据上，只量化这个算子时 accuracy 的损失" in page(KEPT, guilty=guilty, language="zh").text
+    assert "none of them alone loses any accuracy" in page(KEPT, guilty=guilty[:1]).text
+    assert "labelled" not in page(KEPT, guilty=(Suspect("Gemm", 60.0),)).text
+
+
+def test_the_growth_of_an_error_is_in_its_own_unit():
+    assert page(KEPT, guilty=(Suspect("Gemm", 60.0, loss=Loss("mae", 0.25, 0.1, 0.5, 90)),)).told("Loss by operator") == [
+        "Gemm: 0.25 (0.1 … 0.5)"
+    ]
 
 
 def test_training_shows_losses_and_shares_apart_with_what_passes_noted():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from towline.optimize.base import Chain
 from towline.verify.pages.compared import ComparedPage, WorstRow, compared_page
 from towline.verify.pages.measured import MeasuredPage, measured_page
-from towline.verify.pages.optimized import OptimizedPage, Suspect, optimized_page
+from towline.verify.pages.optimized import Loss, OptimizedPage, Suspect, optimized_page
 from towline.verify.pages.thumbnails import thumbnail
 from towline.verify.pages.trials import Trial
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from towline.app.judging.judge import Tested
     from towline.app.optimizing.optimize import Optimized
     from towline.optimize.plan import Tried
+    from towline.optimize.sensitivity import Sensitivity
 
 
 def page_of_test(tested: Tested, language: str = "en") -> str:
@@ -54,7 +55,7 @@ def page_of_search(found: Optimized, language: str = "en") -> str:
         name=str(found.version),
         facts=facts,
         tried=[_trial(one, is_kept=one is found.best and found.result is not None) for one in found.tried],
-        guilty=[Suspect(f"{one.operator} ({one.kind})", one.sqnr_db, one.operator in (kept or ())) for one in found.guilty],
+        guilty=[_suspect(one, in_float=one.operator in (kept or ())) for one in found.guilty],
         verdict=verdict,
         # Judged before it had a number.
         beside=replace(_beside(found.beside), second=str(found.result.version)) if found.beside and found.result else None,
@@ -67,6 +68,11 @@ def page_of_search(found: Optimized, language: str = "en") -> str:
 def floats_of(chain: Chain) -> tuple[str, ...] | None:
     """The operators that its quantising pass left in float; None where it has none."""
     return next((one.floats for one in reversed(chain.passes) if hasattr(one, "floats")), None)
+
+
+def _suspect(one: Sensitivity, *, in_float: bool) -> Suspect:
+    loss = Loss(**vars(one.loss)) if one.loss is not None else None
+    return Suspect(f"{one.operator} ({one.kind})", one.sqnr_db, in_float, loss)
 
 
 def _trial(one: Tried, *, is_kept: bool) -> Trial:

@@ -59,9 +59,9 @@ def write_lessons(store: Store, version: Version, lessons: Lessons, options: Opt
         say(f"Reading {count:,} rows to train on, and what {teacher} answers to them")
         rows = write_rows(
             folder,
-            _batches(sets, rows_per_run(manifest), read, answers, _graph_output(manifest, output)),
+            _batches(sets, rows_per_run(manifest), read, answers, graph_output(manifest, output)),
             count=count,
-            output=_graph_output(manifest, output),
+            output=graph_output(manifest, output),
             held_back=min(sets[-1].rows // 10, MAX_HELD_BACK),
             order=_order([data.rows for data in sets], options.seed),
         )
@@ -130,7 +130,7 @@ def _teacher(store: Store, version: Version, teacher: str, output: str) -> Itera
     taught = store.version(parse_ref(teacher)) if teacher else version
     manifest = taught.manifest
     place = manifest.signature_names.index(TENSORS_SIGNATURE) if manifest.processing else 0
-    name = _graph_output(manifest, output)
+    name = graph_output(manifest, output)
     with reader(taught) as read, loaded(taught) as worker:
         yield lambda inputs: _answering(worker.run(read(inputs), place=place), name, teacher)
 
@@ -149,7 +149,7 @@ def _answering(outputs: Arrays, name: str, teacher: str) -> Arrays:
     )
 
 
-def _graph_output(manifest: Manifest, output: str) -> str:
+def graph_output(manifest: Manifest, output: str) -> str:
     """The output of the graph that an answer comes from: they may be called otherwise behind declared processing."""
     outputs = manifest.signatures[TENSORS_SIGNATURE].outputs if manifest.processing else manifest.signature.outputs
     names = [spec.name for spec in outputs]

@@ -16,6 +16,7 @@ from towline.app.optimizing.candidates import CALIBRATION_ROWS, calibration
 from towline.app.optimizing.journal import Journal
 from towline.app.optimizing.lessons import Lessons as Lessons
 from towline.app.optimizing.lessons import taught_student, write_lessons
+from towline.app.optimizing.losses import losses_of
 from towline.app.optimizing.searching import Search
 from towline.app.optimizing.workshop import Materials, OutOfTime, Workshop
 from towline.core.cpu import cpu_kind
@@ -79,7 +80,7 @@ class Optimized:
             "version": str(self.version),
             "rows": self.rows,
             "tried": [one_json(one) for one in self.tried],
-            "guilty": [{**vars(one), "sqnr_db": number(one.sqnr_db)} for one in self.guilty],
+            "guilty": [guilty_json(one) for one in self.guilty],
             "best": None if self.best is None else one_json(self.best),
             "result": None if self.result is None else {"version": str(self.result.version), "digest": self.result.version.digest},
             "stopped": self.stopped,
@@ -91,6 +92,10 @@ def one_json(one: Tried) -> dict[str, object]:
     figures = {"fits": one.fits, "speedup": one.speedup, "size_ratio": one.size_ratio, "drop": number(one.drop), "because": one.because}
     told = {"agreement": number(one.agreement), "notes": list(one.notes)}
     return {"pass": one.tried.name, "settings": one.tried.settings, **figures, **told}
+
+
+def guilty_json(one: Sensitivity) -> dict[str, object]:
+    return {**vars(one), "sqnr_db": number(one.sqnr_db), "loss": None if one.loss is None else vars(one.loss)}
 
 
 def optimize(
@@ -163,14 +168,17 @@ def _searched(store: Store, version: Version, whole: DataSet, wanted: _Wanted, w
         raise UsageError(f"The data has {whole.rows} rows; some calibrate and others judge, so at least 5 are needed.", code="BAD_DATA")
     order = Order(store, version.name, None, actor(), f"optimised from {version}", LocalWorker.start, say)
     say(f"Reading {held_back} rows to calibrate with")
-    calibrating = write_calibration(calibration(version, whole.first(held_back)), work)
+    some = whole.first(held_back)
+    calibrating = write_calibration(calibration(version, some), work)
     rows, learned = write_lessons(store, version, wanted.lessons, wanted.options, work / "rows", say) if wanted.lessons else (None, "")
     journal = Journal.of(store.aside("optimize"), f"{version.digest} {whole.digest} {learned} {wanted.limits} {wanted.training}")
     judging = whole.after(held_back)
     with loaded(version) as worker:
-        base = side(version, version.manifest, worker, judging, say=say)
+        base = side(version, version.manifest, worker, judging, output=wanted.options.output, say=say)
         gates = wanted.limits.gates(has_labels=whole.truth is not None)
-        materials = Materials(work, journal.keep, calibrating, rows)
+        classes = len(labels_of(version, version.manifest))
+        losses = losses_of(version.manifest, classes, some, base.answered.reading.output)
+        materials = Materials(work, journal.keep, calibrating, rows, losses)
         workshop = Workshop(order, version, base, gates, materials, journal, until_s)
         search = Search(workshop, _situation(version, wanted, rows), [_chain(one) for one in wanted.passes])
         stopped = _run(search)

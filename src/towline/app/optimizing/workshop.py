@@ -7,13 +7,14 @@ import itertools
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from towline.app.importing.sealing import ImportResult, Order, loaded_by
 from towline.app.judging.compare import Comparison, Side, beside, side
 from towline.app.optimizing.candidates import draft, sealed
 from towline.app.optimizing.journal import Journal, key_of
+from towline.app.optimizing.losses import Losses
 from towline.core.errors import DeadlineExceeded, EngineError, ImportRefused, MissingExtra, TowlineError, VersionError
 from towline.core.version import Version
 from towline.optimize.base import Chain, Pass, Passed, PassFailed
@@ -34,12 +35,14 @@ class OutOfTime(Exception):
 
 @dataclass(frozen=True)
 class Materials:
-    """Files that passes work with. `work` goes when the search ends, `keep` outlives a kill; `rows` is None where nothing is trained."""
+    """Files that passes work with. `work` goes when the search ends, `keep` outlives a kill; `rows` is None where nothing is trained,
+    `losses` where nobody knows what is right of the rows that calibrate."""
 
     work: Path
     keep: Path
     calibration: Sequence[str]
     rows: Path | None
+    losses: Losses | None = None
 
 
 @dataclass(frozen=True)
@@ -108,8 +111,10 @@ class Workshop:
         assert isinstance(how, Int8)
         self._order.say("Looking for the operators that lose the most")
         work = Work(self._make(Chain(chain.passes[:-1])).model, self._materials.calibration, self._materials.rows)
-        for found in run_sensitivity(how, work, self._materials.work / "sensitivity"):
-            yield found
+        scratch, losses = self._materials.work / "sensitivity", self._materials.losses
+        measured = run_sensitivity(how, work, scratch, losses.output if losses is not None else "")
+        for number, found in enumerate(measured):
+            yield found if losses is None else replace(found, loss=losses.of(scratch, number))
             if time.monotonic() > self._until_s:
                 raise OutOfTime
 
@@ -133,7 +138,13 @@ class Workshop:
             drafted = draft(self._version, chain, made.model, folder)
             worker = loaded_by(self._order.start_worker, folder, drafted.manifest)
             try:
-                candidate = side(drafted.version(self._version, chain.name), drafted.manifest, worker, self._base.data)
+                candidate = side(
+                    drafted.version(self._version, chain.name),
+                    drafted.manifest,
+                    worker,
+                    self._base.data,
+                    output=self._base.answered.reading.output,
+                )
                 return beside(self._base, candidate, self._gates)
             finally:
                 worker.close()

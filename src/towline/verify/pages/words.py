@@ -132,6 +132,13 @@ _CHINESE = {
     "Noise that quantising this operator alone makes in the outputs, dB below them: the fewer, the guiltier.": (
         "只量化这个算子时，噪声比输出低多少 dB：越少越有问题。"
     ),
+    "On {rows} labelled rows that calibrate, none of them alone loses any {figure}.": (
+        "在 {rows} 行带标签的校准数据上，没有哪个算子单独损失 {figure}。"
+    ),
+    "What of {figure} is lost by quantising this operator alone, on {rows} labelled rows that calibrate. Filled: surely.": (
+        "在 {rows} 行带标签的校准数据上，只量化这个算子时 {figure} 的损失。实心：确有损失。"
+    ),
+    "Loss by operator": "各算子的损失",
     "The data has no labels: nothing is said about right and wrong.": "数据没有标签：不谈对错。",
     "Without labels nothing is said about which is better.": "没有标签，不谈哪个更好。",
     "No difference in quality that these rows could show.": "这些行看不出质量上的差别。",

@@ -1,0 +1,66 @@
+"""How much worse the answers to labelled rows become when one operator is quantised, by the figure that judges the search as well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from towline.app.judging.compared_figures import paired_figures
+from towline.app.judging.judge import yardstick
+from towline.app.optimizing.lessons import graph_output
+from towline.core.errors import UsageError
+from towline.core.manifest import TENSORS_SIGNATURE, Manifest
+from towline.optimize.sensitivity import Loss, answers_file
+from towline.verify.accuracy import Answered, Reading, judged, reading_of
+from towline.verify.data.dataset import DataSet
+from towline.verify.metrics.classification import Classified
+
+
+@dataclass(frozen=True)
+class Losses:
+    """`truth` is of the rows that calibrate, in their order; `reading` is how the graph's own output answers it."""
+
+    reading: Reading
+    truth: np.ndarray
+    classes: int
+
+    @property
+    def output(self) -> str:
+        return self.reading.output
+
+    def of(self, scratch: Path, number: int) -> Loss | None:
+        """Of the operator that run_sensitivity gave as `number`; None where its answers are not what the labels ask for."""
+        file = answers_file(scratch, number)
+        answers = [np.load(one, allow_pickle=False) for one in (answers_file(scratch, None), file)]
+        file.unlink()
+        try:
+            return self.between(*answers)
+        except UsageError:
+            return None
+
+    def between(self, before: np.ndarray, after: np.ndarray) -> Loss:
+        """Of two answers to the first rows, how much the second are worse. Raises UsageError for answers of another shape. Pure."""
+        truth = self.truth[: len(before)]
+        answered = [Answered(self.reading, one, (), len(one), 0) for one in (before, after)]
+        found = [judged(one, truth, self.classes) for one in answered]
+        scores = [] if self.reading.kind == "values" else [one.scores(self.classes) for one in answered]
+        name = yardstick(found[0])
+        figure = paired_figures(found, answered, truth, scores, seed=0)[name]
+        ends = (-figure.high, -figure.low) if isinstance(found[0], Classified) else (figure.low, figure.high)
+        # Without a minus before nothing.
+        lost = (-figure.difference if isinstance(found[0], Classified) else figure.difference) + 0.0
+        return Loss(name, lost, ends[0] + 0.0, ends[1] + 0.0, len(truth))
+
+
+def losses_of(manifest: Manifest, classes: int, calibrating: DataSet, output: str) -> Losses | None:
+    """By the labels of the rows that calibrate; None where they have none, or where `output` is none of the graph's."""
+    if calibrating.truth is None:
+        return None
+    signature = manifest.signatures[TENSORS_SIGNATURE] if manifest.processing else manifest.signature
+    try:
+        reading = reading_of(signature, calibrating, graph_output(manifest, output))
+    except UsageError:
+        return None
+    return Losses(reading, calibrating.truth, classes)

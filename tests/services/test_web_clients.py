@@ -38,7 +38,8 @@ def _descriptors(folder: Path) -> Path:
             names.append(file.name)
             found.file.add().ParseFromString(file.serialized_pb)
 
-    add(MESSAGES["inference.ModelInferRequest"].DESCRIPTOR.file)
+    for message in ("inference.ModelInferRequest", "grpc.health.v1.HealthCheckRequest"):
+        add(MESSAGES[message].DESCRIPTOR.file)
     path = folder / "descriptors.bin"
     path.write_bytes(found.SerializeToString())
     return path
@@ -55,3 +56,16 @@ def test_connect_web_gets_answers_refusals_and_deadlines(seen: Any) -> None:
 @pytest.mark.parametrize("form", ["binary", "text"])
 def test_grpc_web_gets_answers_and_refusals_in_both_forms(seen: Any, form: str) -> None:
     assert seen[form] == INFER | {"refused": 5, "words": "Request for unknown model: 'nope' is not found"}
+
+
+def test_connect_web_watches_until_it_leaves_or_its_deadline_has_passed(seen: Any) -> None:
+    assert seen["connectStreams"] == {"told": [1, 3], "left": "Canceled", "late": "DeadlineExceeded"}
+
+
+@pytest.mark.parametrize("form", ["binary", "text"])
+def test_grpc_web_takes_streams_in_both_forms_and_is_told_which_it_cannot_ask_for(seen: Any, form: str) -> None:
+    watch, talk = seen[f"{form}Streams"]
+
+    assert watch == {"told": [1], "code": 4, "words": "The deadline of the call has passed."}
+    assert (talk["told"], talk["code"]) == ([], 12)
+    assert "takes a stream of messages; gRPC-Web can send one" in talk["words"]

@@ -10,7 +10,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import uvicorn
@@ -123,6 +122,7 @@ class Front:
         )
         self.server = _Server(self._uvicorn_config())
         self._uses_workers = parts.inline_lanes is None
+        self._service: Service | None = None
         self._grpc: GrpcServer | None = None
         self._grpc_end: asyncio.Future[None] | None = None
         self._draining: asyncio.Future[None] | None = None
@@ -154,12 +154,14 @@ class Front:
             [*health.routes(self.plane, Scrape(lambda: parts.exposition(self._processes()))), *extending, *own, *asked, *more, *web]
         )
 
-    @cached_property
+    @property
     def service(self) -> Service:
         """What is served over gRPC and gRPC-Web. Imported when first asked for: a server without them pays nothing for protobuf."""
-        from towline.serve.protocols.grpc.service import Service
+        if self._service is None:
+            from towline.serve.protocols.grpc.service import Service
 
-        return Service(self.plane, self._request_limits(), self._doorman.check_call if self._doorman else None, self.control)
+            self._service = Service(self.plane, self._request_limits(), self._doorman.check_call if self._doorman else None, self.control)
+        return self._service
 
     def _processes(self) -> list[Process]:
         workers = [Process(pid, "worker", slot.name, str(slot.number)) for slot in self.plane.slots() for pid in slot.pids]
@@ -259,6 +261,8 @@ class Front:
         self.plane.is_draining = self.gate.is_draining = True
         # From now on the kernel queues no further connections; those it holds are accepted in the next turns of the loop.
         self._listener.listen(0)
+        if self._service is not None:
+            self._service.drain()
         if self._grpc is not None:
             self._grpc_end = asyncio.ensure_future(self._grpc.stop(self._settings.drain_timeout_s))
         await asyncio.sleep(0.05)
@@ -276,8 +280,8 @@ class Front:
         self.hub.send({"to": "controller", "do": "event", "kind": kind, "name": slot.name, "digest": slot.digest, "data": details})
 
     def _report_soon(self) -> None:
-        if self._grpc is not None:
-            self._grpc.changed()
+        if self._service is not None:
+            self._service.changed()
         if not self._report_is_due:
             self._report_is_due = True
             self._loop.call_later(_STATE_PAUSE_S if self._was_ready else 0.0, self._report)

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from towline.serve.protocols.grpc.messages import MESSAGES
-from towline.serve.protocols.grpcweb import ProtocolError, percent_encoded, read_message
+from towline.serve.protocols.grpcweb import ProtocolError, read_message
+from towline.serve.protocols.grpcweb_answer import percent_encoded
 from towline.testing import tiny_models
 from towline.testing.server import RunningServer
 
@@ -136,7 +137,7 @@ def test_what_cannot_be_read_is_refused_in_the_headers(
     [
         (f"{SERVICE}/Nothing", "There is no method /inference.GRPCInferenceService/Nothing"),
         ("/no.such.Service/Method", "There is no method /no.such.Service/Method"),
-        (f"{SERVICE}/ModelStreamInfer", "is a stream, which is served over gRPC only"),
+        (f"{SERVICE}/ModelStreamInfer", "takes a stream of messages; gRPC-Web can send one. Call it over gRPC."),
     ],
 )
 def test_a_method_that_is_not_there_is_unimplemented(server: RunningServer, path: str, words: str) -> None:

@@ -12,6 +12,7 @@ globalThis.XMLHttpRequest = xhr2;
 const [url, descriptors] = process.argv.slice(2);
 const registry = createFileRegistry(fromBinary(FileDescriptorSetSchema, readFileSync(descriptors)));
 const inference = registry.getService("inference.GRPCInferenceService");
+const health = registry.getService("grpc.health.v1.Health");
 const request = (model, rows) => ({
   modelName: model,
   id: "from-a-page",
@@ -44,4 +45,52 @@ async function withGrpcWeb(format) {
   return { ...answer, refused: refused.code, words: refused.message, live: (await call("ServerLive", {})).live };
 }
 
-console.log(JSON.stringify({ connect: await withConnect(true), binary: await withGrpcWeb("binary"), text: await withGrpcWeb("text") }));
+// A watch that its client leaves after the first message, one whose deadline ends it, one of a stream of messages, which no page can send.
+async function streamsWithConnect(useBinaryFormat) {
+  const client = createClient(health, createGrpcWebTransport({ baseUrl: url, useBinaryFormat }));
+  const leaving = new AbortController();
+  const told = [];
+  const left = await (async () => {
+    for await (const answer of client.watch({ service: "m" }, { signal: leaving.signal })) {
+      told.push(answer.status);
+      leaving.abort();
+    }
+  })().catch((error) => Code[ConnectError.from(error).code]);
+  const late = await (async () => {
+    for await (const answer of client.watch({ service: "nobody" }, { timeoutMs: 300 })) told.push(answer.status);
+  })().catch((error) => Code[ConnectError.from(error).code]);
+  return { told, left, late };
+}
+
+function streamsWithGrpcWeb(format) {
+  const client = new grpcWeb.GrpcWebClientBase({ format });
+  const open = (service, method, message) => {
+    const { input, output } = service.method[method[0].toLowerCase() + method.slice(1)];
+    const path = `/${service.typeName}/${method}`;
+    const descriptor = new grpcWeb.MethodDescriptor(
+      path, grpcWeb.MethodType.SERVER_STREAMING, Object, Object,
+      (one) => toBinary(input, create(input, one)),
+      (bytes) => fromBinary(output, bytes),
+    );
+    return new Promise((resolve) => {
+      const told = [];
+      const deadline = { deadline: String(Date.now() + 300) };
+      const stream = client.serverStreaming(url + path, message, deadline, descriptor);
+      stream.on("data", (answer) => told.push(answer.status));
+      stream.on("error", (error) => resolve({ told, code: error.code, words: error.message }));
+      stream.on("end", () => resolve({ told }));
+    });
+  };
+  return Promise.all([open(health, "Watch", { service: "m" }), open(inference, "ModelStreamInfer", request("m", [[1, 2]]))]);
+}
+
+console.log(
+  JSON.stringify({
+    connect: await withConnect(true),
+    binary: await withGrpcWeb("binary"),
+    text: await withGrpcWeb("text"),
+    connectStreams: await streamsWithConnect(true),
+    binaryStreams: await streamsWithGrpcWeb("binary"),
+    textStreams: await streamsWithGrpcWeb("text"),
+  }),
+);

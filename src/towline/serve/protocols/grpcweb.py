@@ -1,7 +1,6 @@
 """gRPC-Web on the HTTP port: the methods that gRPC serves, for browsers, which cannot read HTTP trailers.
 
-Source: the gRPC-Web protocol, PROTOCOL-WEB.md of the gRPC project. A body is frames of flag u8 | length u32 big-endian | payload; the
-last frame of an answer has flag 0x80 and holds the trailers. `-text` bodies are base64 of that. The HTTP status is always 200.
+A request is one message, which is all that the protocol lets a page send; an answer is one, or a stream. The HTTP status is always 200.
 """
 
 from __future__ import annotations
@@ -9,18 +8,16 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-import struct
-from collections.abc import Callable, Iterable, Mapping
-from urllib.parse import quote
+from collections.abc import Callable, Mapping
 
 from towline.core.errors import NotFound
 from towline.serve.codecs.check import Limits
-from towline.serve.contract import HttpRequest, HttpResponse, Reply, Route
+from towline.serve.contract import HttpRequest, Reply, Route
 from towline.serve.protocols.errors import own_error, printable
 from towline.serve.protocols.grpc.contract import Call, Code, Methods, Refusal, joined
+from towline.serve.protocols.grpcweb_answer import FRAME, Form, answer_in_parts
 
-_FRAME = struct.Struct(">BI")
-_COMPRESSED, _TRAILERS = 0x01, 0x80
+_COMPRESSED = 0x01
 _MEDIA = re.compile(rb"application/grpc-web(?P<text>-text)?(?P<proto>\+proto)?(?:\s*;.*)?", re.IGNORECASE)
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
@@ -35,31 +32,34 @@ _HTTP_HEADERS = frozenset(
 def routes(methods: Callable[[], Methods], limits: Limits) -> tuple[Route, ...]:
     """`methods` is asked at the first call: a server that nobody calls this way does not load protobuf for it."""
 
-    def call(request: HttpRequest, names: Mapping[str, str], reply: Reply) -> Callable[[], None] | None:
+    def handle(request: HttpRequest, names: Mapping[str, str], reply: Reply) -> Callable[[], None] | None:
         media = _MEDIA.fullmatch(request.header(b"content-type") or b"")
         if media is None:
             reply(own_error(_not_grpc_web(request), request))
             return None
-        is_text = media["text"] is not None
+        form = Form(is_text=media["text"] is not None)
 
         def answer(result: bytes | Refusal) -> None:
-            reply(_response(result, is_text=is_text))
+            reply(form.whole(result))
 
         try:
-            message = read_message(request.body, is_text=is_text, max_bytes=limits.max_request_bytes)
+            message = read_message(request.body, is_text=form.is_text, max_bytes=limits.max_request_bytes)
             deadline = _deadline(request)
         except ProtocolError as error:
             answer(error.refusal)
             return None
         path = f"/{names['service']}/{names['method']}"
-        method = methods().unary.get(path)
-        if method is None:
-            answer(_missing(path, methods()))
-            return None
+        method, stream = methods().unary.get(path), methods().streams.get(path)
         metadata = joined((name.decode("latin-1"), _metadata(name, value)) for name, value in request.headers if name not in _HTTP_HEADERS)
-        return method(message, Call(request.received_s, deadline, metadata, _peer(request)), answer)
+        call = Call(request.received_s, deadline, metadata, _peer(request))
+        if method is not None:
+            return method(message, call, answer)
+        if stream is not None and not stream.many_requests:
+            return answer_in_parts(stream, message, call, form, reply)
+        answer(_missing(path, is_there=stream is not None))
+        return None
 
-    return (Route("POST", _PATH, call),)
+    return (Route("POST", _PATH, handle),)
 
 
 def _peer(request: HttpRequest) -> str:
@@ -81,18 +81,18 @@ def read_message(body: bytes, *, is_text: bool, max_bytes: int) -> bytes:
             body = base64.b64decode(body, validate=True)
         except (binascii.Error, ValueError):
             raise ProtocolError("The body of grpc-web-text is not base64, padded at its end only.") from None
-    if len(body) < _FRAME.size:
-        raise ProtocolError(f"The body has {len(body)} bytes: a frame begins with {_FRAME.size}, a flag and a length.")
-    flag, length = _FRAME.unpack_from(body)
+    if len(body) < FRAME.size:
+        raise ProtocolError(f"The body has {len(body)} bytes: a frame begins with {FRAME.size}, a flag and a length.")
+    flag, length = FRAME.unpack_from(body)
     if flag == _COMPRESSED:
         raise ProtocolError("Compressed messages are not taken.", Code.UNIMPLEMENTED)
     if flag:
         raise ProtocolError(f"The body begins with a frame of flag {flag:#04x}: expected 0x00, a message.")
     if length > max_bytes:
         raise ProtocolError(f"The message is larger than the {max_bytes} bytes this server takes.", Code.RESOURCE_EXHAUSTED)
-    if length != len(body) - _FRAME.size:
-        raise ProtocolError(f"The frame says its message has {length} bytes; {len(body) - _FRAME.size} follow. One message makes a call.")
-    return body[_FRAME.size :]
+    if length != len(body) - FRAME.size:
+        raise ProtocolError(f"The frame says its message has {length} bytes; {len(body) - FRAME.size} follow. One message makes a call.")
+    return body[FRAME.size :]
 
 
 def _deadline(request: HttpRequest) -> float | None:
@@ -114,9 +114,9 @@ def _metadata(name: bytes, value: bytes) -> str | bytes:
         return b""
 
 
-def _missing(path: str, methods: Methods) -> Refusal:
-    if path in methods.streams:
-        return Refusal(Code.UNIMPLEMENTED, f"{printable(path, 128)} is a stream, which is served over gRPC only.")
+def _missing(path: str, *, is_there: bool) -> Refusal:
+    if is_there:
+        return Refusal(Code.UNIMPLEMENTED, f"{printable(path, 128)} takes a stream of messages; gRPC-Web can send one. Call it over gRPC.")
     return Refusal(Code.UNIMPLEMENTED, f"There is no method {printable(path, 128)}.")
 
 
@@ -127,24 +127,3 @@ def _not_grpc_web(request: HttpRequest) -> NotFound:
         field="content-type",
         hint="Send application/grpc-web+proto here, or gRPC to the gRPC port.",
     )
-
-
-def _response(result: bytes | Refusal, *, is_text: bool) -> HttpResponse:
-    media = b"application/grpc-web-text+proto" if is_text else b"application/grpc-web+proto"
-    if isinstance(result, Refusal):
-        # Without a message the trailers are the headers.
-        pairs = ((b"grpc-status", b"%d" % result.code), (b"grpc-message", percent_encoded(result.message)), *_encoded(result.trailers))
-        return HttpResponse(200, b"", media, pairs)
-    trailers = b"grpc-status: 0\r\ngrpc-message: \r\n"
-    parts = (_FRAME.pack(0, len(result)), result, _FRAME.pack(_TRAILERS, len(trailers)), trailers)
-    body = b"".join(parts)
-    return HttpResponse(200, base64.b64encode(body) if is_text else body, media)
-
-
-def _encoded(trailers: Iterable[tuple[str, str]]) -> Iterable[tuple[bytes, bytes]]:
-    return [(name.encode("ascii"), percent_encoded(value)) for name, value in trailers]
-
-
-def percent_encoded(text: str) -> bytes:
-    """As gRPC writes a status message: every byte outside of printable ASCII, and the percent sign, as %XX."""
-    return quote(text, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~").encode("ascii")

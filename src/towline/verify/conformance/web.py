@@ -16,9 +16,10 @@ _SERVICE = "/inference.GRPCInferenceService"
 _BINARY, _TEXT = "application/grpc-web+proto", "application/grpc-web-text"
 
 
-def _post(target: Target, method: str, message: bytes, media: str = _BINARY) -> Answer:
+def _post(target: Target, method: str, message: bytes, media: str = _BINARY, *, service: str = _SERVICE, timeout: str = "20S") -> Answer:
     body = struct.pack(">BI", 0, len(message)) + message
-    answer = target.ask("POST", f"{_SERVICE}/{method}", base64.b64encode(body) if media == _TEXT else body, {"content-type": media})
+    headers = {"content-type": media, "grpc-timeout": timeout}
+    answer = target.ask("POST", f"{service}/{method}", base64.b64encode(body) if media == _TEXT else body, headers)
     if not answer.headers.get("content-type", "").startswith("application/grpc-web"):
         raise Skipped("the server does not answer application/grpc-web")
     expect_equal(answer.status, 200)
@@ -56,6 +57,18 @@ def _refusal(target: Target) -> None:
 @GRPC_WEB.must("unknown-method", "A method that does not exist is grpc-status 12.")
 def _unknown(target: Target) -> None:
     expect_equal(_post(target, "Nothing", b"").headers.get("grpc-status"), "12")
+
+
+@GRPC_WEB.should(
+    "stream", "A method that answers with a stream sends a frame for each message, and ends at its deadline with grpc-status 4."
+)
+def _stream(target: Target) -> None:
+    answer = _post(target, "Watch", b"", service="/grpc.health.v1.Health", timeout="200m")
+    if answer.headers.get("grpc-status") == "12":
+        raise Skipped("the server does not watch health over gRPC-Web")
+    message, trailers = _parts(answer)
+    expect_equal(target.messages["grpc.health.v1.HealthCheckResponse"].FromString(message).status, 1)
+    expect("grpc-status: 4" in trailers or "grpc-status:4" in trailers, "grpc-status: 4", trailers)
 
 
 def _graphql(target: Target, document: str, accept: str = "application/graphql-response+json") -> tuple[int, Any]:

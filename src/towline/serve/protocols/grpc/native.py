@@ -66,9 +66,6 @@ class NativeGrpcServer:
         threading.Thread(target=self._receive, args=(front,), name="grpc-native", daemon=True).start()
         return front.bound_port
 
-    def changed(self) -> None:
-        self._behind.changed()
-
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, answer those that are there, for at most `grace_s` seconds."""
         self._is_stopping = True

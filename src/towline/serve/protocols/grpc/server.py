@@ -41,11 +41,9 @@ class Bounds:
 
 
 class Server(Protocol):
-    """What a front needs of a gRPC server. Made on its event loop. `start`, then `changed` as often as states change, then `stop` once."""
+    """What a front needs of a gRPC server. Made on its event loop. `start`, then `stop` once."""
 
     async def start(self, host: str, port: int) -> int: ...
-
-    def changed(self) -> None: ...
 
     async def stop(self, grace_s: float) -> None: ...
 
@@ -95,9 +93,6 @@ class GrpcServer:
         except RuntimeError:
             return 0
         return bound
-
-    def changed(self) -> None:
-        self._service.changed()
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, answer those that are there, for at most `grace_s` seconds."""

@@ -108,6 +108,24 @@ def test_the_soft_loss_is_that_of_its_formula_of_logits_and_of_probabilities(tra
         assert of_chances == pytest.approx(by_hand, rel=1e-9)
 
 
+def test_where_several_labels_may_be_right_each_is_softened_by_itself(trained: dict[str, Any]):
+    for heat in ("T=1", "T=4"):
+        by_hand, of_logits, of_chances = trained["teachers"][f"labels, {heat}"]
+        assert of_logits == pytest.approx(by_hand, rel=1e-9)
+        assert of_chances == pytest.approx(by_hand, rel=1e-6)
+    assert trained["teachers"]["questions"] == {
+        "a class": ["classes", False],
+        "many labels": ["labels", True],
+        "many labels as logits": ["labels", False],
+        "many labels as floats": ["labels", True],
+        "many labels that nobody wrote down": ["labels", True],
+        "shares that nobody labelled": ["classes", True],
+        "targets behind a sigmoid": ["values", False],
+        "logits that nobody labelled": ["values", False],
+        "one yes or no": ["labels", True],
+    }
+
+
 def test_a_teacher_that_is_certain_teaches_too(trained: dict[str, Any]):
     assert trained["teachers"]["of a certain teacher"] == pytest.approx(4**2 * math.log(5), rel=1e-5)
 
@@ -203,4 +221,4 @@ def test_classes_of_tokens_are_found_on_either_axis(trained: dict[str, Any]):
     found = trained["tokens"]
 
     assert found["last"] == pytest.approx(found["second"], rel=1e-6)
-    assert "probabilities=True, classes=True, axis=2" in found["taught"]
+    assert "probabilities=True, of='classes', axis=2" in found["taught"]

@@ -236,6 +236,11 @@ def teachers(folder: Path) -> dict[str, Any]:
         of_logits = float(Soft("y", heat)(z, Batch((), None, {"y": t})))
         of_chances = float(Soft("y", heat, probabilities=True)(z, Batch((), None, {"y": torch.softmax(t, 1)})))
         found[f"T={heat:g}"] = [by_hand, of_logits, of_chances]
+        yes, said = torch.sigmoid(t / heat), torch.sigmoid(z / heat)
+        each = float(-(heat**2) * (yes * said.log() + (1 - yes) * (1 - said).log()).mean())
+        labels = Soft("y", heat, of="labels"), Soft("y", heat, probabilities=True, of="labels")
+        of_labels = [float(one(z, Batch((), None, {"y": said}))) for one, said in zip(labels, (t, torch.sigmoid(t)), strict=True)]
+        found[f"labels, T={heat:g}"] = [each, *of_labels]
     certain = Batch((), None, {"y": torch.eye(5)[:3]})
     found["of a certain teacher"] = float(Soft("y", 4.0, probabilities=True)(torch.zeros(3, 5), certain))
     rows = digits(folder / "taught", truth="none", taught=True)
@@ -255,9 +260,30 @@ def teachers(folder: Path) -> dict[str, Any]:
             "truth alone": repr(loss_for(labelled, alpha=0.0)),
             "teacher alone": repr(loss_for(labelled, alpha=1.0)),
         },
+        "questions": questions(),
         "blend": [float(blend(logits, batch)), float(0.3 * blend.soft(logits, batch) + 0.7 * values.sum() / 160)],
         "neither": refusal(lambda: loss_for(digits(folder / "neither", truth="none"))),
     }
+
+
+def questions() -> dict[str, list[object]]:
+    """What a teacher is taken to answer."""
+    chances = np.random.default_rng(0).uniform(size=(20, 3)).astype(np.float32)
+    shares, logits, yes = chances / chances.sum(1, keepdims=True), 10 * chances - 5, (chances > 0.5).astype(np.int64)
+    unknown = np.where(chances > 0.9, np.nan, yes).astype(np.float32)
+    told: dict[str, tuple[np.ndarray, np.ndarray | None, str]] = {
+        "a class": (logits, yes[:, 0], ""),
+        "many labels": (chances, yes, "sigmoid"),
+        "many labels as logits": (logits, yes, ""),
+        "many labels as floats": (chances, unknown, "sigmoid"),
+        "many labels that nobody wrote down": (chances, None, "sigmoid"),
+        "shares that nobody labelled": (shares, None, "softmax"),
+        "targets behind a sigmoid": (chances, chances, "sigmoid"),
+        "logits that nobody labelled": (logits, None, ""),
+        "one yes or no": (chances[:, :1], yes[:, 0], "sigmoid"),
+    }
+    losses = {name: loss_for(Rows({}, truth, {"y": said}, "y", 0), activation=how, alpha=1) for name, (said, truth, how) in told.items()}
+    return {name: [one.of, one.probabilities] for name, one in losses.items() if isinstance(one, Soft)}
 
 
 @case

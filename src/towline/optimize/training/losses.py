@@ -3,7 +3,8 @@
 Hard, of classes: cross entropy, labels smoothed as (1 - e) y + e / classes (Szegedy et al. 2016, "Rethinking the Inception Architecture for
 Computer Vision"). Hard, of targets: mean squared error. Soft (Hinton et al. 2015, "Distilling the Knowledge in a Neural Network"):
     T² KL(softmax(t / T) || softmax(z / T))
-with the teacher's logits t, the module's z and the temperature T; T² keeps the gradient as large as that of the hard loss.
+with the teacher's logits t, the module's z and the temperature T; T² keeps the gradient as large as that of the hard loss. Where several
+labels may be right together, each is a yes or no of its own: T² times the cross entropy of sigmoid(z / T) and sigmoid(t / T), their mean.
 
 A loss is called with the module's logits and the batch, and gives a mean over rows. One that is an nn.Module is trained along with the
 module, and kept in its checkpoints. With `labelled_only`, rows that nobody has labelled are not even drawn.
@@ -12,7 +13,7 @@ module, and kept in its checkpoints. With `labelled_only`, rows that nobody has 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -25,6 +26,12 @@ from towline.optimize.training.batches import Batch
 
 # Nothing less has a logarithm in float32.
 _LEAST = torch.finfo(torch.float32).tiny
+# A chance that is nearer to 0 or 1 has no logit worth telling apart.
+_SURE = 1e-7
+# What answers are is told by the first rows.
+_TELLING_ROWS = 256
+
+Question = Literal["classes", "labels", "values"]
 
 
 class Loss(Protocol):
@@ -69,25 +76,24 @@ class Hard:
 
 @dataclass(frozen=True)
 class Soft:
-    """Against a teacher's answers in `output`: probabilities or logits of the classes along `axis`, softened by the temperature.
-
-    Where they are values and no classes, squared error. `activation` is what the graph does with its logits.
+    """Against a teacher's answers in `output`, softened by the temperature: `of` classes along `axis`, one of which is right, or of labels,
+    each right or not; as probabilities or as logits. Of values, squared error. `activation` is what the graph does with its logits.
     """
 
     output: str
     temperature: float = 4.0
     activation: str = ""
     probabilities: bool = False
-    classes: bool = True
+    of: Question = "classes"
     axis: int = 1
 
     def __call__(self, logits: Tensor, batch: Batch) -> Tensor:
         answers = batch.answers[self.output].to(logits.dtype)
-        if not self.classes:
+        if self.of == "values":
             return F.mse_loss(_shaped(_answered(logits, self.activation), answers), answers)
         heat = self.temperature
-        if logits.shape[1:].numel() == 1:
-            taught = torch.logit(answers, eps=1e-7) if self.probabilities else answers
+        if self.of == "labels":
+            taught = torch.logit(answers, eps=_SURE) if self.probabilities else answers
             wanted = torch.sigmoid(_shaped(taught, logits) / heat)
             return F.binary_cross_entropy_with_logits(logits / heat, wanted) * heat**2
         taught = answers.clamp(min=_LEAST).log() if self.probabilities else answers
@@ -111,8 +117,7 @@ class Blend:
 def loss_for(rows: Rows, *, activation: str = "", smoothing: float = 0.0, temperature: float = 4.0, alpha: float = 0.5) -> Loss:
     """The loss that these rows allow: of the truth without a teacher (or alpha 0), of the teacher without truth (or alpha 1), else both.
 
-    `activation` as Trainable has it. A teacher's answers are of classes when the truth is classes, or when they are probabilities; where
-    neither tells, they are taken for values. Raises PassFailed when the rows have neither truth nor answers, and for
+    `activation` as Trainable has it. Raises PassFailed when the rows have neither truth nor answers, and for
     an odd alpha or temperature.
     """
     if not (0 <= alpha <= 1 and temperature > 0):
@@ -123,21 +128,33 @@ def loss_for(rows: Rows, *, activation: str = "", smoothing: float = 0.0, temper
     hard = Hard(activation, smoothing)
     if not taught:
         return hard
-    answers = rows.answers[rows.output]
-    axis = probability_axis(answers)
-    classes = axis is not None if rows.truth is None else rows.truth.dtype.kind != "f"
-    soft = Soft(rows.output, temperature, activation, axis is not None, classes, 1 if axis is None else axis)
+    answers = np.asarray(rows.answers[rows.output][:_TELLING_ROWS], np.float64)
+    of, axis = question_of(answers, rows.truth, activation), probability_axis(answers)
+    chances = are_chances(answers) if of == "labels" else axis is not None
+    soft = Soft(rows.output, temperature, activation, chances, of, 1 if axis is None else axis)
     return Blend(hard, soft, alpha) if told else soft
 
 
-def probability_axis(answers: np.ndarray) -> int | None:
-    """Along which axis a teacher's answers are probabilities, 1 where each is that of a yes; None for logits and values. Told by the first
-    rows."""
-    seen = np.asarray(answers[:256], np.float64)
-    if seen.size == 0 or seen.min() < 0 or seen.max() > 1:
+def question_of(answers: np.ndarray, truth: np.ndarray | None, activation: str) -> Question:
+    """What a teacher answers: the truth tells, else what the answers are, and where neither does they are taken for values.
+
+    Of labels are as many whole numbers as answers; so are probabilities behind a sigmoid, where targets are nothing but 0 and 1."""
+    if truth is not None and truth.dtype.kind != "f":
+        return "labels" if truth[:1].size == answers[:1].size else "classes"
+    yes_or_no = truth is None or bool((np.isnan(truth) | np.isin(truth, (0, 1))).all())
+    if activation == "sigmoid" and yes_or_no and are_chances(answers):
+        return "labels"
+    return "classes" if truth is None and probability_axis(answers) is not None else "values"
+
+
+def are_chances(seen: np.ndarray) -> bool:
+    return bool(seen.size and seen.min() >= 0 and seen.max() <= 1)
+
+
+def probability_axis(seen: np.ndarray) -> int | None:
+    """Along which axis a teacher's answers are probabilities of classes; None for logits and values."""
+    if not are_chances(seen) or seen[0].size == 1:
         return None
-    if seen[0].size == 1:
-        return 1
     return next((axis for axis in (1, seen.ndim - 1) if np.abs(seen.sum(axis=axis) - 1).max() < 1e-2), None)
 
 

@@ -17,7 +17,7 @@ from command_line import TOWLINE, Run
 from towline.app.importing.model import import_model, name_from
 from towline.cli import main as main_module
 from towline.core.errors import ImportRefused, UsageError
-from towline.testing import tiny_models
+from towline.testing import tiny_models, tiny_sequences
 
 LABELS = [f"digit {number}" for number in range(10)]
 
@@ -47,6 +47,21 @@ def test_what_changed_is_data_and_the_rest_is_talk(process: Run, mlp: Path) -> N
     assert ran.out.split()[:2] == ["mlp:1", "imported"]
     assert len(ran.out.splitlines()) == 1
     assert "towline serve mlp:1" in ran.err
+
+
+def test_import_and_show_say_how_a_dim_is_padded_and_why_another_is_not(home: Path, towline: Run, tmp_path: Path) -> None:
+    right = tiny_models.write(tmp_path, tiny_sequences.encoder(), "right.onnx")
+    wrong = tiny_models.write(tmp_path, tiny_sequences.encoder(mask=""), "wrong.onnx")
+    for model in (right, wrong):
+        import_model(model, home=home)
+
+    padded = [line for line in towline("show", "right").out.splitlines() if line.startswith("padding")]
+    assert len(padded) == 1
+    assert padded[0].split("  ")[-1].startswith("'T' from 1 to ")
+    assert ": input_ids with 0, attention_mask with 0; cut back: vectors; answers " in padded[0]
+    unpadded = [line for line in towline("show", "wrong").out.splitlines() if line.startswith("padding")]
+    assert unpadded[0].split("  ")[-1].startswith("not 'T': output 'vectors' of a padded row is not what it is alone")
+    assert towline("events", "--json").json()["events"][-1]["data"]["padding"] == [unpadded[0].split("  ")[-1]]
 
 
 def test_the_same_file_again_is_the_same_version(process: Run, towline: Run, mlp: Path, tmp_path: Path) -> None:

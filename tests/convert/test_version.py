@@ -37,6 +37,8 @@ SMOKED = SimpleNamespace(
     batchable=True,
     unbatchable_because="",
     measured=Measured(cpu="x", deterministic=True, memory_loaded_bytes=16 << 20, memory_peak_bytes=32 << 20, max_batch=256),
+    padding=(),
+    unpadded_because={},
 )
 GOLDENS = [({"x": np.ones((1, 10), np.float32)}, {"y": np.zeros((1, 10), np.float32)}, {"y": Bound(2.0**-16, 2.0**-16)})]
 

@@ -62,6 +62,7 @@ def _facts(shown: Shown) -> list[tuple[str, str]]:
         ("operators", ", ".join(f"{name} {count}" for name, count in sorted(manifest.facts.operators.items())) or "-"),
         ("labels", manifest.labels or "-"),
         ("batchable", f"yes, up to {measured.max_batch} rows" if manifest.batchable else f"no: {_why_alone(manifest)}"),
+        *(("padding", line) for line in manifest.padding_words()),
         ("repeatable", "yes" if measured.deterministic else "no: equal inputs gave different answers"),
         ("memory", f"{size_words(measured.memory_loaded_bytes)} loaded, {size_words(measured.memory_peak_bytes)} at most"),
         ("measured on", measured.cpu),

@@ -30,6 +30,7 @@ class ImportReport:
             *_specs("output", manifest.signature.outputs),
             *([("processing", manifest.processing.words())] if manifest.processing else []),
             ("batching", _batching(manifest)),
+            *(("padding", line) for line in manifest.padding_words()),
             ("answers", "the same every time" if measured.deterministic else "differ from run to run"),
             (
                 "memory",
@@ -54,6 +55,7 @@ class ImportReport:
             "outputs": [_spec_json(spec) for spec in manifest.signature.outputs],
             "batchable": manifest.batchable,
             "unbatchable_because": manifest.unbatchable_because,
+            "padding": list(manifest.padding_words()),
             "deterministic": manifest.measured.deterministic,
             "memory_loaded_bytes": manifest.measured.memory_loaded_bytes,
             "memory_peak_bytes": manifest.measured.memory_peak_bytes,

@@ -27,6 +27,7 @@ from towline.core.manifest import (
     Manifest,
     Measured,
     Origin,
+    Padding,
     Processing,
     Signature,
     encode_manifest,
@@ -50,6 +51,10 @@ class Findings(Protocol):
     def unbatchable_because(self) -> str: ...
     @property
     def measured(self) -> Measured: ...
+    @property
+    def padding(self) -> tuple[Padding, ...]: ...
+    @property
+    def unpadded_because(self) -> Mapping[str, str]: ...
 
 
 RecordedGolden = tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray], Mapping[str, Bound]]
@@ -109,6 +114,8 @@ def build_version(
         training=dict(training) if training is not None else None,
         packages=tuple(packages) if packages is not None else None,
         source_answers=write_golden(copied.folder, source_answers, under=SOURCE_FOLDER),
+        padding=smoked.padding,
+        unpadded_because=smoked.unpadded_because,
     )
     write_new(copied.folder / MANIFEST_NAME, encode_manifest(manifest))
     return manifest
@@ -130,6 +137,8 @@ def _manifest(
     training: dict[str, str | int | float | bool] | None = None,
     packages: tuple[str, ...] | None = None,
     source_answers: tuple[Golden, ...] = (),
+    padding: tuple[Padding, ...] = (),
+    unpadded_because: Mapping[str, str] | None = None,
 ) -> Manifest:
     read = {"onnx": inspected.onnx_version} if inspected.onnx_version else {}
     return Manifest(
@@ -155,6 +164,8 @@ def _manifest(
         model_files=dict(made.model_files),
         source_answers=source_answers,
         unbatchable_because=unbatchable_because,
+        padding=padding,
+        unpadded_because=dict(unpadded_because or {}),
     )
 
 

@@ -105,6 +105,45 @@ class Handler(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     python: str = ""
 
 
+class PaddedInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is written behind a row that is shorter than the run it shares: `value`, along `axis` (0 is the batch)."""
+
+    name: str
+    axis: int
+    value: int | float = 0
+
+
+class CutOutput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An output that grows with the padding: along `axis` only what is the row's own is answered."""
+
+    name: str
+    axis: int
+
+
+class Padding(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A dim along which rows of unlike length were shown to keep their answers when the shorter are padded.
+
+    `dim` is the inputs' symbol. Shown for lengths from `shortest` to `longest`. `gap` is the widest that a padded row's answer lay from
+    the same row's alone, as a share of its greatest magnitude, up to the next power of two.
+    """
+
+    dim: str
+    inputs: tuple[PaddedInput, ...]
+    outputs: tuple[CutOutput, ...]
+    shortest: int
+    longest: int
+    gap: float
+
+    def words(self) -> str:
+        """In one line, for people."""
+        filled = ", ".join(f"{one.name} with {one.value}" for one in self.inputs)
+        cut = ", ".join(one.name for one in self.outputs)
+        return f"'{self.dim}' from {self.shortest} to {self.longest}: {filled}{f'; cut back: {cut}' if cut else ''}{self._by()}"
+
+    def _by(self) -> str:
+        return f"; answers within {100 * self.gap:.2g} % of their range" if self.gap else "; answers equal to the last bit"
+
+
 class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Read from the graph, for people: number of parameters, operator counts, opset per domain."""
 
@@ -135,6 +174,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source_answers: tuple[Golden, ...] = ()
     # Why a model is never merged with another request, when it is not; for `towline show`.
     unbatchable_because: str = ""
+    # Along which dims requests of unlike length may share a run, and why along others they may not.
+    padding: tuple[Padding, ...] = ()
+    unpadded_because: dict[str, str] = {}
 
     @property
     def signature(self) -> Signature:
@@ -147,9 +189,15 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         names = sorted(self.signatures)
         return tuple(sorted(names, key=lambda name: name != DEFAULT_SIGNATURE))
 
+    def padding_words(self) -> tuple[str, ...]:
+        """For people, a line for each dim beyond the batch in which requests may differ: how it is padded, or why not."""
+        unpadded = (f"not '{dim}': {why}" for dim, why in self.unpadded_because.items())
+        return (*(one.words() for one in self.padding), *unpadded)
+
     def bare(self) -> Manifest:
         """The graph alone, without what is declared around it."""
-        return msgspec.structs.replace(self, signatures={DEFAULT_SIGNATURE: self.signatures[TENSORS_SIGNATURE]}, processing=Processing())
+        signatures = {DEFAULT_SIGNATURE: self.signatures[TENSORS_SIGNATURE]}
+        return msgspec.structs.replace(self, signatures=signatures, processing=Processing(), padding=(), unpadded_because={})
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

@@ -20,8 +20,8 @@ from towline.core.manifest import Bound
 # error tips a value over to the next step, stay below; what divides by the number of rows does not.
 SIZE_NOISE = {"float16": 2.0**-5, "float32": 2.0**-8, "float64": 2.0**-8}
 # The least bound ever recorded, as a share of the magnitude: other thread counts regroup sums.
-_FLOOR = {"float16": 2.0**-8, "float32": 2.0**-16, "float64": 2.0**-32}
-_MARGIN = 4.0
+FLOOR = {"float16": 2.0**-8, "float32": 2.0**-16, "float64": 2.0**-32}
+MARGIN = 4.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def why_dependent(gaps: Iterable[Gaps]) -> str:
         name = f"output '{gap.output}'"
         if gap.repeats > _noise(gap):
             return f"{name} differs from run to run, so nothing can be proven about it"
-        if gap.mates > _MARGIN * gap.repeats:
+        if gap.mates > MARGIN * gap.repeats:
             return f"a row of {name} changes with the other rows of its batch{_by(gap.mates, gap)}"
         if gap.size > _noise(gap):
             return f"a row of {name} changes with the size of its batch{_by(gap.size, gap)}"
@@ -105,9 +105,9 @@ def bound_for(gap: Gaps, answer: np.ndarray) -> Bound:
     """
     if not gap.is_float:
         return Bound(absolute=0.0, relative=0.0)
-    floor = _FLOOR[gap.dtype]
+    floor = FLOOR[gap.dtype]
     spread = max(gap.repeats, gap.size) / gap.scale if gap.scale else 0.0
-    share = max(_MARGIN * spread, floor) if math.isfinite(spread) else floor
+    share = max(MARGIN * spread, floor) if math.isfinite(spread) else floor
     return Bound(absolute=next_power_of_two(share * (magnitude(answer) or 1.0)), relative=floor)
 
 

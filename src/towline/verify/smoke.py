@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from towline.core.clock import Clock, SystemClock
 from towline.core.cpu import cpu_kind
 from towline.core.errors import EngineError, ImportRefused
-from towline.core.manifest import Measured, Signature
+from towline.core.manifest import Measured, Padding, Signature
 from towline.verify import inputs as make_inputs
 from towline.verify.contract import Runner
 from towline.verify.guarded import Guarded
 from towline.verify.independence import Gaps, gap_between, is_deterministic, no_gaps, why_dependent
 from towline.verify.inputs import Recipe
+from towline.verify.padding import Bench, Found, find_padding
 from towline.verify.proof import prove
 from towline.verify.shapes import unified, why_not_rowwise, with_measured_rows
 
@@ -49,7 +50,8 @@ class Options:
 class Smoked:
     """What the smoke test found. `signature` has the leading dims that were measured to be the batch named as such.
 
-    `gaps` by output and `recipe` are what golden requests are made with; `notes` are sentences for the report.
+    `gaps` by output and `recipe` are what golden requests are made with; `notes` are sentences for the report. `unpadded_because` says,
+    by symbol, why requests that differ in that dim do not share a run.
     """
 
     signature: Signature
@@ -60,6 +62,8 @@ class Smoked:
     gaps: Mapping[str, Gaps]
     recipe: Recipe
     notes: tuple[str, ...] = ()
+    padding: tuple[Padding, ...] = ()
+    unpadded_because: Mapping[str, str] = field(default_factory=dict)
 
 
 def smoke_test(
@@ -104,6 +108,7 @@ class _Test:
         finite = self._note_values(answer)
         recipe, gaps, because = self._rowwise(recipe, gaps, answer, run_s)
         max_batch = self._climb(recipe, run_s, loaded_bytes)
+        found = Found() if because or not recipe.batch else self._padding(recipe, gaps, loaded_bytes)
         if heaviest is not None:
             self._weigh(heaviest)
         measured = Measured(
@@ -115,7 +120,8 @@ class _Test:
         )
         # What was guessed about unnamed dims holds only if it was proven.
         proven = signature if because else recipe.signature
-        return Smoked(proven, not because, because, finite, measured, gaps, recipe, tuple(self._notes))
+        notes = tuple(self._notes)
+        return Smoked(proven, not because, because, finite, measured, gaps, recipe, notes, found.padding, found.because)
 
     def _first_answer(
         self, signature: Signature, samples: Sequence[Mapping[str, np.ndarray]]
@@ -218,6 +224,17 @@ class _Test:
                 break
             reached, last_s = size, self._clock.monotonic() - before_s
         return reached
+
+    def _padding(self, recipe: Recipe, gaps: Mapping[str, Gaps], loaded_bytes: int) -> Found:
+        """Whether rows of unlike length may share a run. It has half the budget again, so that the proof of the rows loses nothing."""
+        until_s = self._clock.monotonic() + self._options.budget_s / 2
+
+        def may_go_on(takes_s: float) -> bool:
+            grown_bytes = self._runner.peak_memory_bytes() - loaded_bytes
+            return self._clock.monotonic() + takes_s < until_s and not self._too_much(loaded_bytes + grown_bytes * _CLIMB)
+
+        repeats = {name: gap.repeats for name, gap in gaps.items()}
+        return find_padding(Bench(self._runner, recipe, self._rng, repeats, self._clock.monotonic, may_go_on))
 
     def _weigh(self, heaviest: Mapping[str, np.ndarray]) -> None:
         """Run the request that needs the most memory, so that the peak knows it."""

@@ -92,6 +92,8 @@ def sealed(order: Order, of: Version, drafted: Draft, evidence: Mapping[str, obj
             batchable=smoked.batchable,
             unbatchable_because=smoked.unbatchable_because,
             measured=smoked.measured,
+            padding=smoked.padding,
+            unpadded_because=dict(smoked.unpadded_because),
             golden=write_golden(drafted.copied.folder, goldens),
         )
         write_new(drafted.copied.folder / MANIFEST_NAME, encode_manifest(final))

@@ -101,6 +101,12 @@ def write_keras(model: keras.Model, folder: Path) -> None:
     keras.Model({"left": left, "right": right}, outputs).save(folder / "structured.keras")
     step = keras.Input(batch_shape=(1, 2, 3), name="step")
     keras.Model(step, keras.layers.GRU(2, stateful=True, name="remembers")(step)).save(folder / "stateful.keras")
+    picture = keras.Input((12, 12, 3), name="picture")
+    first = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(picture)
+    deep = keras.layers.ReLU()(keras.layers.BatchNormalization()(keras.layers.DepthwiseConv2D(3, padding="same")(first)))
+    joined = keras.layers.Concatenate()([keras.layers.Add()([first, keras.layers.Conv2D(8, 1)(deep)]), first])
+    last = keras.layers.Conv2D(4, 3, activation="swish")(keras.layers.MaxPooling2D()(joined))
+    keras.Model(picture, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(last))).save(folder / "pictures.keras")
     tf.train.Checkpoint(model=model).write(str(folder / "tf2" / "model.ckpt"))
 
 

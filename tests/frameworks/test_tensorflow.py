@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 
@@ -20,6 +22,7 @@ GOOD = {
     "keras": ("model.keras", "keras", {}),
     "h5": ("model.h5", "keras_h5", {}),
     "structured": ("structured.keras", "keras", {}),
+    "pictures": ("pictures.keras", "keras", {}),
     "weights": ("only.weights.h5", "keras_h5", {"arch": "arch.py:build"}),
     "exported": ("exported", "saved_model", {}),
     "two": ("two", "saved_model", {}),
@@ -113,6 +116,16 @@ def test_every_conversion_answers_as_its_source_under_its_names(lab: tuple[Path,
             assert list(answer) == [spec["name"] for spec in found["signatures"][signature]["outputs"]]
             for output, array in expected.items():
                 np.testing.assert_allclose(answer[output], array, rtol=1e-5, atol=1e-6, err_msg=f"{route} {output}")
+
+
+def test_channels_last_leave_a_transpose_at_either_end_and_none_between_convolutions(lab: tuple[Path, dict[str, Any]]) -> None:
+    folder, report = lab
+    for route, found in report["pictures"]["routes"].items():
+        if route != "tensorflow":
+            graph = onnx.load(folder / "pictures" / route / found["files"]["serving_default"]).graph
+            kinds = Counter(node.op_type for node in graph.node)
+            assert kinds["Conv"] == 4, (route, kinds)
+            assert kinds["Transpose"] <= 2, (route, kinds)
 
 
 @pytest.mark.parametrize("name", ["keras", "h5", "exported", "cut", "two", "tf2", "weights"])

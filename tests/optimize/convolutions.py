@@ -52,3 +52,33 @@ def write(path: Path, *, top: float = 6.0) -> Path:
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return path
+
+
+def write_channels_last(path: Path) -> Path:
+    """x float32 [N, 12, 12, 3] -> y [N, 5]: four convolutions, one depthwise, each between two Transposes; a sum and a bias in between."""
+    random = np.random.default_rng(0)
+    held, nodes = [], []
+
+    def hold(name: str, *shape: int) -> str:
+        held.append(numpy_helper.from_array((0.3 * random.normal(size=shape)).astype(np.float32), name))
+        return name
+
+    def turned(x: str, name: str, outputs: int, inputs: int, *, group: int = 1) -> str:
+        weight = hold(f"{name}.w", outputs, inputs // group, 3, 3)
+        nodes.append(helper.make_node("Transpose", [x], [f"{name}.in"], perm=[0, 3, 1, 2]))
+        nodes.append(helper.make_node("Conv", [f"{name}.in", weight], [f"{name}.out"], name, pads=[1, 1, 1, 1], group=group))
+        nodes.append(helper.make_node("Transpose", [f"{name}.out"], [f"{name}.last"], perm=[0, 2, 3, 1]))
+        nodes.append(helper.make_node("Add", [f"{name}.last", hold(f"{name}.b", outputs)], [f"{name}.sum"]))
+        nodes.append(helper.make_node("Relu", [f"{name}.sum"], [name]))
+        return name
+
+    first = turned("x", "first", CHANNELS, 3)
+    again = turned(turned(first, "depth", CHANNELS, CHANNELS, group=CHANNELS), "narrow", CHANNELS, CHANNELS)
+    nodes.append(helper.make_node("Add", [first, again], ["residual"]))
+    last = turned("residual", "last", CHANNELS, CHANNELS)
+    nodes.append(helper.make_node("ReduceMean", [last], ["mean"], axes=[1, 2], keepdims=0))
+    nodes.append(helper.make_node("MatMul", ["mean", hold("logits.w", CHANNELS, 5)], ["y"]))
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in (("x", ["N", 12, 12, 3]), ("y", ["N", 5]))]
+    graph = helper.make_graph(nodes, "channels last", ends[:1], ends[1:], held)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path

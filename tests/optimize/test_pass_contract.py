@@ -34,7 +34,17 @@ def model(tmp_path: Path) -> Path:
 @pytest.mark.services
 @pytest.mark.parametrize(
     "one",
-    [Slim(), Half(), DynamicInt8(), Int8(floats=("logits",)), Int8(calibration="entropy"), WeightOnly(8), Stored(4), Offline(), Round()],
+    [
+        Slim(),
+        Half(),
+        DynamicInt8(),
+        Int8(floats=("logits",)),
+        Int8(calibration="entropy"),
+        WeightOnly(8),
+        Stored(4),
+        Offline("basic"),
+        Round(),
+    ],
 )
 def test_a_pass_of_ours_keeps_the_contract(one: Pass, model: Path, tmp_path: Path):
     work = Work(model, write_calibration([{"x": ROWS}], tmp_path))

@@ -7,6 +7,7 @@ level extended, 11 ms from all. A run costs what it did before, since the same i
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -17,7 +18,7 @@ from towline.optimize.base import Material, Passed, PassFailed
 if TYPE_CHECKING:
     import onnx
 
-Level = Literal["extended", "all"]
+Level = Literal["basic", "extended", "all"]
 # Convolutions whose weights lie as the vector registers of one kind of CPU want them.
 LAYOUT_DOMAIN = "com.microsoft.nchwc"
 
@@ -26,8 +27,9 @@ LAYOUT_DOMAIN = "com.microsoft.nchwc"
 class Offline:
     """ONNX Runtime's own optimisation, done once and not at each load.
 
-    `extended` fuses operators and runs wherever ONNX Runtime does. `all` also lays weights out for the kind of CPU that it is done on,
-    `cpu` (core/cpu.py), and is loaded on no other (engines/onnxruntime.py).
+    `basic` keeps to standard ONNX, which other engines and passes read too: constants are folded, and Transposes around operators that need
+    none are taken out. `extended` fuses operators and runs wherever ONNX Runtime does. `all` also lays weights out for the kind of CPU that
+    it is done on, `cpu` (core/cpu.py), and is loaded on no other (engines/onnxruntime.py).
     """
 
     level: Level = "extended"
@@ -47,25 +49,29 @@ class Offline:
             raise PassFailed(
                 f"Level all lays weights out for the CPU that does it, which is {cpu_kind()}; asked for was {self.cpu or 'none'}."
             )
-        before = len(onnx.load(model, load_external_data=False).graph.node)
+        before = Counter(node.op_type for node in onnx.load(model, load_external_data=False).graph.node)
         written = into / "model.onnx"
         _optimised(model, written, self.level)
         after = onnx.load(written)
         _keep_used_domains(after)
         onnx.save(after, written)
-        note = f"{before} operators became {len(after.graph.node)}; a load no longer looks for what to fuse."
-        tied = f" Laid out for {self.cpu}: elsewhere it is not loaded." if _is_laid_out(after) else ""
-        return Passed("model.onnx", (note + tied,))
+        fused = "" if self.level == "basic" else "; a load no longer looks for what to fuse"
+        notes = [f"{before.total()} operators became {len(after.graph.node)}{fused}."]
+        turns = sum(node.op_type == "Transpose" for node in after.graph.node)
+        notes += [f"Transposes: {before['Transpose']} became {turns}."] if turns != before["Transpose"] else []
+        notes += [f"Laid out for {self.cpu}: elsewhere it is not loaded."] if _is_laid_out(after) else []
+        return Passed("model.onnx", tuple(notes))
 
 
 def _optimised(model: Path, into: Path, level: Level) -> None:
     import onnxruntime as ort
 
     levels = ort.GraphOptimizationLevel
+    chosen = {"basic": levels.ORT_ENABLE_BASIC, "extended": levels.ORT_ENABLE_EXTENDED, "all": levels.ORT_ENABLE_ALL}
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    options.graph_optimization_level = levels.ORT_ENABLE_ALL if level == "all" else levels.ORT_ENABLE_EXTENDED
+    options.graph_optimization_level = chosen[level]
     options.optimized_model_filepath = os.fspath(into)
     try:
         ort.InferenceSession(os.fspath(model), options, providers=["CPUExecutionProvider"])
@@ -97,5 +103,5 @@ def _is_laid_out(model: onnx.ModelProto) -> bool:
 
 
 def offlines(cpu: str) -> tuple[Offline, ...]:
-    """As the last step after whatever else was done to a graph: for any machine, and for those of this kind."""
-    return (Offline("extended"), Offline("all", cpu))
+    """As the last step after whatever else was done to a graph: for any engine, for any machine, and for those of this kind."""
+    return (Offline("basic"), Offline("extended"), Offline("all", cpu))

@@ -53,6 +53,8 @@ _CHINESE = tuple(
             r"(\d+) operators became (\d+); a load no longer looks for what to fuse\.",
             "算子由 {} 个变为 {} 个；加载时不再寻找可融合的算子。",
         ),
+        (r"Transposes: (\d+) became (\d+)\.", "Transpose 由 {} 个变为 {} 个。"),
+        (r"Laid out for (.+): elsewhere it is not loaded\.", "为 {} 布局：在别处不加载。"),
         (
             r"The channels of (\d+) tensors, or of those that are added up, have ranges alike\.",
             "{} 个张量（或相加的张量）的通道范围已相近。",

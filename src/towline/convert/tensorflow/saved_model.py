@@ -12,6 +12,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from towline.convert import wording
 from towline.convert.base import Task
+from towline.convert.tensorflow.examples import behind_parsers
 from towline.convert.tensorflow.guard import check_saved_model
 from towline.convert.tensorflow.program import FAILURES, Program, loaded_program, own_inputs, program_of, without_memory
 from towline.convert.tensorflow.saved_model_route import copy_saved_model
@@ -41,7 +42,9 @@ def open_saved_model(task: Task) -> TensorFlowSource:
             code="TORN_FILE",
             hint="Copy its whole folder again, with 'variables' and 'assets'.",
         ) from error
-    programs, notes = without_memory(_programs(loaded))
+    programs, parsed = behind_parsers(_programs(loaded))
+    programs, notes = without_memory(programs)
+    notes = (*parsed, *notes)
     if tags != [_TAG]:
         notes = (f"Tags: {', '.join(tags) or 'none'}.", *notes)
     return TensorFlowSource(

@@ -105,7 +105,9 @@ class HonestPlane:
 
     def _run(self, served: OneVersion, request: Request) -> Response:
         feeds = {name: _text(array) if array.dtype == object else array for name, array in request.inputs.items()}
-        names = list(request.outputs) or [spec.name for spec in served.manifest.signature.outputs]
+        known = [spec.name for spec in served.signature(request.signature).outputs]
+        names = list(request.outputs) or known
+        assert set(names) <= set(known), f"the signature '{request.signature}' has no outputs {names}"
         arrays = served.session.run(names, feeds)
         return Response(dict(zip(names, arrays, strict=True)), served.name, served.number)
 

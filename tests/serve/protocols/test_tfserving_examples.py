@@ -67,7 +67,7 @@ def test_a_signature_is_chosen_by_name_and_only_its_outputs_are_run(api: Api) ->
 
     assert ask(api, "both", "regress", {"signature_name": "sum", **body}) == (200, {"results": [7.0]})
     assert ask(api, "both", "regress", {"signature_name": "product", **body}) == (200, {"results": [12.0]})
-    assert api.plane.requests[-1].outputs == ("product",)
+    assert (api.plane.requests[-1].signature, api.plane.requests[-1].outputs) == ("product", ("product",))
 
 
 def test_the_context_is_every_examples_own_unless_it_has_its_own(api: Api) -> None:

@@ -50,6 +50,7 @@ class ExampleCodec:
     """Decodes examples for one signature of one version; built once per slot."""
 
     def __init__(self, served: Served, limits: Limits, name: str) -> None:
+        self._name = name
         self._signature = served.signature(name)
         self._limits = limits
         self._check = InputCheck(self._signature, limits)
@@ -76,7 +77,7 @@ class ExampleCodec:
             spec.name: _array(spec, column, self._limits).reshape(shape)
             for spec, column, shape in zip(self._signature.inputs, columns, shapes, strict=True)
         }
-        return Request(arrays, rows, deadline, outputs=task.outputs)
+        return Request(arrays, rows, deadline, outputs=task.outputs, signature=self._name)
 
 
 def codec_for(served: Served, limits: Limits, name: str) -> ExampleCodec:

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stored_versions import add
 
 from towline.app.serving.desired import desired_models
 from towline.app.serving.model_control import ModelControl, Rules
-from towline.app.serving.wishes import check_path
+from towline.app.serving.wishes import BeingConverted, check_path
 from towline.core.deployment import Deployment, Limits, Policy
-from towline.core.manifest import Facts, Manifest, Measured, Origin, Signature, encode_manifest
 from towline.core.refs import Ref
-from towline.store.sqlite import SqliteStore, open_store
+from towline.store.sqlite import open_store
 
 
 class HandClock:
@@ -30,23 +30,6 @@ class HandClock:
         return self.at_s
 
 
-def add(store: SqliteStore, name: str, content: bytes, number: int | None = None, actor: str = "tester") -> None:
-    with store.stage() as folder:
-        manifest = Manifest(
-            format=1,
-            engine="onnxruntime",
-            model_file="model.onnx",
-            signatures={"serving_default": Signature((), ())},
-            batchable=False,
-            origin=Origin("onnx", f"sha256:{content.hex()}"),
-            facts=Facts(0, {}, {}),
-            measured=Measured("cpu", True, 0, 0, 1),
-        )
-        (folder / "manifest.json").write_bytes(encode_manifest(manifest))
-        (folder / "model.onnx").write_bytes(content)
-        store.publish(folder, name, actor=actor, number=number)
-
-
 class Desk:
     """A ModelControl on a real store, with the test as the front: it sees what is published and says what became of it."""
 
@@ -56,6 +39,7 @@ class Desk:
         self.sent: list[dict[str, Any]] = []
         self.watched: set[str] = set()
         self.folders: dict[str, tuple[int, ...]] = {}
+        self.converting: set[str] = set()
         self.kept: list[Any] = []
         self.begin()
 
@@ -66,6 +50,8 @@ class Desk:
 
     def _bring_in(self, name: str, base_path: str, policy: Policy) -> tuple[int, ...]:
         check_path(name, base_path, self.folders)
+        if name in self.converting:
+            raise BeingConverted(name)
         return self.folders[base_path]
 
     def _import(self, source: Path, name: str, number: int, actor: str) -> None:
@@ -277,6 +263,23 @@ def test_changes_wait_their_turn(desk: Desk) -> None:
 
     assert [answer["numbers"] for answer in desk.answers().values()] == [[1], [2]]
     assert desk.deployed()["a"] == "2"
+
+
+def test_a_configuration_whose_model_is_being_converted_holds_up_no_other_change(desk: Desk) -> None:
+    desk.folders, desk.converting = {"/models/a": (1, 2)}, {"a"}
+    model = {"name": "a", "base_path": "/models/a", "policy": "latest", "count": 1, "numbers": [], "labels": {}}
+    desk.ask("1", verb="reload", models=[model])
+    assert desk.control.trial == {}
+    desk.ask("2", verb="load", name="b")
+    desk.report()
+    assert list(desk.answers()) == ["2"]
+
+    desk.converting = set()
+    desk.control.step()
+    desk.report()
+    desk.control.look([], desk.published())
+    assert desk.answers()["1"] == {"numbers": [2], "notes": []}
+    assert desk.deployed() == {"a": "2"}
 
 
 def test_a_load_that_never_ends_is_refused_and_the_front_is_asked_meanwhile(desk: Desk) -> None:

@@ -87,6 +87,31 @@ def write_tensorflow(folder: Path) -> None:
     tf.saved_model.save(model, str(place), signatures={"serving_default": model.__call__})
     x = np.linspace(-1, 1, 20, dtype=np.float32).reshape(2, 10)
     np.save(folder / "scaled.npy", model(x)["scores"].numpy())
+    write_half_plus(2.0, folder / "models" / "half_plus_two" / "00000123")
+    write_half_plus(3.0, folder / "half_plus_three")
+
+
+def write_half_plus(amount: float, place: Path) -> None:
+    """As TensorFlow Serving's own saved_model_half_plus_two.py: TensorFlow 1, and signatures that parse examples."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    info, signature = v1.saved_model.utils.build_tensor_info, v1.saved_model.signature_def_utils.build_signature_def
+    with v1.Session(graph=v1.Graph()) as session:
+        half, more = v1.get_variable("a", initializer=0.5), v1.get_variable("b", initializer=amount)
+        serialized = v1.placeholder(tf.string, [None], name="tf_example")
+        features = {"x": v1.FixedLenFeature([1], tf.float32), "x2": v1.FixedLenFeature([1], tf.float32, default_value=[0.0])}
+        x = tf.identity(v1.parse_example(serialized, features)["x"], name="x")
+        y = tf.add(half * x, more, name="y")
+        signatures = {
+            "serving_default": signature({"x": info(x)}, {"y": info(y)}, v1.saved_model.PREDICT_METHOD_NAME),
+            "regress_x_to_y": signature({"inputs": info(serialized)}, {"outputs": info(y)}, v1.saved_model.REGRESS_METHOD_NAME),
+            "classify_x_to_y": signature({"inputs": info(serialized)}, {"scores": info(y)}, v1.saved_model.CLASSIFY_METHOD_NAME),
+        }
+        session.run(v1.global_variables_initializer())
+        builder = v1.saved_model.builder.SavedModelBuilder(str(place))
+        builder.add_meta_graph_and_variables(session, ["serve"], signature_def_map=signatures)
+        builder.save()
 
 
 {"torch": write_torch, "answers": write_answers, "tensorflow": write_tensorflow}[sys.argv[1]](Path(sys.argv[2]))

@@ -78,12 +78,45 @@ def test_a_torchscript_model_answers_tritons_clients_under_the_names_of_its_conf
     np.testing.assert_allclose(np.reshape(output["data"], (2, 4)), np.load(torch_sources / "script.npy"), rtol=1e-4, atol=1e-6)
 
 
-def test_a_saved_model_answers_tf_servings_clients_as_tensorflow_does(environments: Path, tmp_path: Path) -> None:
-    write(environments, "tensorflow", "tensorflow", tmp_path)
-    base = tmp_path / "models" / "scaled"
+@pytest.fixture(scope="module")
+def tensorflow_models(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tensorflow")
+    write(environments, "tensorflow", "tensorflow", folder)
+    return folder
 
-    with migrate(tmp_path, "tfserving", "--model_base_path", base, "--model_name", "scaled") as server:
+
+def test_a_saved_model_answers_tf_servings_clients_as_tensorflow_does(tensorflow_models: Path) -> None:
+    base = tensorflow_models / "models" / "scaled"
+
+    with migrate(tensorflow_models, "tfserving", "--model_base_path", base, "--model_name", "scaled") as server:
         status, body = server.post("/v1/models/scaled/versions/42:predict", json.dumps({"instances": X.tolist()}).encode())
 
     assert status == 200, body
-    np.testing.assert_allclose(json.loads(body)["predictions"], np.load(tmp_path / "scaled.npy"), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(json.loads(body)["predictions"], np.load(tensorflow_models / "scaled.npy"), rtol=1e-4, atol=1e-6)
+
+
+def test_tf_servings_own_command_line_serves_its_own_first_model_and_what_is_put_beside_it(
+    environments: Path, tensorflow_models: Path
+) -> None:
+    base = tensorflow_models / "models" / "half_plus_two"
+    flags = ("--compat", "tfserving", "--rest_api_port=0", "--model_name=half_plus_two", f"--model_base_path={base}")
+
+    def ask(method: str, **body: object) -> object:
+        status, answer = server.post(f"/v1/models/half_plus_two:{method}", json.dumps(body).encode())
+        return json.loads(answer) if status == 200 else status
+
+    def served() -> list[str]:
+        status, body = server.get("/v1/models/half_plus_two")
+        states = json.loads(body)["model_version_status"] if status == 200 else []
+        return [one["version"] for one in states if one["state"] == "AVAILABLE"]
+
+    settings = {"environments": environments, "keep_versions_s": 0}
+    with RunningServer(flags=flags, settings=settings, await_ready=False) as server:
+        server.wait_until(lambda: served() == ["123"], timeout_s=120)
+        assert ask("predict", instances=[[1.0], [2.0], [5.0]]) == {"predictions": [[2.5], [3.0], [4.5]]}
+        assert ask("regress", signature_name="regress_x_to_y", examples=[{"x": 1.0}, {"x": 2.0}]) == {"results": [2.5, 3.0]}
+        assert ask("classify", signature_name="classify_x_to_y", examples=[{"x": 1.0}]) == {"results": [[["0", 2.5]]]}
+
+        (tensorflow_models / "half_plus_three").rename(base / "200")
+        server.wait_until(lambda: served() == ["200"], timeout_s=120)
+        assert ask("predict", instances=[[3.0]]) == {"predictions": [[4.5]]}

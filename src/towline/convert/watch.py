@@ -5,36 +5,47 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
+# `00000123` counts as 123, as it does there; ours begin at 1.
+_NUMBER = re.compile(r"0*[1-9][0-9]{0,17}")
 _MAX_FILES = 10_000
 MODEL_FILE = "model.onnx"
+# What is imported of a version's folder: the first of these that it holds, or the folder itself where that is a SavedModel's.
+_MODEL_FILES = (MODEL_FILE, "saved_model.pb", "saved_model.pbtxt", "model.tflite")
 
 # Name, size and time of change of every file of one version.
 Fingerprint = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the scans so far have shown: the last one, and the fingerprints already dealt with (imported or refused)."""
+class Found:
+    """A version in its folder: what is imported of it, and what tells that it was changed."""
 
-    last: Mapping[int, Fingerprint] = field(default_factory=dict)
-    handled: Mapping[int, Fingerprint] = field(default_factory=dict)
+    source: Path
+    fingerprint: Fingerprint
 
 
-def scan(folder: Path) -> dict[int, Fingerprint]:
-    """The numbered sub-folders that hold a model file. One that vanishes while it is read is left out."""
-    found: dict[int, Fingerprint] = {}
+def model_in(folder: Path) -> Path | None:
+    """What of a version's folder is imported: a file of it or the folder itself; None where it holds no model."""
+    for name in _MODEL_FILES:
+        if (folder / name).is_file():
+            return folder if name.startswith("saved_model") else folder / name
+    return None
+
+
+def scan(folder: Path) -> dict[int, Found]:
+    """The numbered sub-folders that hold a model. One that vanishes while it is read is left out."""
+    found: dict[int, Found] = {}
     try:
         entries = [entry for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False) and _NUMBER.fullmatch(entry.name)]
     except OSError:
         return {}
-    for entry in entries:
-        fingerprint = _fingerprint(Path(entry.path))
-        if fingerprint is not None and any(name == MODEL_FILE for name, _, _ in fingerprint):
-            found[int(entry.name)] = fingerprint
+    for entry in sorted(entries, key=lambda entry: entry.name):
+        fingerprint, source = _fingerprint(Path(entry.path)), model_in(Path(entry.path))
+        if fingerprint is not None and source is not None:
+            found.setdefault(int(entry.name), Found(source, fingerprint))
     return found
 
 
@@ -52,18 +63,6 @@ def _fingerprint(folder: Path) -> Fingerprint | None:
     return tuple(sorted(files))
 
 
-def next_look(seen: Seen, now: Mapping[int, Fingerprint]) -> tuple[Seen, tuple[int, ...]]:
-    """The new state, and the numbers to import now: unchanged since the last scan and not dealt with as they are."""
-    steady = tuple(sorted(n for n, print_ in now.items() if seen.last.get(n) == print_ and seen.handled.get(n) != print_))
-    handled = {n: print_ for n, print_ in seen.handled.items() if n in now} | {n: now[n] for n in steady}
-    return Seen(now, handled), steady
-
-
-def saved_models(folder: Path) -> tuple[int, ...]:
-    """The numbered sub-folders that hold a TensorFlow SavedModel and no model file, ascending."""
-    try:
-        entries = [entry for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False) and _NUMBER.fullmatch(entry.name)]
-        names = {int(entry.name): set(os.listdir(entry.path)) for entry in entries}
-    except OSError:
-        return ()
-    return tuple(sorted(number for number, found in names.items() if "saved_model.pb" in found and MODEL_FILE not in found))
+def at_rest(before: Mapping[int, Found], now: Mapping[int, Found]) -> dict[int, Found]:
+    """What two scans in a row saw alike: nobody is still copying it."""
+    return {number: found for number, found in now.items() if before.get(number) == found}

@@ -97,7 +97,9 @@ def server(folder: Path, file: Path) -> Iterator[RunningServer]:
         "--model-control",
         "explicit",
     )
-    with RunningServer(flags=flags, settings={"keep_versions_s": 0}, await_ready=False) as running:
+    # A machine without environments, wherever the tests run.
+    settings = {"keep_versions_s": 0, "environments": folder / "environments"}
+    with RunningServer(flags=flags, settings=settings, await_ready=False) as running:
         running.wait_until(lambda: served(running, "a") == [2] and served(running, "b") == [1, 2], timeout_s=30)
         yield running
 
@@ -115,9 +117,12 @@ def test_what_is_not_needed_of_batching_is_told_once_and_the_rest_held_to(server
     assert json.loads(server.get("/v2/models/a/config")[1])["max_batch_size"] == 32
 
 
-def test_a_saved_model_is_told_once_and_not_served(server: RunningServer) -> None:
-    server.wait_until(lambda: "a:9 is a TensorFlow SavedModel" in server.log(), timeout_s=10)
-    assert server.log().count("a:9 is a TensorFlow SavedModel") == 1
+def test_a_saved_model_without_its_environment_is_told_once_with_what_makes_it_and_the_next_lower_version_serves(
+    server: RunningServer,
+) -> None:
+    server.wait_until(lambda: "a:9 was not imported" in server.log(), timeout_s=10)
+    assert server.log().count("a:9 was not imported") == 1
+    assert "towline env create tensorflow" in server.log()
     assert served(server, "a") == [2]
 
 

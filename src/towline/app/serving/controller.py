@@ -22,14 +22,15 @@ from typing import Any
 
 from towline.app.importing.model import import_into, name_of
 from towline.app.serving.desired import deployment_for, desired_models
+from towline.app.serving.folder_imports import FolderImports, Numbered
 from towline.app.serving.inbox import Inbox, Letter
 from towline.app.serving.model_control import ModelControl, Rules
 from towline.app.serving.spawning import ForkedWorkers
 from towline.app.serving.tfserving_files import ConfiguredFolders
 from towline.app.serving.watching import Watched, Watcher
-from towline.app.serving.wishes import check_path
+from towline.app.serving.wishes import BeingConverted, check_path
 from towline.app.sources import is_handler
-from towline.convert.watch import MODEL_FILE, scan
+from towline.convert.watch import scan
 from towline.core import channel
 from towline.core.clock import SystemClock
 from towline.core.deployment import Deployment, Limits, Policy, chosen_numbers
@@ -63,6 +64,7 @@ class Controller:
         self._configured = ConfiguredFolders(wish["tfserving"], self._clock)
         if is_successor:
             self._take_over_configuration()
+        self._imports = FolderImports(Path(wish["home"]), self._import)
         self._watchers: dict[str, Watcher] = {}
         self._set_watchers()
         loose_labels = wish["tfserving"]["loose_labels"]
@@ -208,20 +210,23 @@ class Controller:
         for name, watched in folders.items():
             watcher = before.get(name)
             if watcher is None or watcher.watched.folder != watched.folder:
-                watcher = Watcher(watched, self._store, self._import)
+                watcher = Watcher(watched, self._store, self._imports)
             watcher.watched = watched
             self._watchers[name] = watcher
         return self._watchers
 
     def _bring_in_folder(self, name: str, base_path: str, policy: Policy) -> tuple[int, ...]:
-        """What a client's configuration needs of a folder is imported now; what else is in it, when it is looked at."""
+        """What a client's configuration needs of a folder is imported now; what else is in it, when it is looked at.
+
+        What is known to be refused counts as not there, unless it is asked for by its number.
+        """
         check_path(name, base_path, self._configured.paths)
-        present = tuple(scan(Path(base_path)))
-        stored = self._store.numbers(name)
-        for number in chosen_numbers(policy, present, {}):
-            if number not in stored:
-                self._bring_in(Path(base_path) / str(number) / MODEL_FILE, name, number)
-        return present
+        found = {number: Numbered(name, number, one) for number, one in scan(Path(base_path)).items()}
+        usable = tuple(number for number, one in found.items() if number in policy.numbers or self._imports.refusal(one) is None)
+        missing = set(chosen_numbers(policy, usable, {})) - set(self._store.numbers(name))
+        if not all(self._imports.bring_in(found[number]) for number in sorted(missing, reverse=True)):
+            raise BeingConverted(name)
+        return usable
 
     def _keep_configuration(self, models: Sequence[Mapping[str, Any]], actor: str) -> None:
         told = [dict(model) for model in models if model["base_path"]]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from towline.app.serving.wishes import BringIn, Wished, check_watched, wish_to_load, wish_to_replace, wish_to_unload
+from towline.app.serving.wishes import BeingConverted, BringIn, Wished, check_watched, wish_to_load, wish_to_replace, wish_to_unload
 from towline.core.clock import Clock
 from towline.core.errors import DeadlineExceeded, InvalidRequest, TowlineError, VersionError
 from towline.core.event import Event
@@ -95,16 +95,23 @@ class ModelControl:
         self._waiting.append(_Change(own, str(message["actor"]), message["ask"], next(iter(descriptors), None)))
 
     def step(self) -> None:
-        """Begin the next change when none is under way; called often, and before the table is published."""
-        while self._current is None and self._waiting:
+        """Begin the next change when none is under way; called often, and before the table is published.
+
+        One that needs what is still being converted is put behind the others.
+        """
+        for _ in range(len(self._waiting)):
+            if self._current is not None:
+                return
             change = self._waiting.popleft()
             try:
                 self._begin(change)
+            except BeingConverted:
+                self._waiting.append(change)
+                continue
             except (TowlineError, OSError) as error:
                 self._refuse(change, error)
-            finally:
-                if change.descriptor is not None:
-                    os.close(change.descriptor)
+            if change.descriptor is not None:
+                os.close(change.descriptor)
 
     def look(self, reported: list[dict[str, Any]], published: list[dict[str, Any]]) -> None:
         """Compare what the front reports with what was published: done, refused, or not yet."""

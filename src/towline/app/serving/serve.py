@@ -59,7 +59,9 @@ def serve_command(options: ServeOptions) -> int:
         _commands(replace(options, settings=settings), at),
         listener,
         drain_timeout_s=options.drain_timeout_s,
-        say=lambda message: _say(message, at, began_s),
+        say=lambda message: _say(
+            message, at, began_s, is_watching=bool(options.watch or options.tfserving.config_file or options.tfserving.base_path)
+        ),
     )
     if asks_for_keys:
         _talk("Clients need a key: towline key")
@@ -126,9 +128,9 @@ def _check_keys(options: ServeOptions) -> bool:
     return ring is not None
 
 
-def _say(message: dict[str, Any], at: Addresses, began_s: float) -> None:
+def _say(message: dict[str, Any], at: Addresses, began_s: float, *, is_watching: bool) -> None:
     sayings: dict[str, Callable[[], None]] = {
-        "ready": lambda: _say_ready(message["models"], at, time.monotonic() - began_s),
+        "ready": lambda: _say_ready(message["models"], at, time.monotonic() - began_s, is_watching=is_watching),
         "draining": lambda: _talk("Stopping: finishing what is in flight. Again to stop at once."),
         "restarting": lambda: _talk(f"The {message['role']} ended with status {message['code']} and is started again."),
         "fatal": lambda: _say_fatal(message),
@@ -137,7 +139,7 @@ def _say(message: dict[str, Any], at: Addresses, began_s: float) -> None:
     sayings.get(message["do"], lambda: None)()
 
 
-def _say_ready(models: list[dict[str, Any]], at: Addresses, took_s: float) -> None:
+def _say_ready(models: list[dict[str, Any]], at: Addresses, took_s: float, *, is_watching: bool) -> None:
     url = at.http
     served = [f"{model['name']}:{model['version']}" for model in models if model["state"] == "ready"]
     _talk(f"Serving {', '.join(served) or 'nothing yet'} on {url} (ready in {took_s:.1f} s, pid {os.getpid()})")
@@ -148,6 +150,8 @@ def _say_ready(models: list[dict[str, Any]], at: Addresses, took_s: float) -> No
         _talk(f"  try:   curl {url}/v2/models/{name}")
         _talk(f"  post:  {url}/v1/models/{name}:predict  ·  /v2/models/{name}/infer  ·  /models/{name}/predict")
         _talk("  see:   towline ps  ·  towline events")
+    elif is_watching:
+        _talk("  next:  what is found in the folders is taken in, which the log tells; then  towline ps")
     else:
         _talk("  next:  towline import model.onnx --name NAME, then towline serve NAME")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from towline.convert.watch import MODEL_FILE, Seen, next_look, saved_models, scan
+from towline.app.serving.folder_imports import FolderImports, Numbered
+from towline.convert.watch import Found, at_rest, scan
 from towline.core.deployment import Deployment, Limits, Policy, chosen_numbers
 from towline.core.errors import TowlineError
 from towline.core.refs import check_model_name, clip
@@ -32,33 +33,49 @@ class Watched:
 
 
 class Watcher:
-    """One folder. `import_file` imports a file under a name and a number of its own."""
+    """One folder, of which `imports` brings in what is to be served."""
 
-    def __init__(self, watched: Watched, store: Store, import_file: Callable[[Path, str, int], None]) -> None:
+    def __init__(self, watched: Watched, store: Store, imports: FolderImports) -> None:
         check_model_name(watched.name)
         self.watched = watched
         self._store = store
-        self._import_file = import_file
-        self._seen = Seen()
+        self._imports = imports
+        self._seen: Mapping[int, Found] = {}
+        self._told: dict[int, tuple[Found, str]] = {}
         self._complaints: set[str] = set()
 
     def look(self) -> Deployment | None:
-        """Scan once, import what is new and at rest; the deployment that follows from what is there, None while nothing is."""
-        folder, name = self.watched.folder, self.watched.name
-        self._seen, steady = next_look(self._seen, scan(folder))
-        for number in steady:
+        """Scan once, bring in what is at rest and to be served; the deployment that follows from what is there, None while nothing is.
+
+        What is refused counts as not there until its files change: the next lower number is taken, and what answers goes on answering.
+        """
+        before, self._seen = self._seen, scan(self.watched.folder)
+        resting = {number: Numbered(self.watched.name, number, found) for number, found in at_rest(before, self._seen).items()}
+        usable = tuple(number for number, one in resting.items() if not self._is_refused(one, self._imports.refusal(one)))
+        # The newest first: of what is converted, which takes its time, the others come one after another.
+        for number in sorted(self._wanted(usable), reverse=True):
             try:
-                self._import_file(folder / str(number) / MODEL_FILE, name, number)
-            except (TowlineError, OSError) as error:
-                # What answers goes on answering; this version is tried again when its files change.
-                log.error("%s:%s was not imported: %s", name, number, error)
-        for number in saved_models(folder):
-            self._complain(
-                f"{name}:{number} is a TensorFlow SavedModel, which a folder that is watched does not serve: it is converted and proven"
-                f" once, by 'towline import' or, with all the others, by 'towline migrate tfserving'. Or put its ONNX file beside it,"
-                f" as {number}/{MODEL_FILE}."
-            )
-        return self._deployment(tuple(set(self._seen.last) & set(self._store.numbers(name))))
+                is_in = self._imports.bring_in(resting[number])
+            except TowlineError as error:
+                self._is_refused(resting[number], error)
+                continue
+            if is_in and number not in self._store.numbers(self.watched.name):
+                self._complain(f"{self.watched.name}:{number} holds what another number holds, under which it is known and served.")
+        return self._deployment(tuple(self._seen.keys() & set(self._store.numbers(self.watched.name))))
+
+    def _wanted(self, usable: tuple[int, ...]) -> set[int]:
+        labelled = set(self.watched.labels.values()) if self.watched.loose_labels else set()
+        return {*chosen_numbers(self.watched.policy, usable, {}), *(labelled & set(usable))}
+
+    def _is_refused(self, version: Numbered, refusal: TowlineError | None) -> bool:
+        """Also tells it, once."""
+        if refusal is None:
+            return False
+        telling = version.found, refusal.message
+        if self._told.get(version.number) != telling:
+            self._told[version.number] = telling
+            log.error("%s:%s was not imported: %s %s", version.name, version.number, refusal.message, refusal.hint)
+        return True
 
     def _deployment(self, present: tuple[int, ...]) -> Deployment | None:
         watched = self.watched

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 # None: not to be served any more.
 Wished = dict[str, Deployment | None]
 # A name, a base path and a policy -> the numbers in that folder, of which those that the policy chooses are in the store now.
+# Raises BeingConverted while they are not.
 BringIn = Callable[[str, str, Policy], Sequence[int]]
+
+
+class BeingConverted(Exception):
+    """What a wish needs is on its way into the store, and that takes a while: to be wished again."""
 
 
 def wish_to_load(store: Store, name: str, ask: Mapping[str, Any], config: TritonConfig | None, sent: tuple[int, ...]) -> Deployment:

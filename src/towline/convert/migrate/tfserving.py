@@ -18,6 +18,7 @@ from towline.convert.tfserving_config import (
     read_each_model,
     read_metrics_path,
 )
+from towline.convert.watch import model_in
 from towline.core.deployment import Limits, chosen_numbers
 from towline.core.errors import UsageError
 from towline.core.plain_file import read_plain_file
@@ -30,7 +31,6 @@ _FIELD_NOTES = {
     "logging_configs": "logging_configs: requests are not logged",
     "model_type": "model_type: the files say what they are",
 }
-_FILES = ("model.onnx", "saved_model.pb", "saved_model.pbtxt", "model.tflite")
 
 
 @dataclass(frozen=True)
@@ -120,17 +120,9 @@ def _planned(listed: PlannedModel | _Configured, volumes: Sequence[Moved], limit
         *(f"Version {number} is configured, and {folder} does not have it." for number in missing),
         *([f"Not served before, hence not imported: {', '.join(map(str, others[-20:]))}."] if others else []),
     )
-    versions = tuple(PlannedVersion(number, _source(present[number]), old=present[number].name) for number in wanted)
+    versions = tuple(PlannedVersion(number, model_in(present[number]) or present[number], old=present[number].name) for number in wanted)
     labels = {label: number for label, number in model.labels.items() if number in wanted}
     return PlannedModel(model.name, versions, model.policy, labels, limits, notes)
-
-
-def _source(folder: Path) -> Path:
-    """What of a version's folder is imported: an ONNX or TFLite file, else the folder itself, a SavedModel's."""
-    for name in _FILES:
-        if (folder / name).is_file():
-            return folder if name.startswith("saved_model") else folder / name
-    return folder
 
 
 def _batching(file: Path | None) -> tuple[Limits, tuple[Row, ...]]:

@@ -17,11 +17,12 @@ from towline.app.optimizing import searching, workshop
 from towline.app.optimizing.journal import Journal
 from towline.app.optimizing.optimize import Limits, optimize
 from towline.app.optimizing.searching import Search
-from towline.core.errors import UsageError
+from towline.core.errors import TowlineError, UsageError
 from towline.optimize.base import Chain, Pass
 from towline.optimize.graph import Half, Slim
 from towline.optimize.plan import Tried
 from towline.optimize.quantize import Int8
+from towline.optimize.shapes import FixShape
 from towline.store.sqlite import open_store
 from towline.testing import tiny_models
 from towline.verify.pace import paces
@@ -112,6 +113,25 @@ def test_each_operator_tells_what_the_labelled_rows_that_calibrate_lose_by_it(ho
         recorded = store.events(kind="version.optimized")[-1].data["guilty"]
     assert recorded[0]["loss"]["lost"] == losses[0].lost
     assert "labelled rows that calibrate" in page_of_search(found)
+
+
+def test_who_asks_for_fixed_sizes_gets_a_version_that_says_so_and_refuses_others(tmp_path: Path, only_int8: None):
+    home = tmp_path / "home"
+    towline.import_model(tiny_models.write(tmp_path, tiny_models.token_vectors(), "m.onnx"), name="m", home=home)
+    ids = np.random.default_rng(0).integers(0, 64, (60, 7))
+    np.savez(tmp_path / "tokens.npz", input_ids=ids, attention_mask=np.ones_like(ids), labels=np.zeros((60, 7, 4)))
+
+    made = optimize("m", tmp_path / "tokens.npz", passes=(FixShape(),), home=home).result
+
+    assert made is not None
+    assert [spec.shape for spec in made.version.manifest.signature.inputs] == [("N", 7), ("N", 7)]
+    assert made.version.manifest.golden, "other requests than its parent's, which were of other lengths"
+    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    assert towline.load("m:2", home=home).predict(inputs)["vectors"].shape == (60, 7, 4)
+    shorter = {name: array[:, :3] for name, array in inputs.items()}
+    assert towline.load("m:1", home=home).predict(shorter)["vectors"].shape == (60, 3, 4)
+    with pytest.raises(TowlineError, match="7"):
+        towline.load("m:2", home=home).predict(shorter)
 
 
 @pytest.mark.usefixtures("quick")

@@ -122,6 +122,8 @@ def test_only_the_passes_that_were_named_are_used_and_some_only_where_they_are()
     assert not named.may(Chain((Prune(), Int8())))
     assert "sparse" in {one.name for one in taught_chains(named)}
     assert "sparse" not in {one.name for one in taught_chains(TAUGHT)}
+    assert "fix-shape" in {one.name for one in first_chains(replace(BARE, only=frozenset({"fix-shape"})))}
+    assert "fix-shape" not in {one.name for one in first_chains(BARE)}, "it takes less than the version did"
 
 
 def test_of_two_as_guilty_the_one_that_costs_less_stays_in_float_first():
@@ -155,4 +157,5 @@ def test_weights_are_rounded_to_as_many_bits_as_the_cpu_multiplies():
 
 
 def test_every_pass_that_is_planned_can_be_named():
-    assert {"slim", "int8", "equalise", "dynamic int8", "float16", "prune", "distill", "qat", "sparse", "offline"} <= set(known_names())
+    planned = {"slim", "int8", "equalise", "dynamic int8", "float16", "prune", "distill", "qat", "sparse", "offline", "fix-shape"}
+    assert planned <= set(known_names())

@@ -27,6 +27,7 @@ BUILT_IN = {
     "Qat": "towline.optimize.qat",
     "Fuse": "towline.optimize.fusion",
     "WeightOnly": "towline.optimize.weight_only",
+    "FixShape": "towline.optimize.shapes",
     "Stored": "towline.optimize.stored",
     "Offline": "towline.optimize.offline",
     "Distill": "towline.optimize.distill",

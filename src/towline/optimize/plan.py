@@ -23,6 +23,7 @@ from towline.optimize.qdq import Calibration
 from towline.optimize.quantize import DynamicInt8, Int8, reduces_range
 from towline.optimize.rounding import Round
 from towline.optimize.sensitivity import Sensitivity, guiltiest
+from towline.optimize.shapes import FixShape
 from towline.optimize.train import sparsities
 from towline.optimize.training.settings import Training
 from towline.optimize.weight_only import weights_only
@@ -92,7 +93,7 @@ def first_chains(situation: Situation) -> tuple[Chain, ...]:
     static = [Chain((replace(whole, calibration=how),)) for how in _RANGES]
     alone: tuple[Pass, ...] = (DynamicInt8(reduce_range=whole.reduce_range), Half(), *weights_only())
     # One saves the time of a load, which is no gain that is judged here; the other what ONNX Runtime mostly fuses by itself.
-    named: dict[str, tuple[Pass, ...]] = {"offline": offlines(situation.cpu), Fuse.name: (Fuse(),)}
+    named: dict[str, tuple[Pass, ...]] = {"offline": offlines(situation.cpu), Fuse.name: (Fuse(),), FixShape.name: (FixShape(),)}
     asked = [one for name, passes in named.items() if name in situation.only for one in passes]
     prepared = (Chain((Equalise(), whole)), Chain((Equalise(), Round(bits=7 if whole.reduce_range else 8), whole)))
     return (Chain((Slim(),)), *static, *prepared, *(Chain((one,)) for one in (*alone, *asked)))
@@ -111,7 +112,7 @@ def taught_chains(situation: Situation) -> tuple[Chain, ...]:
 
 def known_names() -> tuple[str, ...]:
     """The names of all passes that a search may be told to keep to."""
-    whole = Situation("", Training(), (Distill(),), only=frozenset({"offline", Fuse.name, "sparse"}))
+    whole = Situation("", Training(), (Distill(),), only=frozenset({"offline", Fuse.name, FixShape.name, "sparse"}))
     chains = (*first_chains(whole), *taught_chains(whole), *(Chain((one,)) for one in quantisation_trainings()))
     return tuple(dict.fromkeys(one.name for chain in chains for one in chain.passes))
 

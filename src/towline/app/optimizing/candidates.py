@@ -17,6 +17,7 @@ import towline
 from towline.app.importing.sealing import ImportResult, Order, loaded_by, publish
 from towline.app.judging.judge import rows_per_run
 from towline.app.machine import memory
+from towline.app.optimizing.doors import fitting, narrowed
 from towline.convert.files import Copied, copy_source
 from towline.convert.inspected import Inspected
 from towline.convert.onnx import inspect_model
@@ -54,7 +55,9 @@ class Draft:
 
 
 def draft(of: Version, chosen: Chain, model: Path, into: Path) -> Draft:
-    """The version's folder with `model` in place of its own. What belongs to its answers stays behind: they are others."""
+    """The version's folder with `model` in place of its own. What belongs to its answers stays behind: they are others.
+
+    Raises PassFailed for a model that takes less than the version did."""
     manifest = of.manifest
     for name in folder_files(of.path):
         if name != MANIFEST_NAME and not name.startswith((_MODEL_FOLDER, f"{GOLDEN_FOLDER}/")):
@@ -75,13 +78,14 @@ def draft(of: Version, chosen: Chain, model: Path, into: Path) -> Draft:
         # Ranges measured at every run make a row's answer depend on its mates; of the others the smoke test proves it before sealing.
         batchable=manifest.batchable and not any(isinstance(one, DynamicInt8) for one in chosen.passes),
     )
-    return Draft(copied, inspected, drafted)
+    return Draft(copied, inspected, narrowed(drafted, inspected.signature, chosen))
 
 
 def sealed(order: Order, of: Version, drafted: Draft, evidence: Mapping[str, object], notes: Sequence[str]) -> ImportResult:
     """Try the draft as every import is tried, with the requests that the version it came from is tried with, and publish it."""
     manifest = of.manifest
-    requests = [decode_frame((of.path / golden.request).read_bytes()) for golden in manifest.golden]
+    replayed = [decode_frame((of.path / golden.request).read_bytes()) for golden in manifest.golden]
+    requests = fitting(drafted.manifest.signature, replayed)
     worker = loaded_by(order.start_worker, drafted.copied.folder, drafted.manifest)
     try:
         smoked = smoke_test(worker, drafted.manifest.signature, samples=requests[-1:], memory_limit_bytes=memory().available_bytes or 0)

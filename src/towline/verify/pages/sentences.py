@@ -53,6 +53,12 @@ _CHINESE = tuple(
             r"(\d+) operators became (\d+); a load no longer looks for what to fuse\.",
             "算子由 {} 个变为 {} 个；加载时不再寻找可融合的算子。",
         ),
+        (r"It takes one size only: (.+)\.", "只接受一种大小：{}。"),
+        (r"It would take one size only where the version takes any: (.+)\.", "原版本接受任意大小，而它只接受一种：{}。"),
+        (
+            r"No dim is open but the first, or none is of one size in all rows: there is nothing to fix\.",
+            "除第一维外没有开放的维度，或没有在所有行中大小相同的：没有可固定的。",
+        ),
         (r"Transposes: (\d+) became (\d+)\.", "Transpose 由 {} 个变为 {} 个。"),
         (r"Laid out for (.+): elsewhere it is not loaded\.", "为 {} 布局：在别处不加载。"),
         (

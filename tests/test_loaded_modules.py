@@ -29,14 +29,18 @@ FRAMEWORKS = (
     "tokenizers",
     "soxr",
 )
+SERVING = ("towline.app.serving.front", "towline.app.serving.controller", "towline.engines.host", "towline.engines.forks")
 # Written by each process on its way out, so that everything it loaded in its life is in the list.
 SITE = """
 import atexit, os, sys
 
 def tell(folder=os.environ["MODULES_FOLDER"], pid=os.getpid()):
     with open(os.path.join(folder, f"{os.getpid()}.txt"), "w") as file:
-        file.write(" ".join(sys.orig_argv) + "\\n" + "\\n".join(sys.modules))
+        # Who was forked has the fork server's command line, and arguments of its own.
+        file.write(" ".join(sys.argv + sys.orig_argv) + "\\n" + "\\n".join(sys.modules))
 
+# Once for each Python that is started; who is forked does not come here.
+open(os.path.join(os.environ["MODULES_FOLDER"], f"{os.getpid()}.started"), "w").close()
 real_exit = os._exit
 def leave(code):
     tell()
@@ -48,8 +52,8 @@ atexit.register(tell)
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """The modules of each kind of process, after a model was imported, served and asked."""
+def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What each process told, after a model was imported, served and asked."""
     folder = tmp_path_factory.mktemp("modules")
     site = tmp_path_factory.mktemp("site")
     (site / "sitecustomize.py").write_text(SITE)
@@ -65,14 +69,16 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     finally:
         os.environ.clear()
         os.environ |= before
-    return _by_role(folder)
+    return folder
 
 
-def _by_role(folder: Path) -> dict[str, set[str]]:
+@pytest.fixture(scope="module")
+def loaded(served: Path) -> dict[str, set[str]]:
+    """The modules of each kind of process."""
     roles: dict[str, set[str]] = {}
-    for file in folder.glob("*.txt"):
+    for file in served.glob("*.txt"):
         command, _, names = file.read_text().partition("\n")
-        for role in ("towline.app.serving.front", "towline.app.serving.controller", "towline.engines.host", "towline.convert.inspect"):
+        for role in ("towline.convert.inspect", *SERVING):
             if role in command:
                 roles.setdefault(role, set()).update(names.split())
                 break
@@ -81,10 +87,14 @@ def _by_role(folder: Path) -> dict[str, set[str]]:
     return roles
 
 
-@pytest.mark.parametrize("role", ["supervisor", "towline.app.serving.front", "towline.app.serving.controller", "towline.engines.host"])
+@pytest.mark.parametrize("role", ["supervisor", *SERVING])
 def test_no_process_that_serves_loads_a_framework_or_a_converter(loaded: dict[str, set[str]], role: str) -> None:
     assert loaded[role], f"{role} told nothing"
     assert not loaded[role] & set(FRAMEWORKS)
+
+
+def test_only_the_command_and_the_fork_server_are_pythons_of_their_own_and_all_others_forked(served: Path) -> None:
+    assert len(list(served.glob("*.started"))) == 2
 
 
 def test_the_front_opens_no_store_and_runs_no_engine(loaded: dict[str, set[str]]) -> None:
@@ -99,11 +109,12 @@ def test_the_front_loads_no_library_of_an_extra_that_nobody_used(loaded: dict[st
     assert not {"graphql", "PIL", "tokenizers"} & loaded["towline.app.serving.front"]
 
 
-def test_a_worker_has_the_core_and_its_engine_and_nothing_else_of_ours(loaded: dict[str, set[str]]) -> None:
-    ours = {".".join(name.split(".")[:2]) for name in loaded["towline.engines.host"] if name.startswith("towline.")}
+@pytest.mark.parametrize("role", ["towline.engines.host", "towline.engines.forks"])
+def test_a_worker_and_who_forks_it_have_the_core_and_its_engine_and_nothing_else_of_ours(loaded: dict[str, set[str]], role: str) -> None:
+    ours = {".".join(name.split(".")[:2]) for name in loaded[role] if name.startswith("towline.")}
 
     assert ours == {"towline.core", "towline.engines"}
-    assert not {"sqlite3", "uvicorn", "click", "asyncio"} & loaded["towline.engines.host"]
+    assert not {"sqlite3", "uvicorn", "click", "asyncio"} & loaded[role]
 
 
 def test_the_supervisor_is_small(loaded: dict[str, set[str]]) -> None:

@@ -9,36 +9,56 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from towline.convert.inspected import MAX_REPORT_BYTES, Inspected, Report
+from towline.core.child import Child, OwnChild
 from towline.core.errors import ImportRefused
 
 DEFAULT_TIMEOUT_S = 60.0
+# From the end of a process until its status is known.
+_END_WAIT_S = 5.0
+
+
+# Starts `module arguments` with a file as its stdout, and holds a descriptor in it for as long as it lives.
+StartReader = Callable[[list[str], int, int], Child]
+
+
+def start_here(words: list[str], output: int, life: int) -> Child:
+    """A new Python, as our own child."""
+    return OwnChild(
+        subprocess.Popen(
+            # -P: a file called onnx.py in the current folder must not be what gets imported.
+            [sys.executable, "-P", "-m", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(life,),
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            start_new_session=True,
+        )
+    )
 
 
 class Inspection:
     """A model being read. `result` waits for it; `cancel` ends it. Use as a context manager, so that the process never outlives it."""
 
-    def __init__(self, path: Path, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+    def __init__(self, path: Path, *, timeout_s: float = DEFAULT_TIMEOUT_S, start: StartReader = start_here) -> None:
         """Start reading `path`: our own copy of the model, with its external data beside it and nothing else in its folder."""
         self._timeout_s = timeout_s
         self._deadline_s = time.monotonic() + timeout_s
         # A file in memory instead of a pipe: the kernel itself caps it by RLIMIT_FSIZE, and nobody has to read while the process writes.
         self._output = os.memfd_create("towline-inspection", os.MFD_CLOEXEC)
+        # Ends when the process does, whoever's child it is.
+        self._life, theirs = os.pipe2(os.O_CLOEXEC)
         try:
-            self._process = subprocess.Popen(
-                # -P: a file called onnx.py in the current folder must not be what gets imported.
-                [sys.executable, "-P", "-m", "towline.convert.inspect", str(path.absolute()), str(math.ceil(timeout_s))],
-                stdin=subprocess.DEVNULL,
-                stdout=self._output,
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-                start_new_session=True,
-            )
+            self._process = start(["towline.convert.inspect", str(path.absolute()), str(math.ceil(timeout_s))], self._output, theirs)
         except BaseException:
-            os.close(self._output)
+            self._close()
             raise
+        finally:
+            os.close(theirs)
 
     def __enter__(self) -> Inspection:
         return self
@@ -48,37 +68,30 @@ class Inspection:
 
     def cancel(self) -> None:
         """End the process if it still runs. May be called again."""
-        if self._process.poll() is None:
+        if self._output < 0:
+            return
+        if not self._has_ended(0):
             self._process.kill()
-            self._process.wait()
-        if self._output >= 0:
-            os.close(self._output)
-            self._output = -1
+        self._process.wait(_END_WAIT_S)
+        self._close()
 
     def result(self) -> Inspected:
         """What was found. Raises ImportRefused also when the process crashed, ran out of memory or of time."""
-        if not self._ended():
+        if not self._has_ended(max(self._deadline_s - time.monotonic(), 0)):
             raise ImportRefused(
                 f"Reading the model took longer than {self._timeout_s:g} seconds.",
                 code="INSPECTION_TIMEOUT",
                 hint="Export a simpler model, or import it on a machine that is less busy.",
             )
-        code = self._process.wait()
-        raw = os.pread(self._output, MAX_REPORT_BYTES + 1, 0)
-        if code != 0 or len(raw) > MAX_REPORT_BYTES:
-            raise _died(code)
-        return _accepted(raw)
+        return _accepted(os.pread(self._output, MAX_REPORT_BYTES + 1, 0), self._process.wait(_END_WAIT_S))
 
-    def _ended(self) -> bool:
-        """Wait for the end of the process until the deadline. A descriptor wakes us at once, where Popen.wait polls."""
-        if self._process.poll() is not None:
-            return True
-        watch = os.pidfd_open(self._process.pid)
-        try:
-            left_s = max(self._deadline_s - time.monotonic(), 0)
-            return bool(select.select([watch], [], [], left_s)[0])
-        finally:
-            os.close(watch)
+    def _has_ended(self, timeout_s: float) -> bool:
+        return bool(select.select([self._life], [], [], timeout_s)[0])
+
+    def _close(self) -> None:
+        os.close(self._output)
+        os.close(self._life)
+        self._output = -1
 
 
 def inspect_model(path: Path, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Inspected:
@@ -87,9 +100,11 @@ def inspect_model(path: Path, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Inspec
         return inspection.result()
 
 
-def _accepted(raw: bytes) -> Inspected:
+def _accepted(raw: bytes, code: int | None = 0) -> Inspected:
     import msgspec
 
+    if code != 0 or len(raw) > MAX_REPORT_BYTES:
+        raise _died(code or 0)
     try:
         report = msgspec.json.decode(raw, type=Report)
     except msgspec.DecodeError:

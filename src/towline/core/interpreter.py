@@ -7,6 +7,7 @@ runs in, and for what runs behind walls the folder that it may read.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,11 @@ def worker_command(own: list[str], kind: str) -> list[str]:
     words = [*command("towline.engines.host", "worker", python=python), engine]
     # What was made of a stranger's file reads that and its own Python, and nothing else.
     return [*command("towline.secure.sandbox.worker", folder), *words] if folder else words
+
+
+def placed(words: Sequence[str], descriptors: Mapping[str, int]) -> list[str]:
+    """A command line in which each word of `descriptors` has become the number of that descriptor."""
+    return [str(descriptors.get(word, word)) for word in words]
 
 
 def command(module: str, *arguments: str, python: str = "") -> list[str]:

@@ -1,12 +1,7 @@
-"""The main of a worker process, and of the fork server that makes them: core and one engine, nothing else.
-
-python -m towline.engines.host fork-server CHANNEL_FD
-python -m towline.engines.host worker ENGINE LINK_FD CONTROL_FD
-"""
+"""The main of a worker process: core and one engine, nothing else. `python -m towline.engines.host worker ENGINE LINK_FD CONTROL_FD`"""
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.metadata
 import json
@@ -265,37 +260,6 @@ def load_session(engine: Engine, folder: Path, manifest: Manifest, options: Engi
     return load_processed(engine, folder, manifest, options)
 
 
-def fork_server(end: socket.socket) -> None:
-    """Fork a worker of ONNX Runtime for each message {"do": "spawn"} + [link, control]. Ends when the supervisor does.
-
-    Forking after the import saves a worker 150 ms. No session is made here: it would start threads, and threads do not survive a fork.
-    """
-    engine = load_engine("onnxruntime")
-    settle_collector()
-    while received := channel.receive(end):
-        _, descriptors = received
-        _fork_worker(end, engine, descriptors)
-        for descriptor in descriptors:
-            os.close(descriptor)
-
-
-def _fork_worker(end: socket.socket, engine: Engine, descriptors: list[int]) -> None:
-    # Forked twice, so that the worker becomes the supervisor's child: the supervisor learns how it died, whether or not we live.
-    middle = os.fork()
-    if middle:
-        os.waitpid(middle, 0)
-        return
-    middle = os.getpid()
-    if os.fork():
-        os._exit(0)
-    # Only when the middle one is gone is the supervisor our parent, whose death is to be ours.
-    while os.getppid() == middle:
-        time.sleep(0.0002)
-    end.close()
-    link, control = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-    run_worker(lambda: engine, link, control)
-
-
 def run_worker(make_engine: Callable[[], Engine], link: socket.socket, control: socket.socket) -> None:
     become("towline-worker")
     ignore_signals_of_the_terminal()
@@ -316,14 +280,8 @@ def _end(error: BaseException | None) -> None:
 
 
 def main(argv: list[str]) -> None:
-    roles: dict[str, Callable[[], None]] = {
-        "fork-server": lambda: fork_server(socket.socket(fileno=int(argv[1]))),
-        "worker": lambda: run_worker(partial(load_engine, argv[1]), socket.socket(fileno=int(argv[2])), socket.socket(fileno=int(argv[3]))),
-    }
-    become("towline-forks" if argv[0] == "fork-server" else "towline-worker")
-    ignore_signals_of_the_terminal()
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        roles[argv[0]]()
+    _, engine, link, control = argv
+    run_worker(partial(load_engine, engine), socket.socket(fileno=int(link)), socket.socket(fileno=int(control)))
 
 
 if __name__ == "__main__":

@@ -14,13 +14,13 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from towline.core import channel
 from towline.core.errors import TowlineError
-from towline.core.interpreter import worker_command
+from towline.core.interpreter import placed, worker_command
 from towline.core.process import adopt_orphans, is_child_of_ours
 
 _TURN_S = 0.25
@@ -28,13 +28,20 @@ _QUICK_DEATH_S = 2.0
 _MAX_QUICK_DEATHS = 5
 _BACK_OFF_S = (0.05, 0.1, 0.5, 1.0, 2.0)
 _LAST_WORDS_S = 2.0
-_ROLES = ("controller", "fork-server", "front")
+_ROLES = ("fork-server", "controller", "front")
+# What each is called in `top`; the fork server is never forked.
+_NAMES = {"controller": "towline-control", "front": "towline-front", "fork-server": ""}
+_FORKED_ENGINE = "onnxruntime"
 
 
 @dataclass(frozen=True)
 class Commands:
-    """Command lines of the processes; `{channel}` and `{listener}` become descriptor numbers, `{launch}` how often it was started."""
+    """A module and its arguments for each process; `python` are the words before them. `{launch}` becomes how often it was started,
 
+    `{channel}` and `{listener}` the numbers of descriptors.
+    """
+
+    python: Sequence[str]
     front: Sequence[str]
     controller: Sequence[str]
     fork_server: Sequence[str]
@@ -46,7 +53,9 @@ class _Member:
     """One of the three processes: its channel, and how often it died young."""
 
     role: str
-    process: subprocess.Popen[bytes] | None = None
+    pid: int = 0
+    # The fork server was asked for it and has not said its pid yet.
+    is_unborn: bool = False
     end: socket.socket | None = None
     started_s: float = 0.0
     launches: int = 0
@@ -63,7 +72,8 @@ class _State:
     signal_number: int = 0
     exit_code: int | None = None
     oom_kills: int = 0
-    foreign: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+    # What we started ourselves, rather than had forked, by pid.
+    started: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
 
 
 class Supervisor:
@@ -89,7 +99,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, lambda number, frame: None)
         self._selector.register(wake, selectors.EVENT_READ, None)
-        # The one that the others wait for goes first: with few cores that decides when the first answer is given.
+        # The fork server goes first, and makes the one that the others wait for first: that decides when the first answer is given.
         for role in _ROLES:
             self._launch(self._members[role])
         try:
@@ -110,14 +120,18 @@ class Supervisor:
     def _launch(self, member: _Member) -> None:
         ours, theirs = channel.channel()
         ours.setblocking(False)
-        passed = [theirs.fileno()]
-        if member.role == "front":
-            passed.append(self._listener.fileno())
         member.launches += 1
-        places = {"{channel}": theirs.fileno(), "{listener}": self._listener.fileno(), "{launch}": member.launches}
-        command = [str(places[word]) if word in places else word for word in getattr(self._commands, member.role.replace("-", "_"))]
+        descriptors = {"{channel}": theirs.fileno()}
+        if member.role == "front":
+            descriptors["{listener}"] = self._listener.fileno()
+        words = [str(member.launches) if word == "{launch}" else word for word in getattr(self._commands, member.role.replace("-", "_"))]
         try:
-            member.process = subprocess.Popen(command, pass_fds=passed, stdin=subprocess.DEVNULL)
+            # The first time all start at once, and the fork server has imported much of what the others would. Later they need not
+            # wait for it.
+            member.is_unborn = member.launches == 1 and self._fork(
+                words, descriptors, name=_NAMES[member.role], tell={"to": "supervisor", "do": "born", "role": member.role}
+            )
+            member.pid = 0 if member.is_unborn else self._start([*self._commands.python, *placed(words, descriptors)], descriptors.values())
         except OSError:
             ours.close()
             raise
@@ -127,6 +141,19 @@ class Supervisor:
         self._selector.register(ours, selectors.EVENT_READ, member)
         if member.role == "front" and self._state.table is not None:
             self._state.table_is_sent = False
+
+    def _fork(
+        self, words: Sequence[str], places: Mapping[str, int], *, name: str, engine: str = "", tell: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Wish for a process (engines/forks.py says what the words are); False when there is no fork server to make it."""
+        message = {"name": name, "words": list(words), "places": list(places), "engine": engine, "tell": tell}
+        return self._send("fork-server", message, list(places.values()))
+
+    def _start(self, command: Sequence[str], descriptors: Iterable[int]) -> int:
+        """A new Python. Raises OSError."""
+        process = subprocess.Popen(command, pass_fds=tuple(descriptors), stdin=subprocess.DEVNULL)
+        self._state.started[process.pid] = process
+        return process.pid
 
     def _relaunch(self, member: _Member) -> None:
         """Try, and try again: while the system has no room for a process, those that are left go on answering."""
@@ -145,18 +172,26 @@ class Supervisor:
             if not pid:
                 return
             code = os.waitstatus_to_exitcode(status)
-            member = next((one for one in self._members.values() if one.process is not None and one.process.pid == pid), None)
+            self._forget(pid, code)
+            self._hear_of_births()
+            member = next((one for one in self._members.values() if one.pid == pid), None)
             if member is not None:
-                assert member.process is not None
-                member.process.returncode = code
                 self._on_member_death(member, code)
             else:
                 self._on_worker_death(pid, code)
 
+    def _forget(self, pid: int, code: int) -> None:
+        process = self._state.started.pop(pid, None)
+        if process is not None:
+            process.returncode = code
+
+    def _hear_of_births(self) -> None:
+        """Who died may have been born a moment ago: the fork server said so before."""
+        forks = self._members["fork-server"]
+        while forks.end is not None and self._has_words(forks.end):
+            self._on_readable(forks)
+
     def _on_worker_death(self, pid: int, code: int) -> None:
-        spawned = self._state.foreign.pop(pid, None)
-        if spawned is not None:
-            spawned.returncode = code
         kills = _oom_kills()
         out_of_memory = code == -signal.SIGKILL and kills > self._state.oom_kills
         self._state.oom_kills = kills
@@ -171,7 +206,9 @@ class Supervisor:
         if self._state.exit_code is not None:
             return
         self._hang_up(member)
-        member.process = None
+        member.pid = 0
+        if member.role == "fork-server":
+            self._start_the_unborn()
         if self._state.stopping_since_s is not None:
             if member.role == "front":
                 self._state.exit_code = 130 if self._state.signal_number == signal.SIGINT else 0 if code == 0 else 1
@@ -185,6 +222,13 @@ class Supervisor:
             self._state.exit_code = 1
             return
         member.restart_at_s = time.monotonic() + back_off_s(member.quick_deaths)
+
+    def _start_the_unborn(self) -> None:
+        """Nobody forks them any more."""
+        for member in self._members.values():
+            if member.is_unborn:
+                self._hang_up(member)
+                member.is_unborn, member.restart_at_s = False, time.monotonic()
 
     @staticmethod
     def _has_words(end: socket.socket) -> bool:
@@ -222,10 +266,18 @@ class Supervisor:
         match message["do"]:
             case "spawn":
                 self._spawn(str(message["engine"]), descriptors)
+            case "fork":
+                places = dict(zip(message["places"], descriptors, strict=True))
+                birth = {"to": "controller", "do": "born", "wish": message["wish"]}
+                if not self._fork(message["words"], places, name=message["name"], tell=birth):
+                    self._send("controller", birth | {"pid": 0})
             case "kill":
                 pid = int(message["pid"])
-                if is_child_of_ours(pid) and all(one.process is None or one.process.pid != pid for one in self._members.values()):
+                if is_child_of_ours(pid) and all(one.pid != pid for one in self._members.values()):
                     os.kill(pid, signal.SIGKILL)
+            case "born":
+                member = self._members[message["role"]]
+                member.pid, member.is_unborn = int(message["pid"]), False
             case "fatal":
                 self._say(message)
                 # Once requests are answered, they go on being answered: the controller is started again.
@@ -236,17 +288,16 @@ class Supervisor:
                 self._say(message)
 
     def _spawn(self, engine: str, descriptors: list[int]) -> None:
-        if engine == "onnxruntime":
-            self._send("fork-server", {"do": "spawn"}, descriptors)
+        if engine == _FORKED_ENGINE:
+            places = dict(zip(("{link}", "{control}"), descriptors, strict=True))
+            self._fork([*self._commands.worker, engine, *places], places, name="towline-worker", engine=engine)
             return
-        command = [*worker_command(list(self._commands.worker), engine), *map(str, descriptors)]
+        own = [*self._commands.python, *self._commands.worker]
         try:
-            process = subprocess.Popen(command, pass_fds=descriptors, stdin=subprocess.DEVNULL)
+            self._start([*worker_command(own, engine), *map(str, descriptors)], descriptors)
         except OSError as error:
             # Whoever asked sees its ends close, and asks again.
             self._say({"do": "note", "text": f"A worker could not be started: {error.strerror}."})
-            return
-        self._state.foreign[process.pid] = process
 
     def _relay(self, message: dict[str, Any], descriptors: list[int]) -> None:
         if message.get("do") == "table":
@@ -314,9 +365,7 @@ class Supervisor:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if not pid:
                     return True
-                for member in self._members.values():
-                    if member.process is not None and member.process.pid == pid:
-                        member.process.returncode = os.waitstatus_to_exitcode(status)
+                self._forget(pid, os.waitstatus_to_exitcode(status))
         except ChildProcessError:
             return False
 

@@ -14,7 +14,7 @@ from towline.app.importing.given import Given, checked
 from towline.app.importing.sealing import Candidate, ImportResult, Order, Progress, StartWorker, existing, seal
 from towline.app.sources import is_handler
 from towline.convert.files import copy_source
-from towline.convert.onnx import Inspection
+from towline.convert.onnx import Inspection, StartReader, start_here
 from towline.core.errors import UsageError
 from towline.core.refs import MODEL_NAME, check_model_name, clip
 from towline.core.store import Store
@@ -152,6 +152,7 @@ def import_into(
     name: str | None,
     actor: str,
     start_worker: StartWorker,
+    start_reader: StartReader = start_here,
     number: int | None = None,
     labels: Path | None = None,
     sample: Path | None = None,
@@ -165,7 +166,9 @@ def import_into(
     may_convert: bool = True,
     progress: Progress | None = None,
 ) -> tuple[ImportResult, LocalWorker | None]:
-    """`import_model` into an open store, through workers that `start_worker` makes. With `may_convert` false only ONNX is taken.
+    """`import_model` into an open store, through processes that `start_worker` and `start_reader` make. With `may_convert` false only
+
+    ONNX is taken.
 
     Also returns the worker that has loaded a new version: it is the caller's to close or to serve with. None when nothing was added.
     """
@@ -176,7 +179,7 @@ def import_into(
     else:
         given = checked(source, labels, sample, processing, preset, include, fuse=fuse, options=options, may_convert=may_convert)
         name = check_model_name(name) if name is not None else name_from(given.model)
-    return _import(Order(store, name, number, actor, message, start_worker, progress or _in_silence), given)
+    return _import(Order(store, name, number, actor, message, start_worker, progress or _in_silence, start_reader), given)
 
 
 def _import(order: Order, given: Given | HandlerSource) -> tuple[ImportResult, LocalWorker | None]:
@@ -194,7 +197,7 @@ def _import(order: Order, given: Given | HandlerSource) -> tuple[ImportResult, L
         known = existing(order, given, copied.source_digest)
         if known is not None:
             return known, None
-        with Inspection(copied.folder / copied.model_file) as inspection:
+        with Inspection(copied.folder / copied.model_file, start=order.start_reader) as inspection:
             # While another process reads the model, this one loads what the next steps need.
             import towline.app.importing.trying
             import towline.convert.report

@@ -18,6 +18,7 @@ from towline.convert.files import Copied
 from towline.convert.inspected import Inspected
 from towline.convert.labels import encode_labels, read_labels
 from towline.convert.made import ONNX_ENGINE, Made
+from towline.convert.onnx import StartReader, start_here
 from towline.convert.presets import preset
 from towline.convert.processing import Prepared, prepare
 from towline.convert.report import ImportReport
@@ -45,7 +46,7 @@ class ImportResult:
 
 @dataclass(frozen=True)
 class Order:
-    """Under which name and number an import is to be known, who asked for it and why, and how workers and words get out."""
+    """Under which name and number an import is to be known, who asked for it and why, and how processes and words get out."""
 
     store: Store
     name: str
@@ -54,6 +55,7 @@ class Order:
     message: str
     start_worker: StartWorker
     say: Progress
+    start_reader: StartReader = start_here
 
 
 @dataclass(frozen=True)

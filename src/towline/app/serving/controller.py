@@ -172,6 +172,7 @@ class Controller:
             python=self._wish["python"],
             actor=actor,
             start_worker=self._workers.start,
+            start_reader=self._workers.start_reader,
             may_convert=may_convert,
             progress=_progress,
         )
@@ -269,7 +270,7 @@ class Controller:
                 self._guarded(lambda: self._state.write(message["models"]))
                 if self._sent is not None and self._seen is not None and self._seen[-1] == self._control.trial:
                     self._control.look(message["models"], self._sent["models"])
-            case "exited":
+            case "exited" | "born":
                 self._workers.remember(message)
             case "front-started":
                 # It has nothing yet; the supervisor gives it the last table, this one is for what changed since.

@@ -69,8 +69,6 @@ def serve_command(options: ServeOptions) -> int:
 
 
 def _commands(options: ServeOptions, at: Addresses) -> Commands:
-    # -P: a numpy.py in the folder this was started in is not ours to run.
-    python = [sys.executable, "-P", "-m"]
     settings = json.dumps(dataclasses.asdict(options.settings))
     wish = {
         "home": str(options.home),
@@ -89,10 +87,12 @@ def _commands(options: ServeOptions, at: Addresses) -> Commands:
         "tfserving": dataclasses.asdict(options.tfserving),
     }
     return Commands(
-        front=[*python, "towline.app.serving.front", "{channel}", "{listener}", settings, "force" if options.force else "fit", "{launch}"],
-        controller=[*python, "towline.app.serving.controller", "{channel}", json.dumps(wish), "{launch}"],
-        fork_server=[*python, "towline.engines.host", "fork-server", "{channel}"],
-        worker=[*python, "towline.engines.host", "worker"],
+        # -P: a numpy.py in the folder this was started in is not ours to run.
+        python=[sys.executable, "-P", "-m"],
+        front=["towline.app.serving.front", "{channel}", "{listener}", settings, "force" if options.force else "fit", "{launch}"],
+        controller=["towline.app.serving.controller", "{channel}", json.dumps(wish), "{launch}"],
+        fork_server=["towline.engines.forks", "fork-server", "{channel}"],
+        worker=["towline.engines.host", "worker"],
     )
 
 

@@ -1,4 +1,4 @@
-"""Workers for the controller: forked by the fork server like every other, tried at import, then handed to the front."""
+"""Processes for the controller: the reader of a model and the worker that tries it, forked by the fork server like every other."""
 
 from __future__ import annotations
 
@@ -10,22 +10,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from towline.app.serving.inbox import Inbox, Letter
+from towline.convert.onnx import start_here
+from towline.core.child import Child
+from towline.core.errors import Unavailable
 from towline.core.manifest import Manifest
 
 if TYPE_CHECKING:
     from towline.serve.workers.local import LocalWorker
 
 
+_BIRTH_WAIT_S = 30.0
+_REMEMBERED = 256
+
+
 class ForkedWorkers:
     """`start` has the supervisor's fork server make a worker. `inbox` is the controller's channel to the supervisor.
 
-    While a worker is waited for, messages that are not about its end are kept for the controller's loop (`kept`).
+    While a process is waited for, messages that are not about births and ends are kept for the controller's loop (`kept`).
     """
 
     def __init__(self, inbox: Inbox, max_request_bytes: int) -> None:
         self._inbox = inbox
         self._max_request_bytes = max_request_bytes
         self._exits: dict[int, dict[str, Any]] = {}
+        self._births: dict[int, int] = {}
+        self._wishes = 0
         self.kept: list[Letter] = []
 
     def start(self, folder: Path, manifest: Manifest, *, device: str = "cpu", timeout_s: float = 120.0) -> LocalWorker:
@@ -46,11 +55,30 @@ class ForkedWorkers:
             for descriptor in given.descriptors:
                 os.close(descriptor)
 
+    def start_reader(self, words: list[str], output: int, life: int) -> Child:
+        """Have a model read (convert/onnx.py) by a fork of what has imported numpy already; by a new Python while there is none to fork.
+
+        Raises Unavailable when it is not known in time whether there will be one: two would write into one file.
+        """
+        self._wishes = wish = self._wishes + 1
+        with open(os.devnull, "wb") as nowhere:
+            places = {"stdout": output, "stderr": nowhere.fileno(), "life": life}
+            message = {"to": "supervisor", "do": "fork", "name": "towline-reader", "words": words, "places": list(places), "wish": wish}
+            self._inbox.send(message, tuple(places.values()))
+        if not self._wait_for(lambda: wish in self._births, _BIRTH_WAIT_S):
+            raise Unavailable("No process could be made to read the model.", code="NO_WORKER", hint="See the server's log.")
+        pid = self._births.pop(wish)
+        return ForkedProcess(self._exit_of, self._kill, pid) if pid else start_here(words, output, life)
+
     def remember(self, message: dict[str, Any]) -> None:
-        """A worker ended; somebody may ask how."""
-        self._exits[int(message["pid"])] = message
-        if len(self._exits) > 256:
-            del self._exits[next(iter(self._exits))]
+        """A process was born that we wished for (pid 0: there is nobody to make it), or one ended and somebody may ask how."""
+        if message["do"] == "born":
+            self._births[int(message["wish"])] = int(message["pid"])
+        else:
+            self._exits[int(message["pid"])] = message
+        for known in (self._births, self._exits):
+            if len(known) > _REMEMBERED:
+                del known[next(iter(known))]
 
     def _spawn(self, engine: str, link: socket.socket, control: socket.socket) -> ForkedProcess:
         self._inbox.send({"to": "supervisor", "do": "spawn", "engine": engine}, (link.fileno(), control.fileno()))
@@ -60,23 +88,26 @@ class ForkedWorkers:
         self._inbox.send({"to": "supervisor", "do": "kill", "pid": pid})
 
     def _exit_of(self, pid: int, timeout_s: float) -> dict[str, Any] | None:
+        return self._exits[pid] if self._wait_for(lambda: pid in self._exits, timeout_s) else None
+
+    def _wait_for(self, holds: Callable[[], bool], timeout_s: float) -> bool:
         until = time.monotonic() + timeout_s
-        while pid not in self._exits:
+        while not holds():
             letter = self._inbox.receive(max(0.0, until - time.monotonic()))
             if letter is None:
-                return None
-            if letter[0].get("do") == "exited":
+                return False
+            if letter[0].get("do") in ("born", "exited"):
                 self.remember(letter[0])
             else:
                 self.kept.append(letter)
-        return self._exits[pid]
+        return True
 
 
 class ForkedProcess:
-    """A process that is another's child, with what LocalWorker needs of one: wait and kill."""
+    """A process that is another's child. `pid` may be set once it is known."""
 
-    def __init__(self, exit_of: Callable[[int, float], dict[str, Any] | None], kill: Callable[[int], None]) -> None:
-        self.pid = 0
+    def __init__(self, exit_of: Callable[[int, float], dict[str, Any] | None], kill: Callable[[int], None], pid: int = 0) -> None:
+        self.pid = pid
         self._exit_of = exit_of
         self._kill = kill
 

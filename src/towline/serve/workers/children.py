@@ -6,8 +6,9 @@ import asyncio
 import os
 import socket
 
+from towline.core.child import OwnChild
 from towline.serve.workers.hub import Exit
-from towline.serve.workers.local import ChildProcess, spawn_process
+from towline.serve.workers.local import spawn_process
 
 _EXIT_WAIT_S = 1.0
 _END_WAIT_S = 2.0
@@ -21,7 +22,7 @@ class Children:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._living: dict[int, tuple[ChildProcess, asyncio.Future[Exit]]] = {}
+        self._living: dict[int, tuple[OwnChild, asyncio.Future[Exit]]] = {}
 
     def spawn(self, engine: str, link: socket.socket, control: socket.socket) -> None:
         """Start a worker on these ends, which are closed here. Raises OSError."""
@@ -57,7 +58,7 @@ class Children:
         if ends:
             await asyncio.wait(ends, timeout=_END_WAIT_S)
 
-    def _on_end(self, child: ChildProcess, descriptor: int) -> None:
+    def _on_end(self, child: OwnChild, descriptor: int) -> None:
         status = child.wait(0.0)
         if status is None:
             return

@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from towline.core import channel
+from towline.core.child import Child, OwnChild
 from towline.core.errors import DeadlineExceeded, EngineError, VersionError, WorkerDied
 from towline.core.frames import read_frame, write_frame
 from towline.core.interpreter import command, worker_command, worker_kind
@@ -28,20 +29,9 @@ _DEFAULT_ARENA = ArenaSize(slots=2, slot_bytes=1 << 30)
 _BIRTH_TIMEOUT_S = 60.0
 
 
-class Process(Protocol):
-    """What started a worker knows of it. `pid` is set here once the worker has said it."""
-
-    pid: int
-
-    def wait(self, timeout_s: float) -> int | None:
-        """The exit status, negative for a signal; None when it lives on."""
-        ...
-
-    def kill(self) -> None: ...
-
-
 # Starts a worker on two socket ends, which the caller closes.
-Spawn = Callable[[str, socket.socket, socket.socket], Process]
+# `pid` is set here once the worker has said it.
+Spawn = Callable[[str, socket.socket, socket.socket], Child]
 
 
 @dataclass(frozen=True)
@@ -54,28 +44,11 @@ class Handover:
     descriptors: tuple[int, int, int, int]
 
 
-class ChildProcess:
-    """A worker that is our own child."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self.pid = process.pid
-        self._process = process
-
-    def wait(self, timeout_s: float) -> int | None:
-        try:
-            return self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return None
-
-    def kill(self) -> None:
-        self._process.kill()
-
-
-def spawn_process(engine: str, link: socket.socket, control: socket.socket) -> ChildProcess:
+def spawn_process(engine: str, link: socket.socket, control: socket.socket) -> OwnChild:
     """A worker as our own child: half a second slower than a forked one."""
     ends = (link.fileno(), control.fileno())
     words = [*worker_command(command("towline.engines.host", "worker"), engine), *map(str, ends)]
-    return ChildProcess(subprocess.Popen(words, pass_fds=ends, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+    return OwnChild(subprocess.Popen(words, pass_fds=ends, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
 
 
 class LocalWorker:

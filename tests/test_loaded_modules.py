@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -51,9 +53,16 @@ atexit.register(tell)
 """
 
 
+@dataclass(frozen=True)
+class Served:
+    """What each process told in `folder`, after a model was imported, served and asked; and how many Pythons were started until then."""
+
+    folder: Path
+    pythons: int
+
+
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What each process told, after a model was imported, served and asked."""
+def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
     folder = tmp_path_factory.mktemp("modules")
     site = tmp_path_factory.mktemp("site")
     (site / "sitecustomize.py").write_text(SITE)
@@ -65,18 +74,24 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with RunningServer(model) as server:
             status, _ = server.post("/v1/models/mlp:predict", b'{"instances": [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]]}')
             assert status == 200
+            pythons = len(list(folder.glob("*.started")))
+            # A front that ends in order has its workers killed; when it is killed itself they end of their own, and tell.
+            worker = folder / f"{server.worker_pid('mlp')}.txt"
+            os.kill(server.front_pid, signal.SIGKILL)
+            server.wait_until(worker.exists)
+            server.wait_until(server.is_ready)
             assert server.stop() == 0
     finally:
         os.environ.clear()
         os.environ |= before
-    return folder
+    return Served(folder, pythons)
 
 
 @pytest.fixture(scope="module")
-def loaded(served: Path) -> dict[str, set[str]]:
+def loaded(served: Served) -> dict[str, set[str]]:
     """The modules of each kind of process."""
     roles: dict[str, set[str]] = {}
-    for file in served.glob("*.txt"):
+    for file in served.folder.glob("*.txt"):
         command, _, names = file.read_text().partition("\n")
         for role in ("towline.convert.inspect", *SERVING):
             if role in command:
@@ -93,8 +108,8 @@ def test_no_process_that_serves_loads_a_framework_or_a_converter(loaded: dict[st
     assert not loaded[role] & set(FRAMEWORKS)
 
 
-def test_only_the_command_and_the_fork_server_are_pythons_of_their_own_and_all_others_forked(served: Path) -> None:
-    assert len(list(served.glob("*.started"))) == 2
+def test_only_the_command_and_the_fork_server_are_pythons_of_their_own_and_all_others_forked(served: Served) -> None:
+    assert served.pythons == 2
 
 
 def test_the_front_opens_no_store_and_runs_no_engine(loaded: dict[str, set[str]]) -> None:

@@ -91,7 +91,8 @@ def make_environment(environments: Path, name: str = NAME) -> Path:
         source = Path(str(package.__file__)).parent
         # No links to elsewhere: a worker reads its own environment and nothing beside it.
         for one in (source, *source.parent.glob(f"{source.name}.libs")):
-            shutil.copytree(one, site / one.name, copy_function=_link, ignore=shutil.ignore_patterns("tests", "__pycache__"))
+            # With its bytecode, which a worker behind walls could not write: each would compile all of numpy again.
+            shutil.copytree(one, site / one.name, copy_function=_link, ignore=shutil.ignore_patterns("tests"))
     (site / "only_in_the_environment.py").touch()
     (site / "small_engine.py").write_text(ENGINE)
     metadata = site / "small_engine-1.0.dist-info"

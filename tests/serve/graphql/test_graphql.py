@@ -223,16 +223,18 @@ def test_the_rules_of_graphql_over_http_are_kept(server: RunningServer, body: by
     assert server.post("/graphql", body, headers)[0] == status
 
 
+# About half a second.
+SLOW = '[{name: "rounds", data: [1000000]}]'
+
+
 def test_the_wait_is_the_callers_to_bound(ask: Ask) -> None:
-    tensor = '[{name: "x", data: [[1, 2, 3, 4, 5, 6, 7, 8]]}]'
-    status, body = ask(f'mutation {{ predict(model: "slow", inputs: {tensor}, timeoutMs: 1) {{ model }} }}')
+    status, body = ask(f'mutation {{ predict(model: "slow", inputs: {SLOW}, timeoutMs: 1) {{ model }} }}')
 
     assert (status, body["errors"][0]["extensions"]["code"]) == (200, "DEADLINE_EXCEEDED")
 
 
 def test_others_are_answered_while_a_slow_prediction_runs(server: RunningServer, ask: Ask) -> None:
-    tensor = '[{name: "x", data: [[1, 2, 3, 4, 5, 6, 7, 8]]}]'
-    slow = threading.Thread(target=lambda: ask(f'mutation {{ predict(model: "slow", inputs: {tensor}) {{ model }} }}'))
+    slow = threading.Thread(target=lambda: ask(f'mutation {{ predict(model: "slow", inputs: {SLOW}) {{ model }} }}'))
     slow.start()
     answered = 0
     while slow.is_alive() and answered < 3:

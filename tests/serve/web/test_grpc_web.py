@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     folder = tmp_path_factory.mktemp("models")
     files = [
         tiny_models.write(folder, tiny_models.identity(), "m.onnx"),
-        tiny_models.write(folder, tiny_models.slow(rounds=400_000, width=8), "slow.onnx"),
+        tiny_models.write(folder, tiny_models.counted_loop(), "slow.onnx"),
     ]
     # gRPC itself is off: the methods are there nevertheless.
     with RunningServer(*files, settings={"max_request_bytes": MAX_BYTES}, flags=("--grpc-port", "-1")) as running:
@@ -156,7 +156,7 @@ def test_another_content_type_is_told_what_is_taken_here(server: RunningServer) 
 
 def test_a_deadline_is_kept(server: RunningServer) -> None:
     slow = MESSAGES["inference.ModelInferRequest"](model_name="slow")
-    slow.inputs.add(name="x", datatype="FP32", shape=[1, 8]).contents.fp32_contents.extend(range(8))
+    slow.inputs.add(name="rounds", datatype="INT64", shape=[1]).contents.int64_contents.append(1_000_000)
     slow = framed(slow.SerializeToString())
     late = post(server, f"{SERVICE}/ModelInfer", slow, **{"grpc-timeout": "1m"})
     assert late.trailers["grpc-status"] == "4"

@@ -12,6 +12,7 @@ import tarfile
 import zipfile
 import zlib
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -78,11 +79,11 @@ FILES = {
     "PICKLE": [pickle.dumps({"a": 1}), pickled([1])],
     "SKLEARN_PICKLE": [b"\x80\x04\x95\x10\0\0\0\0\0\0\0\x8c\x1asklearn.linear_model._ridge"],
     "COMPRESSED_PICKLE": [
-        *(pack(pickle.dumps([1], protocol=2)) for pack in (zlib.compress, gzip.compress, bz2.compress, lzma.compress)),
+        *(pack(pickle.dumps([1], protocol=2)) for pack in (zlib.compress, partial(gzip.compress, mtime=0), bz2.compress, lzma.compress)),
         lzma.compress(pickle.dumps({"a": 1}), format=lzma.FORMAT_ALONE),
     ],
     "LIGHTGBM_MODEL": [b"tree\nversion=v4\nnum_class=1\n", b"tree\r\nversion=v4\r\n"],
-    "ARCHIVE": [gzip.compress(b"x"), zipped(readme=b"x"), tar(), b"7z\xbc\xaf\x27\x1c\0\4", b"BZh91AY"],
+    "ARCHIVE": [gzip.compress(b"x", mtime=0), zipped(readme=b"x"), tar(), b"7z\xbc\xaf\x27\x1c\0\4", b"BZh91AY"],
     "JSON_TEXT": [b'{"a": 1}', b" [1, 2]", json.dumps({"é": "ü"}, ensure_ascii=False).encode()],
     "ONNX_TEXT": [b"ir_version: 8\ngraph {\n", b'<ir_version: 8, opset_import: ["" : 17]>'],
     "PLAIN_TEXT": [b"not a model\n", "模型".encode(), b"Access denied"],

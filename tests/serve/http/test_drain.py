@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,12 +21,10 @@ from towline.testing.server import RunningServer
 SLOW = request("POST", "/v1/models/slow:predict", b'{"instances": [[1, 2, 3, 4, 5, 6, 7, 8]]}')
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """`m` and `slow`, which takes about half a second."""
-    folder = tmp_path_factory.mktemp("models")
-    slow = tiny_models.slow(rounds=40_000, width=8)
-    return [tiny_models.write(folder, MODELS["m"], "m.onnx"), tiny_models.write(folder, slow, "slow.onnx")]
+@pytest.fixture
+def home(imported: Callable[..., Path]) -> Path:
+    """A store with `m` and `slow`, which takes about half a second."""
+    return imported(m=MODELS["m"], slow=tiny_models.slow(rounds=40_000, width=8))
 
 
 @pytest.fixture
@@ -36,8 +34,8 @@ def wires() -> Iterator[Wires]:
     made.close()
 
 
-def test_on_sigterm_every_complete_request_is_answered_and_idle_clients_are_let_go(models: list[Path]) -> None:
-    with RunningServer(*models, settings={"drain_timeout_s": 20}) as server, ExitStack() as clients:
+def test_on_sigterm_every_complete_request_is_answered_and_idle_clients_are_let_go(home: Path) -> None:
+    with RunningServer("m", "slow", home=home, settings={"drain_timeout_s": 20}) as server, ExitStack() as clients:
         idle, unused, busy, pipelined, torn = (clients.enter_context(Client(server.port)) for _ in range(5))
         assert idle.ask(LIVEZ).status == 200
         busy.send(SLOW)
@@ -81,8 +79,8 @@ def answers_another(server: RunningServer) -> bool:
         return client.ask(predict()).body == GOOD_ANSWER
 
 
-def test_a_request_that_never_comes_whole_does_not_hold_the_end_up(models: list[Path]) -> None:
-    with RunningServer(models[0], settings={"drain_timeout_s": 2}) as server:
+def test_a_request_that_never_comes_whole_does_not_hold_the_end_up(home: Path) -> None:
+    with RunningServer("m", home=home, settings={"drain_timeout_s": 2}) as server:
         with Client(server.port) as half_a_head, Client(server.port) as half_a_body:
             half_a_head.send(LIVEZ[:-5])
             half_a_body.send(predict()[:-1])
@@ -95,8 +93,8 @@ def test_a_request_that_never_comes_whole_does_not_hold_the_end_up(models: list[
         assert time.monotonic() - began < 5
 
 
-def test_a_client_that_does_not_read_does_not_hold_the_end_up(models: list[Path]) -> None:
-    with RunningServer(models[0], settings={"drain_timeout_s": 2}) as server, Client(server.port) as client:
+def test_a_client_that_does_not_read_does_not_hold_the_end_up(home: Path) -> None:
+    with RunningServer("m", home=home, settings={"drain_timeout_s": 2}) as server, Client(server.port) as client:
         send_until_it_is_stuck(client)
         began = time.monotonic()
 
@@ -104,8 +102,8 @@ def test_a_client_that_does_not_read_does_not_hold_the_end_up(models: list[Path]
         assert time.monotonic() - began < 5
 
 
-def test_a_second_sigterm_ends_it_at_once(models: list[Path]) -> None:
-    with RunningServer(*models) as server, Client(server.port) as client:
+def test_a_second_sigterm_ends_it_at_once(home: Path) -> None:
+    with RunningServer("m", "slow", home=home) as server, Client(server.port) as client:
         client.send(SLOW * 20)
         server.send_signal(signal.SIGTERM)
         server.wait_until(lambda: "Stopping" in server.log())
@@ -117,8 +115,8 @@ def test_a_second_sigterm_ends_it_at_once(models: list[Path]) -> None:
         assert time.monotonic() - began < 5
 
 
-def test_an_interrupt_drains_too_and_says_so_in_its_code(models: list[Path]) -> None:
-    with RunningServer(*models) as server, Client(server.port) as client:
+def test_an_interrupt_drains_too_and_says_so_in_its_code(home: Path) -> None:
+    with RunningServer("m", "slow", home=home) as server, Client(server.port) as client:
         client.send(SLOW)
         assert answers_another(server)
         server.send_signal(signal.SIGINT)
@@ -126,8 +124,8 @@ def test_an_interrupt_drains_too_and_says_so_in_its_code(models: list[Path]) -> 
         assert server.wait() == 130
 
 
-def test_readiness_goes_before_answers_do(models: list[Path]) -> None:
-    with RunningServer(*models) as server, Client(server.port) as busy, Client(server.port) as probe:
+def test_readiness_goes_before_answers_do(home: Path) -> None:
+    with RunningServer("m", "slow", home=home) as server, Client(server.port) as busy, Client(server.port) as probe:
         assert probe.ask(request("GET", "/readyz")).status == 200
         busy.send(SLOW)
         assert answers_another(server)
@@ -142,8 +140,8 @@ def test_readiness_goes_before_answers_do(models: list[Path]) -> None:
         assert server.wait() == 0
 
 
-def test_no_process_is_left_when_the_supervisor_is_killed(models: list[Path]) -> None:
-    server = RunningServer(*models)
+def test_no_process_is_left_when_the_supervisor_is_killed(home: Path) -> None:
+    server = RunningServer("m", "slow", home=home)
     try:
         server.start()
         pids = [pid for role in server.pids().values() for pid in role]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -55,11 +56,10 @@ def ask(seen: list[str], *, version: str = "", only: str = "") -> Ask:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    for number, model in enumerate((ONE, TWO), 1):
-        import_model(tiny_models.write(tmp_path, model, f"{number}.onnx"), name="mlp", home=tmp_path / "home")
-    set_alias("mlp:1", "live", home=tmp_path / "home")
-    return tmp_path / "home"
+def home(imported: Callable[..., Path]) -> Path:
+    folder = imported(mlp=(ONE, TWO))
+    set_alias("mlp:1", "live", home=folder)
+    return folder
 
 
 @pytest.mark.parametrize("keep_s", [0, 30])

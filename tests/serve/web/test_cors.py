@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -16,22 +16,18 @@ from towline.testing.server import RunningServer
 FRIEND = "https://shop.example.org"
 BODY = b'{"instances": [[1, 2]]}'
 PREDICT = "/v1/models/m:predict"
+MODEL = tiny_models.identity()
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_models.write(tmp_path_factory.mktemp("models"), tiny_models.identity(), "m.onnx")
-
-
-@pytest.fixture(scope="module")
-def closed(model: Path) -> Iterator[RunningServer]:
-    with RunningServer(model) as running:
+def closed(imported: Callable[..., Path]) -> Iterator[RunningServer]:
+    with RunningServer("m", home=imported(m=MODEL)) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def friendly(model: Path) -> Iterator[RunningServer]:
-    with RunningServer(model, settings={"cors_origins": f"{FRIEND}, http://localhost:3000"}) as running:
+def friendly(imported: Callable[..., Path]) -> Iterator[RunningServer]:
+    with RunningServer("m", home=imported(m=MODEL), settings={"cors_origins": f"{FRIEND}, http://localhost:3000"}) as running:
         yield running
 
 
@@ -100,8 +96,8 @@ def test_a_foreign_origin_or_an_unlisted_header_gets_no_allow_headers(friendly: 
     assert (status, allows(headers)) == (403, {})
 
 
-def test_any_origin_but_null_when_the_setting_says_so(model: Path) -> None:
-    with RunningServer(model, settings={"cors_origins": "*"}) as server:
+def test_any_origin_but_null_when_the_setting_says_so(imported: Callable[..., Path]) -> None:
+    with RunningServer("m", home=imported(m=MODEL), settings={"cors_origins": "*"}) as server:
         assert ask(server, "POST", PREDICT, BODY, origin="https://any.example.org")[1]["access-control-allow-origin"] == "*"
         assert allows(ask(server, "POST", PREDICT, BODY, origin="null")[1]) == {}
 

@@ -86,6 +86,7 @@ def test_the_types_and_names_are_those_the_dashboards_ask_for():
         "towline_queue_duration_seconds": "histogram",
         "towline_compute_duration_seconds": "histogram",
         "towline_batch_size": "histogram",
+        "towline_batch_padding_ratio": "histogram",
         "towline_worker_restarts": "counter",
         "towline_quarantined": "counter",
         "towline_model_ready": "gauge",

@@ -67,7 +67,7 @@ _NOT_NEEDED = {
     "num_batch_threads": "a thread per core runs batches",
     "thread_pool_name": "there is no such pool",
     "allowed_batch_sizes": "a batch of any size runs",
-    "pad_variable_length_inputs": "requests of unlike shapes run in batches of their own",
+    "pad_variable_length_inputs": "requests of unlike length share a run wherever import showed that padding changes no answer",
     "enable_large_batch_splitting": "a request is never too large for a batch of its own",
 }
 

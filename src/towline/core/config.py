@@ -42,6 +42,7 @@ class Settings:
     max_batch: int = 256
     latency_slo_ms: float = 0.0
     instances: int = 1
+    padding: bool = True
     threads: int = 0
     runs: int = 0
     follow_tuning: bool = True

@@ -29,7 +29,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on the work one deployment may hold; 0 means the server's own setting."""
+    """Bounds on the work one deployment may hold; 0 means the server's own setting, and so does None."""
 
     max_waiting_requests: int = 0
     max_waiting_bytes: int = 0
@@ -37,6 +37,7 @@ class Limits:
     max_batch: int = 0
     latency_slo_ms: float = 0.0
     instances: int = 0
+    padding: bool | None = None
 
 
 @dataclass(frozen=True)

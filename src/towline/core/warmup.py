@@ -14,9 +14,12 @@ from towline.core.cpu import cpu_kind
 from towline.core.errors import TowlineError
 from towline.core.frames import decode_frame
 from towline.core.golden import compare_golden
-from towline.core.manifest import Manifest
+from towline.core.manifest import Manifest, Padding
 
 _TIMED_RUNS = 5
+_LENGTHS_BUDGET_S = 0.5
+# What a run of twice the length is expected to cost more.
+_DEARER = 2.5
 _TIMED_BUDGET_S = 0.5
 _CURVE_BUDGET_S = 0.1
 MAX_POINTS = 8
@@ -39,6 +42,8 @@ class WarmReport:
     eight_rows_us: float = -1.0
     # Rows and microseconds of runs with ever more rows, as far as that was timed; empty for what never merges.
     curve: tuple[tuple[int, float], ...] = ()
+    # Of what may be padded: length of a row, microseconds of a run of one such row, and of eight at once.
+    lengths: tuple[tuple[int, float, float], ...] = ()
 
     def as_message(self) -> dict[str, Any]:
         return asdict(self)
@@ -50,7 +55,8 @@ class WarmReport:
             str(message.get("reason", ""))[:512],
             _microseconds(message.get("one_row_us")),
             _microseconds(message.get("eight_rows_us")),
-            _curve(message.get("curve")),
+            tuple((int(rows), us) for rows, us in _points(message.get("curve"), 2)),
+            tuple((int(length), one_us, eight_us) for length, one_us, eight_us in _points(message.get("lengths"), 3)),
         )
 
 
@@ -59,14 +65,14 @@ def _microseconds(told: Any) -> float:
     return float(told) if isinstance(told, int | float) and told == told else -1.0
 
 
-def _curve(told: Any) -> tuple[tuple[int, float], ...]:
-    """Nor is this: pairs of numbers above zero, a few of them."""
-    pairs = told[:MAX_POINTS] if isinstance(told, list) else []
-    if not all(
-        isinstance(pair, list) and len(pair) == 2 and all(isinstance(one, int | float) and one > 0 for one in pair) for pair in pairs
-    ):
-        return ()
-    return tuple((int(rows), float(us)) for rows, us in pairs if rows >= 1)
+def _points(told: Any, size: int) -> list[list[float]]:
+    """Nor is this: points of `size` numbers above zero, the first a whole one; a few of them."""
+    points = told[:MAX_POINTS] if isinstance(told, list) else []
+    are_right = all(
+        isinstance(point, list) and len(point) == size and all(isinstance(one, int | float) and one > 0 for one in point) and point[0] >= 1
+        for point in points
+    )
+    return points if are_right else []
 
 
 def warm(run: Run, folder: Path, manifest: Manifest) -> WarmReport:
@@ -94,7 +100,8 @@ def warm(run: Run, folder: Path, manifest: Manifest) -> WarmReport:
     # Of a slow model two rows tell as much, and the load does not wait for eight.
     rows = 8 if one_us < _SLOW_US else 2
     eight_us = _time_us(run, _rows(first, rows)) * 8 / rows
-    return WarmReport(True, "", one_us, eight_us, _timed_curve(run, first, one_us, eight_us, measured.max_batch))
+    curve = _timed_curve(run, first, one_us, eight_us, measured.max_batch)
+    return WarmReport(True, "", one_us, eight_us, curve, _timed_lengths(run, first, manifest.padding, one_us + eight_us))
 
 
 def _timed_curve(run: Run, first: dict[str, np.ndarray], one_us: float, eight_us: float, max_rows: int) -> tuple[tuple[int, float], ...]:
@@ -111,6 +118,41 @@ def _timed_curve(run: Run, first: dict[str, np.ndarray], one_us: float, eight_us
     return tuple(curve)
 
 
+def _timed_lengths(
+    run: Run, first: dict[str, np.ndarray], padding: tuple[Padding, ...], last_us: float
+) -> tuple[tuple[int, float, float], ...]:
+    """Runs of rows of 8, 16, 32, … elements, one and eight at once, while more fit the budget. `last_us` is what both took before."""
+    timed: list[tuple[int, float, float]] = []
+    left_us, length = _LENGTHS_BUDGET_S * 1e6, 8
+    longest = max((one.longest for one in padding), default=0)
+    while length <= longest and len(timed) < MAX_POINTS:
+        runs = _TIMED_RUNS if last_us < _SLOW_US else 1
+        if runs * _DEARER * last_us > left_us:
+            break
+        rows = _lengthened(first, padding, length)
+        try:
+            one_us, eight_us = _time_us(run, _rows(rows, 1), runs), _time_us(run, _rows(rows, 8), runs)
+        except TowlineError:
+            # It answers its golden requests, and may serve: where it has no room for longer rows, none are padded.
+            break
+        timed.append((length, one_us, eight_us))
+        last_us = one_us + eight_us
+        left_us -= runs * last_us
+        length *= 2
+    return tuple(timed)
+
+
+def _lengthened(inputs: dict[str, np.ndarray], padding: tuple[Padding, ...], length: int) -> dict[str, np.ndarray]:
+    """The same values over and over, up to that length, or as far as a dim may grow."""
+    longer = dict(inputs)
+    for dim in padding:
+        for one in dim.inputs:
+            array = longer[one.name]
+            places = np.arange(min(length, dim.longest)) % array.shape[one.axis]
+            longer[one.name] = np.ascontiguousarray(array.take(places, one.axis))
+    return longer
+
+
 def _rows(inputs: dict[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
     return {name: np.repeat(array[:1], rows, axis=0) for name, array in inputs.items()}
 
@@ -120,11 +162,11 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         return decode_frame(file.read(_MAX_GOLDEN_BYTES))
 
 
-def _time_us(run: Run, inputs: dict[str, np.ndarray]) -> float:
+def _time_us(run: Run, inputs: dict[str, np.ndarray], runs: int = _TIMED_RUNS) -> float:
     """The quickest of a few runs: what the model costs when nothing disturbs it."""
     best = float("inf")
     until = time.perf_counter() + _TIMED_BUDGET_S
-    for _ in range(_TIMED_RUNS):
+    for _ in range(runs):
         began = time.perf_counter()
         run(inputs)
         ended = time.perf_counter()

@@ -23,6 +23,7 @@ MAX_CODES = 64
 DURATION_BOUNDS_S = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
+PADDING_BOUNDS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 BATCH_BOUNDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 
 
@@ -92,19 +93,27 @@ class RequestMetrics:
 class BatchMetrics:
     """Batches of one (model, version, track)."""
 
-    __slots__ = ("compute", "labels", "queue", "rows")
+    __slots__ = ("compute", "labels", "padding", "queue", "rows")
 
     def __init__(self, labels: str) -> None:
         self.labels = labels
         self.queue = Histogram(DURATION_BOUNDS_S)
         self.compute = Histogram(DURATION_BOUNDS_S)
         self.rows = Histogram(BATCH_BOUNDS)
+        # Of a version that is never padded there is nothing to show.
+        self.padding: Histogram | None = None
 
     def observe(self, rows: int, queue_s: float, compute_s: float) -> None:
         """One batch that ran: how many rows, how long its oldest request waited, how long the engine took (seconds)."""
         self.rows.observe(rows)
         self.queue.observe(queue_s)
         self.compute.observe(compute_s)
+
+    def observe_padding(self, share: float) -> None:
+        """One batch that was made of rows that may be padded: which part of it is padding, from 0 to 1."""
+        if self.padding is None:
+            self.padding = Histogram(PADDING_BOUNDS)
+        self.padding.observe(share)
 
 
 class Value:
@@ -213,6 +222,8 @@ class ServingMetrics:
         yield from _histograms("towline_compute_duration_seconds", "The engine's time for one batch.", compute)
         rows = ((batch.labels, batch.rows) for batch in self._batches)
         yield from _histograms("towline_batch_size", "Rows in one batch.", rows)
+        padding = ((batch.labels, batch.padding) for batch in self._batches if batch.padding is not None)
+        yield from _histograms("towline_batch_padding_ratio", "Part of one batch that is padding.", padding)
         yield from _values("towline_worker_restarts_total", "counter", "Workers started again after a death.", self._restarts)
         yield from _values("towline_quarantined_total", "counter", "Requests that killed their worker alone.", self._quarantined)
         yield from _values("towline_model_ready", "gauge", "1 while the version answers.", self._ready)

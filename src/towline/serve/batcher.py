@@ -35,6 +35,8 @@ class Batcher:
         self.waiting_bytes = 0
         self.queue: deque[Job] = deque()
         self.max_rows = max_rows
+        # How long a row may be made: only a batcher that pads asks (padded.py).
+        self.pads_up_to = 0
         self.backlog = Backlog()
         self._max_bytes = max_bytes
         self._clock = clock

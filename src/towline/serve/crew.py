@@ -37,6 +37,11 @@ class Crew:
         return self._lanes[-1].max_rows if self._lanes else 0
 
     @property
+    def pads_up_to(self) -> int:
+        """As with the rows."""
+        return self._lanes[-1].pads_up_to if self._lanes else 0
+
+    @property
     def lane(self) -> Lane | SharedLane | None:
         if len(self._lanes) > 1:
             return SharedLane(tuple(self._lanes))

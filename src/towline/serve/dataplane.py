@@ -188,6 +188,7 @@ class ServingPlane:
             own.get("latency_slo_ms") or self._limits.latency_slo_ms,
             own.get("instances") or (self._limits.instances if self._limits.instances > 1 else tuned.instances or 1),
             self._limits.max_waiting_s,
+            self._limits.padding if own.get("padding") is None else bool(own["padding"]),
         )
 
     def _keep_opening(self, slot: Slot) -> None:

@@ -76,6 +76,7 @@ class Embedded:
             settings.latency_slo_ms,
             settings.instances,
             settings.max_waiting_s,
+            settings.padding,
         )
         self.plane = ServingPlane(around, bounds, keep_s=0.0, on_state=self._on_state)
         limits = Limits(settings.max_request_bytes, settings.max_batch, max_image_pixels=settings.max_image_pixels)

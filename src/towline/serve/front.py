@@ -101,6 +101,7 @@ class Front:
             settings.latency_slo_ms,
             settings.instances,
             settings.max_waiting_s,
+            settings.padding,
         )
         self.plane = ServingPlane(around, limits, keep_s=settings.keep_versions_s, on_state=self._report_soon)
         self._ring = parts.ring

@@ -120,12 +120,12 @@ class Batch:
         if not outputs and jobs[0].on_part is not None:
             jobs[0].answer(Response({}, name, number))
             return
-        problem = _misfit(outputs, expected[jobs[0].signature], self.rows if len(jobs) > 1 else None)
+        problem = misfit(outputs, expected[jobs[0].signature], self.rows if len(jobs) > 1 else None)
         if problem:
             self.fail(EngineError(problem, code="BAD_OUTPUT"))
             return
         if len(jobs) == 1:
-            jobs[0].answer(Response(_selected(outputs, jobs[0].request.outputs), name, number))
+            jobs[0].answer(Response(selected(outputs, jobs[0].request.outputs), name, number))
             return
         merged = Merged(outputs)
         start = 0
@@ -141,7 +141,7 @@ class Batch:
                     job.timer.cancel()
                 response = Response(_NOTHING, name, number, merged, start, end)
                 if request.outputs:
-                    response = Response(_selected(response.outputs, request.outputs), name, number)
+                    response = Response(selected(response.outputs, request.outputs), name, number)
                 try:
                     done(response)
                 except Exception:
@@ -153,18 +153,19 @@ class Batch:
     def pass_on(self, outputs: dict[str, Any], expected: Sequence[Expected], name: str, number: int, more: Callable[[], None]) -> None:
         """Give the one job of a stream its next part, believed no more than a whole answer."""
         (job,) = self.jobs
-        problem = _misfit(outputs, expected[job.signature], None)
+        problem = misfit(outputs, expected[job.signature], None)
         if problem:
             job.answer(EngineError(problem, code="BAD_OUTPUT"))
         elif job.done is not None and job.on_part is not None:
             job.parts += 1
-            job.on_part(Response(_selected(outputs, job.request.outputs), name, number), more)
+            job.on_part(Response(selected(outputs, job.request.outputs), name, number), more)
 
 
 _NOTHING: dict[str, Any] = {}
 
 
-def _selected(outputs: dict[str, Any], wanted: tuple[str, ...]) -> dict[str, Any]:
+def selected(outputs: dict[str, Any], wanted: tuple[str, ...]) -> dict[str, Any]:
+    """Those that a request asks for; none named means all."""
     return {name: outputs[name] for name in wanted} if wanted else outputs
 
 
@@ -174,7 +175,7 @@ def expected_outputs(manifest: Manifest) -> tuple[Expected, ...]:
     return tuple({spec.name: dtypes.BY_NAME[spec.dtype].numpy for spec in signature.outputs} for signature in signatures)
 
 
-def _misfit(outputs: dict[str, Any], expected: Expected, rows: int | None) -> str:
+def misfit(outputs: dict[str, Any], expected: Expected, rows: int | None) -> str:
     """What is wrong with a worker's outputs, or nothing. `rows` is what a merged batch must have as its first dim."""
     if len(outputs) != len(expected):
         return f"The model gave {len(outputs)} outputs, its signature has {len(expected)}."

@@ -26,6 +26,8 @@ from towline.serve.workers.process import Finish, Loading, PassOn, Worker
 TINY_RUN_US = 1000
 # Eight rows at once must be this much cheaper than eight runs, or merging only makes the first ones wait for the last.
 MERGING_GAIN = 1.25
+# Where rows are padded, about a quarter of a run is padding: so much cheaper must it be.
+PADDING_GAIN = 1.6
 # A batch of four times the rows must be this much cheaper by the row.
 GAIN_BY_THE_ROW = 1.1
 
@@ -48,6 +50,19 @@ def rows_that_pay(curve: Sequence[tuple[int, float]]) -> int:
     return 0
 
 
+def length_that_pays(lengths: Sequence[tuple[int, float, float]]) -> int:
+    """Of runs timed with ever longer rows, (length, microseconds of one row, of eight), the last at which merging outweighs padding.
+
+    Pure. The longer a row, the less is gained by a second one beside it, while half of what is run may be padding.
+    """
+    longest = 0
+    for length, one_us, eight_us in lengths:
+        if 8 * one_us / eight_us < PADDING_GAIN:
+            break
+        longest = length
+    return longest
+
+
 class Lane(Protocol):
     """What a slot needs of the place its batches run in."""
 
@@ -57,6 +72,8 @@ class Lane(Protocol):
     merges: bool
     # Rows beyond which a larger batch gains nothing; 0: none is known.
     max_rows: int
+    # The length up to which it pays to pad shorter rows for a run with longer ones; 0: none is known.
+    pads_up_to: int
     memory_bytes: int
     on_batch: Finish
     on_part: PassOn
@@ -128,6 +145,7 @@ class ProcessLanes:
         if not report.is_ready:
             raise VersionError(report.reason, code="GOLDEN_MISMATCH", hint="Test this version on this machine before it serves here.")
         worker.max_rows = rows_that_pay(report.curve)
+        worker.pads_up_to = length_that_pays(report.lengths)
         worker.merges = merging_pays(report)
         await worker.start(self._runs(version, manifest, report))
         return worker
@@ -177,7 +195,9 @@ class InlineLanes:
         on_state("warming")
         if not report.is_ready:
             raise VersionError(report.reason, code="GOLDEN_MISMATCH", hint="Test this version on this machine before it serves here.")
-        return InlineLane(run, manifest, self._loop, merges=merging_pays(report), max_rows=rows_that_pay(report.curve))
+        lane = InlineLane(run, manifest, self._loop, merges=merging_pays(report), max_rows=rows_that_pay(report.curve))
+        lane.pads_up_to = length_that_pays(report.lengths)
+        return lane
 
     def end(self, lane: Lane) -> None:
         lane.is_dead = True
@@ -193,6 +213,7 @@ class InlineLane:
         self.threads = 1
         self.merges = merges
         self.max_rows = max_rows
+        self.pads_up_to = 0
         self.memory_bytes = 0
         self.on_batch: Finish = lambda batch, result, spent_us: None
         self.on_part: PassOn = lambda batch, outputs, more: None

@@ -21,6 +21,8 @@ from towline.serve.crew import Crew
 from towline.serve.jobs import Batch, Job, expected_outputs
 from towline.serve.lanes import Lane
 from towline.serve.objective import LatencyObjective
+from towline.serve.padded import PaddedBatcher
+from towline.serve.padding import Plan
 from towline.serve.quarantine import Quarantine
 from towline.serve.router import WantedVersion
 from towline.serve.splitting import Split
@@ -59,7 +61,8 @@ class Slot:
         # It was ready once, lost its worker, and could not get another yet.
         self.is_bereaved = False
         self._crew = Crew()
-        self._batcher = Batcher(max_rows=limits.max_batch, max_bytes=around.lanes.batch_bytes(), clock=around.clock, loop=around.loop)
+        self._batches = around.meters.batches(self.name, self.number)
+        self._batcher = self._new_batcher()
         self._signature = manifest.signature
         self._expected = expected_outputs(manifest)
         # None: requests of this version never share a batch.
@@ -72,7 +75,6 @@ class Slot:
         self._places = {name: place for place, name in enumerate(manifest.signature_names)}
         self._quarantine = Quarantine(around.clock)
         self._accounts: dict[str, ProtocolAccount] = {}
-        self._batches = around.meters.batches(self.name, self.number)
         self.counts = BatchCounts()
         self._objective: LatencyObjective | None = None
         self._failures = 0
@@ -92,6 +94,13 @@ class Slot:
             may_run_again=self._may_run_again,
             new_trial=lambda: Trial(version, manifest, self._expected, around),
         )
+
+    def _new_batcher(self) -> Batcher:
+        around, most = self._around, self._limits.max_batch
+        bounds: dict[str, Any] = {"max_rows": most, "max_bytes": around.lanes.batch_bytes(), "clock": around.clock, "loop": around.loop}
+        if self.manifest.batchable and self.manifest.padding:
+            return PaddedBatcher(Plan(self.manifest), self._batches.observe_padding, **bounds)
+        return Batcher(**bounds)
 
     def __repr__(self) -> str:
         return f"{self.name}:{self.number} ({self.state})"
@@ -135,6 +144,7 @@ class Slot:
         slo_ms = self._limits.latency_slo_ms
         self._objective = LatencyObjective(slo_ms / 1000, most_rows=most) if slo_ms else None
         self._batcher.limit(max_rows=most)
+        self._batcher.pads_up_to = self._crew.pads_up_to if self._limits.padding else 0
 
     def signature(self, name: str = "") -> Signature:
         if not name:

@@ -54,6 +54,8 @@ class SlotLimits:
     # Workers that one version runs in at a time.
     instances: int = 1
     max_waiting_s: float = 8.0
+    # Whether rows of unlike length may share a run, where that was shown to change no answer.
+    padding: bool = True
 
 
 @dataclass(frozen=True)

@@ -226,8 +226,8 @@ class _Test:
         return reached
 
     def _padding(self, recipe: Recipe, gaps: Mapping[str, Gaps], loaded_bytes: int) -> Found:
-        """Whether rows of unlike length may share a run. It has half the budget again, so that the proof of the rows loses nothing."""
-        until_s = self._clock.monotonic() + self._options.budget_s / 2
+        """Whether rows of unlike length may share a run. It has a quarter of the budget again: the proof of the rows loses nothing."""
+        until_s = self._clock.monotonic() + self._options.budget_s / 4
 
         def may_go_on(takes_s: float) -> bool:
             grown_bytes = self._runner.peak_memory_bytes() - loaded_bytes

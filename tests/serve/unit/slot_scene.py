@@ -36,6 +36,7 @@ class Place:
     """A place to run in that answers y = x, at once or when told to, and dies when told to."""
 
     max_rows = 0
+    pads_up_to = 0
     threads = 1
     memory_bytes = 0
 

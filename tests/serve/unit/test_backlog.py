@@ -70,6 +70,7 @@ class Place:
 
     def __init__(self, clock: Callable[[], float], threads: int, *, merges: bool) -> None:
         self.pid, self.is_dead, self.threads, self.merges, self.memory_bytes, self.max_rows = 100, False, threads, merges, 0, 0
+        self.pads_up_to = 0
         self.on_batch: Any = None
         self.on_part = self.on_death = lambda *heard: None
         self.ends: list[tuple[float, Batch]] = []

@@ -49,6 +49,7 @@ class Worker:
         # Whether it pays to run several requests as one batch.
         self.merges = True
         self.max_rows = 0
+        self.pads_up_to = 0
         self.memory_bytes = 0
         self.arena: Arena | None = None
         self.born = loop.create_future()

@@ -24,7 +24,8 @@ def main(tasks: Path, folder: Path) -> None:
         place.mkdir()
         (place / "scratch").mkdir()
         try:
-            report[name] = tried(Task(Path(task["source"]), place / "scratch", task["kind"], task.get("options", {})), place)
+            options, trusted = task.get("options", {}), task.get("trusted", False)
+            report[name] = tried(Task(Path(task["source"]), place / "scratch", task["kind"], options, trusted), place)
         except TowlineError as error:
             report[name] = {"code": error.code, "message": error.message, "field": error.field, "hint": error.hint}
     (folder / "report.json").write_bytes(msgspec.json.encode(report))

@@ -23,6 +23,7 @@ GOOD = {
     "h5": ("model.h5", "keras_h5", {}),
     "structured": ("structured.keras", "keras", {}),
     "pictures": ("pictures.keras", "keras", {}),
+    "vouched": ("hostile/lambda.keras", "keras", {}),
     "weights": ("only.weights.h5", "keras_h5", {"arch": "arch.py:build"}),
     "exported": ("exported", "saved_model", {}),
     "two": ("two", "saved_model", {}),
@@ -76,6 +77,7 @@ def lab(
     """The folder and the report of tensorflow_lab.py for every source."""
     folder = tmp_path_factory.mktemp("lab")
     tasks = {name: task(tensorflow_sources, *one[:3]) for name, one in {**GOOD, **BAD}.items()}
+    tasks["vouched"]["trusted"] = True
     (folder / "tasks.json").write_text(json.dumps(tasks))
     run_tensorflow("tensorflow_lab.py", folder / "tasks.json", folder)
     return folder, json.loads((folder / "report.json").read_text())

@@ -32,7 +32,7 @@ from towline.cli.params import NameParam, home_option, json_option, labels_optio
 @click.option("--tolerance", type=float, metavar="SHARE", help="Tighten how far an answer may lie from the source's: a share of its range.")
 @click.option("--against", metavar="SOURCE", help="What an ONNX file was converted from: it is proven equal to that.")
 @click.option("--data", metavar="PATH", help="Labelled data (.npz, .csv, .jsonl): accuracy or error of source and version, in the report.")
-@click.option("--trust-this-file", is_flag=True, help="Convert a source that could run code although no wall stands here.")
+@click.option("--trust-this-file", is_flag=True, help="You vouch for the source: code in it runs, also where no wall stands.")
 @why_option
 @home_option
 @json_option

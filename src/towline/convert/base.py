@@ -23,13 +23,14 @@ class Task:
 
     `options` are words that were given with the import, such as {"arch": "model.py:Net", "input": "float32[N,3,224,224]"}; paths among
     them are absolute and lie behind the same walls. An importer refuses options that it does not know.
-    `kind` is what the source was recognised as (convert/recognise.py).
+    `kind` is what the source was recognised as (convert/recognise.py). `trusted`: its owner vouches for code that is in it.
     """
 
     source: Path
     scratch: Path
     kind: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
+    trusted: bool = False
 
 
 @dataclass(frozen=True)

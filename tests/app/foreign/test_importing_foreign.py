@@ -202,8 +202,17 @@ def test_an_onnx_file_is_proven_against_what_it_was_converted_from(bring: Import
 def test_options_without_a_source_to_convert_are_refused(bring: Import, tmp_path: Path):
     model = tiny_models.write(tmp_path, tiny_models.identity(), "same.onnx")
 
-    with pytest.raises(UsageError, match="nothing to tell a converter"):
-        bring(source=model, tolerance=1e-6)
+    for words in ({"tolerance": 1e-6}, {"trust_this_file": True}):
+        with pytest.raises(UsageError, match="nothing to tell a converter"):
+            bring(source=model, **words)
+
+
+def test_that_a_file_is_vouched_for_is_said_in_one_way_and_reaches_its_importer(bring: Import):
+    with pytest.raises(UsageError, match="no option 'trust'") as refusal:
+        bring(options={"trust": "yes"})
+    assert "--trust-this-file" in refusal.value.hint
+
+    assert "Somebody vouches for it." in bring(options={"load": "ask"}, trust_this_file=True).report.warnings
 
 
 @pytest.mark.parametrize(

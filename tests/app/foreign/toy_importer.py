@@ -27,11 +27,15 @@ class ToyImporter:
         if task.options.get("load") == "die":
             print("no more strength", flush=True)
             os.kill(os.getpid(), signal.SIGSEGV)
+        if task.options.get("load") == "ask":
+            toy = Toy(task.options)
+            toy.notes = ("Somebody vouches for it.",) if task.trusted else ()
+            return toy
         return KnowingToy(task.options) if "knows" in task.options else Toy(task.options)
 
 
 class Toy:
-    notes = ("It is a toy.",)
+    notes: tuple[str, ...] = ("It is a toy.",)
     facts: Mapping[str, str] = {"toy": "1.0"}
     parameters = 3
 

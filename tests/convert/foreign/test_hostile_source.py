@@ -17,7 +17,7 @@ from towline.convert.foreign.importers import Entry
 from towline.convert.foreign.lookout import Allowed
 from towline.core.errors import ImportRefused
 from towline.core.walls import Walls
-from towline.secure.sandbox.launch import launch, launch_trusted
+from towline.secure.sandbox.launch import launch, launch_behind
 
 HERE = Path(__file__).parent
 ENTRY = Entry("hostile", "", "hostile_importer:HostileImporter")
@@ -38,6 +38,10 @@ def beside_this_test(start: Launch) -> Launch:
         )
 
     return started
+
+
+def unwalled(argv: Sequence[str], pass_fds: Sequence[int], walls: Walls) -> subprocess.Popen[bytes]:
+    return launch_behind(argv, pass_fds, walls, trusted=True)[0]
 
 
 @pytest.fixture
@@ -128,7 +132,7 @@ def test_nothing_is_written_or_read_through_links_that_were_planted(converter: L
     # Without walls, which allow no links: the second line holds alone.
     secret = tmp_path / "secret"
     secret.write_text("as it was")
-    asked = converter("plant", secret, launch_trusted)
+    asked = converter("plant", secret, unwalled)
     asked.load()
 
     with pytest.raises(ImportRefused, match="wrote where it is asked"):
@@ -141,14 +145,14 @@ def test_last_words_are_not_read_through_a_link(converter: Load, tmp_path: Path)
     secret = tmp_path / "secret"
     secret.write_text("as it was")
 
-    refusal = refused(converter("die behind a link", secret, launch_trusted))
+    refusal = refused(converter("die behind a link", secret, unwalled))
 
     assert refusal.code == "CONVERTER_DIED"
     assert "as it was" not in refusal.message
 
 
 def test_a_folder_that_is_a_link_is_not_taken(converter: Load) -> None:
-    asked = converter("what libraries do", start=launch_trusted)
+    asked = converter("what libraries do", start=unwalled)
     asked.load()
 
     with pytest.raises(ImportRefused, match="made no folder"):

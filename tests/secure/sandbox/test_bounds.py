@@ -14,7 +14,7 @@ import pytest
 
 from towline.core.errors import ImportRefused
 from towline.core.walls import Walls
-from towline.secure.sandbox.launch import launch, launch_behind, launch_trusted, standing
+from towline.secure.sandbox.launch import launch, launch_behind, launch_vouched, standing
 
 # With and without a process table of its own: other things end what was left behind.
 EITHER = pytest.mark.parametrize("without", [(), ("namespaces",)], ids=["own process table", "the machine's process table"])
@@ -176,10 +176,14 @@ def test_where_no_walls_stand_nothing_is_started(tmp_path: Path, without: tuple[
     assert not (tmp_path / "started").exists()
 
 
-def test_what_somebody_vouches_for_needs_no_walls(tmp_path: Path) -> None:
-    process = launch_trusted([sys.executable, "-c", "import socket; socket.socket().close()"], (), Walls(writes=(tmp_path,)))
+@pytest.mark.parametrize("without", [(), ("namespaces", "landlock")], ids=["walls", "no walls"])
+def test_what_somebody_vouches_for_needs_no_walls_and_gets_those_that_stand(tmp_path: Path, without: tuple[str, ...]) -> None:
+    code = "import socket; socket.create_connection(('127.0.0.1', 9), 1)"
+    process = launch_vouched([sys.executable, "-c", code], (), Walls(writes=(tmp_path,)), without=without)
 
-    assert process.wait(20) == 0
+    assert process.wait(20) == 1
+    # Nobody listens there, which is not found out behind walls.
+    assert ("ConnectionRefusedError" in (tmp_path / "said.log").read_text()) == bool(without)
 
 
 def test_a_program_that_is_not_there_is_no_walls_fault(tmp_path: Path) -> None:

@@ -257,13 +257,13 @@ def _converter(found: Recognised, given: Given, copy: ForeignCopy, work: Path) -
     scratch = work / "scratch"
     scratch.mkdir(mode=0o700)
     options = {name: value for name, value in copy.options.items() if name != "route"}
-    task = Task(copy.entry, scratch, found.kind, options)
+    task = Task(copy.entry, scratch, found.kind, options, trusted=given.trust)
     python = python_of(entry.environment) if entry.environment else ""
     return Converter(entry, task, python=python, launch=launcher(trust=given.trust), reads=copy.reads)
 
 
 def launcher(*, trust: bool) -> Launch:
-    """What starts converters: the sandbox, or what its owner vouches for without it."""
-    from towline.secure.sandbox.launch import launch, launch_trusted
+    """What starts converters: always the sandbox; where there is none, only what its owner vouches for."""
+    from towline.secure.sandbox.launch import launch, launch_vouched
 
-    return launch_trusted if trust else launch
+    return launch_vouched if trust else launch

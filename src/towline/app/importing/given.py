@@ -126,6 +126,10 @@ def checked(
 
 def _check_words(given: Given) -> None:
     converts = given.foreign is not None or given.against is not None
+    if "trust" in given.options:
+        raise UsageError(
+            "There is no option 'trust'.", code="UNKNOWN_OPTION", field="trust", hint="If you vouch for the file: --trust-this-file."
+        )
     if given.include and not converts:
         raise UsageError("Only a handler brings files along.", code="USAGE", field="include", hint="What a model needs lies beside it.")
     if given.processing and given.preset:
@@ -141,12 +145,13 @@ def _check_words(given: Given) -> None:
             field="against",
             hint="--against goes with an ONNX file that you converted yourself.",
         )
-    if not converts and (given.options or given.tolerance is not None or given.data is not None):
+    told = (*given.options, *(["tolerance"] if given.tolerance is not None else []), *(["data"] if given.data is not None else []))
+    if not converts and (told or given.trust):
         refuse_foreign(given.model)
         raise UsageError(
             f"{given.model} is read as an ONNX file, which is not converted: there is nothing to tell a converter and nothing to compare.",
             code="USAGE",
-            field=next(iter(given.options), "tolerance" if given.tolerance is not None else "data"),
+            field=told[0] if told else "trust_this_file",
             hint="Name what it was converted from: --against SOURCE.",
         )
 

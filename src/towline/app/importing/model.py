@@ -69,8 +69,8 @@ def import_model(
     What is no ONNX file is converted by its own framework, in a process behind walls, and taken only when the version answers as the
     source does. `arch` is the code of weights (`model.py:Net`), `input` what it takes (`float32[N,3,224,224]`), `options` are more words
     for the importer; `tolerance` tightens how far an answer may lie off; `against` names what an ONNX file was converted from, to prove
-    that too; on `data`, which is labelled (.npz, .csv, .jsonl), source and version are both measured; `trust_this_file` converts where no
-    wall stands.
+    that too; on `data`, which is labelled (.npz, .csv, .jsonl), source and version are both measured; `trust_this_file` lets code that is
+    in the source run, and converts also where no wall stands.
     A model of this very process is given as it is: a `torch.nn.Module`, a Keras model, a fitted estimator of scikit-learn or LightGBM, a
     Booster; `sample` may then be an array, a dict of arrays or a data frame. It is converted here, and left as it was.
     Raises UsageError for a path that is no readable file, ImportRefused for what may not be imported.

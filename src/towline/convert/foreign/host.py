@@ -119,7 +119,7 @@ def _at_a_wall(said: str) -> ImportRefused | None:
 def main(argv: list[str]) -> None:
     end = socket.socket(fileno=int(argv[0]))
     given = json.loads(argv[2])
-    task = Task(Path(given["source"]), Path(given["scratch"]), given["kind"], given["options"])
+    task = Task(Path(given["source"]), Path(given["scratch"]), given["kind"], given["options"], given["trusted"])
     chatter = os.open(task.scratch / SAID, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for descriptor in (1, 2):
         os.dup2(chatter, descriptor)

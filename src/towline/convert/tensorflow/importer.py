@@ -14,8 +14,8 @@ _OPTIONS = {
     "frozen_graph": {"inputs", "outputs", "input"},
     "tf1_checkpoint": {"inputs", "outputs", "input"},
     "tf2_checkpoint": {"arch", "input"},
-    "keras": {"trust", "input", "arch"},
-    "keras_h5": {"trust", "input", "arch"},
+    "keras": {"input", "arch"},
+    "keras_h5": {"input", "arch"},
 }
 
 

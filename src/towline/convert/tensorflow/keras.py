@@ -26,7 +26,6 @@ _NAMESPACES = ("layers", "models", "initializers", "regularizers", "constraints"
 
 def open_keras(task: Task) -> TensorFlowSource:
     """Raises ImportRefused for what is damaged, is weights only, or would run code that nobody vouched for."""
-    trusted = task.options.get("trust", "") in ("yes", "true", "1")
     is_archive = task.kind == "keras"
     config = keras_file.config_of_archive(task.source) if is_archive else keras_file.config_of_hdf5(task.source)
     if config is None:
@@ -35,10 +34,10 @@ def open_keras(task: Task) -> TensorFlowSource:
             code="WEIGHTS_ONLY",
             hint=f"Give the code that builds the model: towline import {wording.sentence(task.source.name)} --arch file.py:function",
         )
-    judged = judge(config, is_kerass, trusted=trusted)
+    judged = judge(config, is_kerass, trusted=task.trusted)
     path = task.source if judged.config == config else _rewritten(task, judged, is_archive)
     try:
-        model = framework.saving.load_model(path, compile=False, safe_mode=not trusted)
+        model = framework.saving.load_model(path, compile=False, safe_mode=not task.trusted)
     except FAILURES as error:
         said = wording.sentence(_reason(error), hidden=(str(path), str(path.parent)))
         raise ImportRefused(

@@ -96,7 +96,8 @@ def _judge(described: Mapping[str, Any], layer: str, is_kerass: IsKerass, truste
             f"Layer {wording.name(layer or kind)} is a {wording.name(kind)}: it runs code that is in the file.",
             code="RUNS_CODE",
             field=layer,
-            hint="Export the model where its code is: model.export('folder'), and import that SavedModel.",
+            hint="Export the model where its code is: model.export('folder'), and import that SavedModel;"
+            " or, if you vouch for the file, add --trust-this-file.",
         )
     if kind == "function":
         return

@@ -23,6 +23,7 @@ from towline.optimize.graph import Half, Slim
 from towline.optimize.plan import Tried
 from towline.optimize.quantize import Int8
 from towline.optimize.shapes import FixShape
+from towline.optimize.stored import Stored
 from towline.store.sqlite import open_store
 from towline.testing import tiny_models
 from towline.verify.pace import paces
@@ -205,6 +206,13 @@ def test_two_runs_with_one_seed_make_the_same_choice(home: Path, tmp_path: Path)
     assert first.tried == second.tried
     models = [one.result.version.path / one.result.version.manifest.model_file for one in found if one.result is not None]
     assert models[0].read_bytes() == models[1].read_bytes()
+
+
+def test_weights_that_are_stored_are_never_handed_to_another_pass(tmp_path: Path):
+    with pytest.raises(UsageError, match=r"'stored int8' comes last in a chain, and 'int8' comes after it") as refused:
+        optimize("m", tmp_path / "data.npz", passes=[Chain((Slim(), Stored(8), Int8()))], home=tmp_path / "home")
+
+    assert refused.value.hint == "Write Chain((Int8(…), Stored(…)))."
 
 
 def test_a_budget_that_is_spent_stops_before_the_next_pass(home: Path, tmp_path: Path):

@@ -23,7 +23,6 @@ from towline.optimize.quantize import Int8
 PATIENCE = 6
 MAX_PROPOSALS = 40
 _NONE = "none"
-_DECADES = 10
 
 
 class Explorer:
@@ -86,7 +85,7 @@ class Explorer:
         # A chain that broke a limit steers away, and is still learned from.
         trial.set_constraint("limits", 0.0 if tried.fits else 1.0)
         # Rounded to what can be told apart on a machine that does other things too: noise must not steer.
-        self._study.tell(trial, [round(tried.speedup * _DECADES) / _DECADES, round(tried.drop, 3)])
+        self._study.tell(trial, [round(tried.speedup, 1), round(tried.drop, 3)])
 
 
 def suggested(trial: Any, situation: Situation) -> Chain:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from towline.optimize.plan import Tried as Tried
 from towline.optimize.process import write_calibration
 from towline.optimize.rows import open_rows
 from towline.optimize.sensitivity import Sensitivity
+from towline.optimize.stored import Stored
 from towline.optimize.training.settings import Training as Training
 from towline.verify.data.dataset import DataSet
 from towline.verify.gates import Gate
@@ -119,7 +121,8 @@ def optimize(
     What was tried is an event about the version, and is remembered: a search that was stopped goes on where it was. Equal seeds
     (`options.seed`) propose and train the same. Raises UsageError for data that is too little or does not fit.
     """
-    _check(lessons, only)
+    chains = tuple(one if isinstance(one, Chain) else Chain((one,)) for one in passes)
+    _check(lessons, only, chains)
     with opened_store(home) as store, fetched(data, progress=say or silent) as place:
         version = store.version(ref if isinstance(ref, Ref) else parse_ref(ref))
         if version.manifest.engine != "onnxruntime" or version.manifest.handler is not None:
@@ -127,7 +130,7 @@ def optimize(
         whole = opened_data(place, version.manifest, labels_of(version, version.manifest), options)
         training = replace(training, seed=options.seed)
         given = (taught_student(lessons.student, training),) if lessons.student else ()
-        wanted = _Wanted(lessons, passes, given, frozenset(only), limits, training, options, budget_s)
+        wanted = _Wanted(lessons, chains, given, frozenset(only), limits, training, options, budget_s)
         with store.stage() as work:
             found = _searched(store, version, whole, wanted, work, say or silent)
         facts = {"number": version.number, **found.as_json()}
@@ -135,8 +138,12 @@ def optimize(
     return found
 
 
-def _check(lessons: Lessons, only: Collection[str]) -> None:
-    """Raises UsageError for a wish that could only be passed over in silence."""
+def _check(lessons: Lessons, only: Collection[str], chains: Sequence[Chain]) -> None:
+    """Raises UsageError for a wish that could only be passed over in silence, or undone by the next."""
+    for early, after in (pair for chain in chains for pair in itertools.pairwise(chain.passes)):
+        if isinstance(early, Stored):
+            what = f"'{early.name}' comes last in a chain, and '{after.name}' comes after it, which would find no weights or make floats of them."
+            raise UsageError(what, field="passes", hint=f"Write Chain(({type(after).__name__}(…), {type(early).__name__}(…))).")
     for word, given in (("student", lessons.student), ("teacher", lessons.teacher)):
         if given and not lessons:
             raise UsageError(f"A {word} needs rows to train on.", field=word, hint="Give some: --train PATH, or --unlabelled PATH.")
@@ -150,7 +157,7 @@ class _Wanted:
     """What the caller asked for; `given` are the students among it."""
 
     lessons: Lessons
-    passes: Sequence[Pass | Chain]
+    chains: Sequence[Chain]
     given: Sequence[Pass]
     only: frozenset[str]
     limits: Limits
@@ -180,7 +187,7 @@ def _searched(store: Store, version: Version, whole: DataSet, wanted: _Wanted, w
         losses = losses_of(version.manifest, classes, some, base.answered.reading.output)
         materials = Materials(work, journal.keep, calibrating, rows, losses)
         workshop = Workshop(order, version, base, gates, materials, journal, until_s)
-        search = Search(workshop, _situation(version, wanted, rows), [_chain(one) for one in wanted.passes])
+        search = Search(workshop, _situation(version, wanted, rows), wanted.chains)
         stopped = _run(search)
         best = chosen(workshop.tried)
         seen = workshop.in_full(best) if best is not None else None
@@ -208,7 +215,3 @@ def _situation(version: Version, wanted: _Wanted, rows: Path | None) -> Situatio
     model = version.path / version.manifest.model_file
     students = students_to_try(model, open_rows(rows).output, wanted.training)
     return Situation(cpu_kind(), wanted.training, (*wanted.given, *students), wanted.options.seed, wanted.only)
-
-
-def _chain(one: Pass | Chain) -> Chain:
-    return one if isinstance(one, Chain) else Chain((one,))

@@ -13,14 +13,27 @@ from read_page import ReadPage
 
 import towline
 from towline.app.judging.pages import _trial, floats_of
-from towline.optimize.base import Chain
+from towline.optimize.base import Chain, Pass
+from towline.optimize.distill import Distill
+from towline.optimize.equalise import Equalise
+from towline.optimize.fusion import Fuse
 from towline.optimize.graph import Slim
+from towline.optimize.offline import Offline
 from towline.optimize.plan import Tried
+from towline.optimize.prune import Prune
+from towline.optimize.qat import Qat
 from towline.optimize.quantize import DynamicInt8, Int8
+from towline.optimize.rounding import Round
+from towline.optimize.shapes import FixShape
+from towline.optimize.stored import Stored
+from towline.optimize.train import Sparse
+from towline.optimize.training.settings import Training
+from towline.optimize.weight_only import WeightOnly
 from towline.verify.pages import sentences
 from towline.verify.pages.lines import linear, spanning
 from towline.verify.pages.optimized import Loss, OptimizedPage, Suspect, optimized_page
 from towline.verify.pages.points import Mark, Point, frontier, labels, points
+from towline.verify.pages.settings import settings
 from towline.verify.pages.trials import Trial, epoch_axis
 from towline.verify.pages.words import words
 
@@ -211,6 +224,52 @@ def test_reasons_made_while_searching_are_chinese_on_a_chinese_page():
 def test_what_passes_tell_is_chinese_on_a_chinese_page_and_a_strangers_words_stay(english: str, said: str):
     assert words("zh")(english) == said
     assert words("en")(english) == english
+
+
+@pytest.mark.parametrize(
+    ("one", "said"),
+    [
+        (Int8(floats=("a", "b"), reduce_range=True), "静态，u8s8，最小最大值，每通道，7 位权重，2 个算子保留浮点"),
+        (DynamicInt8(), "权重 s8，激活在每次运行时测定"),
+        (Round(), "8 位权重，学习取整，校正偏置"),
+        (Stored(4), "每通道的权重，对称，加载后为浮点"),
+        (WeightOnly(), "每块 32 个，非对称，以 float 相乘"),
+        (Offline("all", "AMD-25"), "级别 all，只用于 AMD-25"),
+        (Fuse(heads=4), "注意力，层归一化，GELU，4 个头"),
+        (FixShape(), "总是相同的维度"),
+        (
+            Prune(ratio=0.5, steps=2, guided=True, training=Training(epochs=1, augment=("shift", "noise"))),
+            "去掉 50% 的通道（magnitude），分 2 步，按敏感度；1 轮，adam，学习率 0.001，余弦，每批 128 行，平移，噪声",
+        ),
+        (
+            Distill(depth=0.5, features=True, training=Training(l1=0.1, smoothing=0.2, patience=3)),
+            "学生 narrow，宽度 0.25，深度 0.5，温度 4，α 0.9，中间张量相近，"
+            "5 轮，adam，学习率 0.001，余弦，每批 128 行，L1 0.1，标签平滑 0.2，耐心 3",
+        ),
+        (Sparse(), "80 % 为零（magnitude），在所有权重中，6 轮，adam，学习率 0.001，余弦，每批 128 行"),
+        (Qat(), "范围 learnt，教师 0.5（温度 2）"),
+        (Chain((Equalise(), Int8())), "通道范围，跨层；静态，u8s8，最小最大值，每通道"),
+    ],
+)
+def test_settings_are_chinese_on_a_chinese_page(one: Pass | Chain, said: str):
+    shown = page(replace(KEPT, settings=one.settings), language="zh").text
+
+    assert said in shown
+    assert one.settings in page(replace(KEPT, settings=one.settings)).text
+    assert not re.search(r"[a-z]{4,} [a-z]{2,}", settings(one.settings, words("zh"))), "words of ours that nobody translated"
+
+
+def test_a_strangers_settings_stay():
+    assert settings("bits of its own, 3 by 4: all", words("zh")) == "bits of its own, 3 by 4: all"
+    assert settings("student mine, yours.onnx, alpha 1", words("zh")) == "学生 mine，yours.onnx，α 1"
+
+
+def test_why_a_search_stopped_and_what_it_kept_are_chinese_too():
+    shown = OptimizedPage("m:1", [("Stopped", "The time was up."), ("Kept", "int8: static, per tensor")], (KEPT,), (), "m:2: 2.00×")
+
+    text = ReadPage(optimized_page(shown, "zh")).text
+    assert "时间已到。" in text
+    assert "int8：静态，每张量" in text
 
 
 def test_sentences_that_were_translated_are_those_that_are_said():

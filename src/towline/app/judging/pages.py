@@ -48,7 +48,7 @@ def page_of_search(found: Optimized, language: str = "en") -> str:
     verdict = "Nothing tried was faster, or smaller and as fast, and still right."
     if found.result is not None and found.best is not None:
         verdict = f"{found.result.version}: {found.best.speedup:.2f}× · {found.best.size_ratio:.2f}×"
-        facts += [("Kept", f"{found.best.tried.name} {found.best.tried.settings}"), ("New digest", found.result.version.digest)]
+        facts += [("Kept", f"{found.best.tried.name}: {found.best.tried.settings}"), ("New digest", found.result.version.digest)]
     facts += [("Stopped", found.stopped)] if found.stopped else []
     kept = floats_of(found.best.tried) if found.best is not None else None
     page = OptimizedPage(

@@ -142,7 +142,7 @@ def _check(lessons: Lessons, only: Collection[str], chains: Sequence[Chain]) -> 
     """Raises UsageError for a wish that could only be passed over in silence, or undone by the next."""
     for early, after in (pair for chain in chains for pair in itertools.pairwise(chain.passes)):
         if isinstance(early, Stored):
-            what = f"'{early.name}' comes last in a chain, and '{after.name}' comes after it, which would find no weights or make floats of them."
+            what = f"'{early.name}' comes last in a chain, and '{after.name}' comes after it, which would find no weights or undo it."
             raise UsageError(what, field="passes", hint=f"Write Chain(({type(after).__name__}(…), {type(early).__name__}(…))).")
     for word, given in (("student", lessons.student), ("teacher", lessons.teacher)):
         if given and not lessons:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from towline.verify.pages import judged
 from towline.verify.pages.bars import Bar, Span, bars, spans
 from towline.verify.pages.compared import ComparedPage, sections
 from towline.verify.pages.document import document, facts, figure, notes, section, text
+from towline.verify.pages.settings import settings
 from towline.verify.pages.trials import Trial, int8_frontier, pareto, training, tried_table
 from towline.verify.pages.words import Say, words
 
@@ -71,14 +72,15 @@ class OptimizedPage:
 def optimized_page(shown: OptimizedPage, language: str = "en") -> str:
     """A whole document; `language` is one of words.LANGUAGES. What came from outside is escaped."""
     say = words(language)
+    tried = [replace(one, settings=settings(one.settings, say)) for one in shown.tried]
     body = [
         f'<p class="verdict">{text(say(shown.verdict))}</p>',
-        facts([(say(name), value) for name, value in shown.facts]),
-        pareto(shown.name, shown.tried, say, shown.max_drop),
-        tried_table(shown.tried, say),
-        int8_frontier(shown.tried, say),
+        facts([(say(name), settings(value, say)) for name, value in shown.facts]),
+        pareto(shown.name, tried, say, shown.max_drop),
+        tried_table(tried, say),
+        int8_frontier(tried, say),
         _guilty(shown.guilty, say),
-        training(shown.tried, say),
+        training(tried, say),
         *(sections(shown.beside, say) if shown.beside is not None else ()),
         section(say("Notes"), notes([say(note) for note in shown.notes])),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from towline.verify.pages.sentences import chinese
+from towline.verify.pages.settings import part
 
 LANGUAGES = ("en", "zh")
 Say = Callable[[str], str]
@@ -158,4 +159,7 @@ def _english(english: str) -> str:
 
 
 def _chinese(english: str) -> str:
-    return _CHINESE[english] if english in _CHINESE else chinese(english)
+    if english in _CHINESE:
+        return _CHINESE[english]
+    said = chinese(english)
+    return said if said != english else part(english)

@@ -69,6 +69,16 @@ def test_what_answers_as_its_source_does_is_taken_and_says_where_it_came_from(br
     assert towline.load("toy", home=home).predict(np.float32([[1, 2, 3]])).tolist() == [[2, 4, 6]]
 
 
+def test_an_import_says_how_near_its_source_it_lies(bring: Import):
+    said: list[str] = []
+
+    bring(options={"routes": "wrong+right"}, progress=said.append)
+
+    [equal] = [line for line in said if line.startswith("Equal")]
+    assert equal.startswith("Equal to its source. y: max |Δ| 0 · mean 0 ")
+    assert "requests, limit " in equal
+
+
 def test_the_sources_own_answers_stay_with_the_version(bring: Import):
     version = bring().version
 

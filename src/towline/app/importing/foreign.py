@@ -87,6 +87,7 @@ class _Import:
                 attempt, candidate = self._try(route, loaded, asked, tolerances, staged)
                 attempts.append(attempt)
                 if candidate is not None:
+                    self._order.say(_equal(attempt))
                     measured = on_labelled(self._order, self._converter, candidate, data, default_of(loaded.signatures)) if data else None
                     # Its memory is needed for what comes next.
                     self._converter.close()
@@ -220,6 +221,11 @@ def _kept(closest: Attempt, folder: Path, name: str) -> str:
     worst = max(closest.parity.values(), key=lambda one: (not one.passed, one.distance))
     kept = keep_worst(worst, folder, name)
     return f" The worst input and both answers are in the store's folder: {folder.name}/{kept.name}." if kept else ""
+
+
+def _equal(attempt: Attempt) -> str:
+    """What was proven, by the output that differs most."""
+    return f"Equal to its source. {max(attempt.parity.values(), key=lambda one: one.distance).widest()}"
 
 
 def _ill_conditioned(attempt: Attempt) -> tuple[str, ...]:

@@ -61,8 +61,15 @@ class Parity:
 
     def lines(self) -> list[str]:
         """For people: one line per output."""
-        requests = f"{self.samples} request{'s'[: self.samples != 1]}"
-        return [f"{name}: {_words(one)}  ({requests}, limit {one.limit:.2g})" for name, one in self.outputs.items()]
+        return [self._line(name) for name in self.outputs]
+
+    def widest(self) -> str:
+        """The line of the output that differs most. There is at least one."""
+        return self._line(max(self.outputs, key=lambda name: self.outputs[name].strain))
+
+    def _line(self, name: str) -> str:
+        one = self.outputs[name]
+        return f"{name}: {_words(one)}  ({self.samples} request{'s'[: self.samples != 1]}, limit {one.limit:.2g})"
 
 
 def judge(pairs: Sequence[Pair], tolerance: Tolerance, moved: Sequence[Mapping[str, float]] = ()) -> Parity:

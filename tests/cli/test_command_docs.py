@@ -41,6 +41,16 @@ def test_every_command_explains_itself_and_prints_data_as_json_if_it_prints_data
     assert (DOCS / "schemas" / f"towline.{verb}.1.json").exists() == has_json
 
 
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_no_help_is_cut_short_and_no_number_is_called_by_its_type(verb: str) -> None:
+    command = cli.get_command(click.Context(cli), verb)
+    assert command is not None
+
+    assert "...\n" not in command.get_help(click.Context(command)).partition("\n")[2]
+    for one in commands_of(verb):
+        assert not {"RANGE", "INTEGER"} & set(one.get_help(click.Context(one)).split())
+
+
 @pytest.mark.parametrize("language", ["", ".zh-CN"])
 def test_every_exit_code_is_documented(language: str) -> None:
     page = (DOCS / "commands" / f"README{language}.md").read_text()

@@ -87,7 +87,7 @@ def test_a_draft_is_enough_to_load_but_promises_nothing(tmp_path):
 
 
 def test_the_wrong_number_of_labels_for_a_classifier_is_refused(tmp_path):
-    with pytest.raises(ImportRefused, match="There are 2 labels, but output 'y' has 10 classes"):
+    with pytest.raises(ImportRefused, match="The file of labels has 2, but output 'y' has 10 classes"):
         write_labels(staged(tmp_path).folder, ("cat", "dog"), SIGNATURE)
 
 

@@ -17,14 +17,14 @@ def command(context: click.Context) -> None:
         emit(context.get_help())
 
 
-@command.command("create")
+@command.command("create", short_help="Make an environment with pip, once.")
 @click.argument("name")
 @click.option("--with", "add", multiple=True, metavar="REQUIREMENT", help="A package beside, for code of your own. May be repeated.")
 @click.option("--python", metavar="FILE", default="", help="The Python, 3.11 or newer, to make it with. Default: this one.")
 @click.option("--again", is_flag=True, help="Make it anew even if it is ready.")
 @json_option
 def create(name: str, add: tuple[str, ...], python: str, again: bool, as_json: bool) -> None:
-    """Make the environment NAME with pip: torch, tensorflow, litert, openvino or tabular. Does nothing when it is there already."""
+    """Make the environment NAME with pip, one of those that `towline env ls` lists. Does nothing when it is there already."""
     from towline.app.environments.make import create_environment
 
     made = create_environment(name, add=add, python=python, again=again, progress=say_step)

@@ -17,7 +17,7 @@ from towline.core.event import Event
 @click.argument("name", type=NameParam(), required=False)
 @click.option("--kind", default="", metavar="KIND", help="Only this kind, such as version.imported.")
 @click.option("--after", type=click.IntRange(0), default=0, metavar="N", help="Only events after number N; 0 gives the newest.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Events to print at most.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, metavar="N", help="Events to print at most.")
 @click.option("--verify", is_flag=True, help="Check the chain of hashes over all events instead; exits 1 when it is broken.")
 @home_option
 @json_option

@@ -31,7 +31,9 @@ from towline.cli.params import NameParam, home_option, json_option, labels_optio
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="More words for the importer. May be repeated.")
 @click.option("--tolerance", type=float, metavar="SHARE", help="Tighten how far an answer may lie from the source's: a share of its range.")
 @click.option("--against", metavar="SOURCE", help="What an ONNX file was converted from: it is proven equal to that.")
-@click.option("--data", metavar="PATH", help="Labelled data (.npz, .csv, .jsonl): accuracy or error of source and version, in the report.")
+@click.option(
+    "--data", metavar="PATH", help="Labelled data (.npz, .csv, .jsonl, .parquet): accuracy or error of source and version, in the report."
+)
 @click.option("--trust-this-file", is_flag=True, help="You vouch for the source: code in it runs, also where no wall stands.")
 @why_option
 @home_option

@@ -12,7 +12,7 @@ from towline.core.refs import Ref
 
 @click.command("ls")
 @click.argument("name", type=NameParam(), required=False)
-@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Versions on one page.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, metavar="N", help="Versions on one page.")
 @click.option("--after", type=RefParam(), metavar="NAME:N", help="Continue after this version: the next page.")
 @home_option
 @json_option

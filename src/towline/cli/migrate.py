@@ -45,7 +45,7 @@ def _shared(function: F) -> F:
     return function
 
 
-@command.command("tfserving")
+@command.command("tfserving", short_help="From TensorFlow Serving: its model configuration, or one model's folder.")
 @click.option("--models", metavar="FILE", help="The list that --model_config_file named.")
 @click.option("--model_base_path", "base_path", metavar="DIR", default="", help="The folder of one model's numbered versions.")
 @click.option("--model_name", metavar="NAME", default="", help="That model's name. Default: default.")
@@ -59,7 +59,7 @@ def tfserving(models: str | None, base_path: str, model_name: str, batching: str
     return _carry_out(tfserving_plan(models, base_path, model_name, batching, monitoring, shared["flags"], shared["volume"]), shared)
 
 
-@command.command("triton")
+@command.command("triton", short_help="From Triton: its model repository, each model with its config.pbtxt.")
 @click.option("--repository", multiple=True, metavar="DIR", help="A model repository. May be repeated.")
 @_shared
 def triton(repository: tuple[str, ...], **shared: Any) -> int:

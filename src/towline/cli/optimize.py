@@ -61,8 +61,10 @@ class TrainingParam(click.ParamType):  # type: ignore[type-arg]  # generic only 
 @click.option(
     "--training", type=TrainingParam(), default="", metavar="KEY=VALUE,…", help="How it is trained: epochs=3,optimizer=adamw,rate=1e-3, …."
 )
-@click.option("--only", multiple=True, metavar="PASS", help="Try only passes of this name (prune, int8, …). May be given several times.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Equal seeds propose and train the same.")
+@click.option("--only", multiple=True, metavar="PASS", help="Try only passes of this name (prune, int8, …). May be repeated.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, metavar="N", help="Equal seeds propose and train the same."
+)
 @click.option("--max-drop", type=ShareParam(), default="0.5pt", show_default=True, help="How much accuracy may be lost.")
 @click.option("--min-agreement", type=ShareParam(), default="0", help="The least share of rows whose first class stays.")
 @click.option(
@@ -71,7 +73,7 @@ class TrainingParam(click.ParamType):  # type: ignore[type-arg]  # generic only 
     type=click.FloatRange(0),
     default=0.0,
     metavar="MS",
-    help="The most that one row in a hundred may take.",
+    help="What 99 of 100 rows may take, asked one at a time.",
 )
 @click.option("--max-size", "max_size_mb", type=click.FloatRange(0), default=0.0, metavar="MB", help="The most bytes on disk.")
 @click.option(

@@ -29,7 +29,15 @@ if TYPE_CHECKING:
 )
 @label_option
 @limit_option
-@click.option("--timeout", "timeout_s", metavar="S", type=click.FloatRange(0.001, 86_400), default=60.0, show_default=True, help="Seconds.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    metavar="S",
+    type=click.FloatRange(0.001, 86_400),
+    default=60.0,
+    show_default=True,
+    help="Seconds that an answer may take.",
+)
 @click.option("--key-file", metavar="FILE", help="File with the server's key. TOWLINE_KEY works too.")
 @click.option("--key", "secret", hidden=True)
 @home_option

@@ -189,7 +189,7 @@ def _check_labels(labels: tuple[str, ...], signature: Signature) -> None:
     if shape is None or len(shape) != 2 or not isinstance(shape[1], int) or shape[1] in (1, len(labels)):
         return
     raise ImportRefused(
-        f"There are {len(labels)} labels, but output {wording.name(signature.outputs[0].name)} has {shape[1]} classes.",
+        f"The file of labels has {len(labels)}, but output {wording.name(signature.outputs[0].name)} has {shape[1]} classes.",
         code="BAD_LABELS",
         field="labels",
         hint="Give one label per class, in the order of the output.",

@@ -91,7 +91,7 @@ class RunningServer:
             )
         if self._await_ready:
             # Files are imported one after the other, and what is imported is served meanwhile.
-            self.wait_until(lambda: self.is_ready() and self._ready_models() >= self._sources, timeout_s=START_TIMEOUT_S)
+            self.wait_until(lambda: self.is_ready() and self._ready_versions() >= self._sources, timeout_s=START_TIMEOUT_S)
         return self
 
     def send_signal(self, number: int) -> None:
@@ -243,8 +243,8 @@ class RunningServer:
         self.wait_until(one_is_there)
         return found[0]
 
-    def _ready_models(self) -> int:
-        return len({one["name"] for one in self.state().get("models", []) if one["state"] == "ready"})
+    def _ready_versions(self) -> int:
+        return len({(one["name"], one["version"]) for one in self.state().get("models", []) if one["state"] == "ready"})
 
     def _worker_of(self, model: str) -> int | None:
         for one in self.state().get("models", []):

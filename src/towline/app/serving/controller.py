@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import Any
 
 from towline.app.importing.model import import_into, name_of
-from towline.app.serving.desired import deployment_for, desired_models
+from towline.app.serving.desired import check_names, deployment_for, desired_models, together
 from towline.app.serving.folder_imports import FolderImports, Numbered
 from towline.app.serving.inbox import Inbox, Letter
 from towline.app.serving.model_control import ModelControl, Rules
@@ -80,9 +80,7 @@ class Controller:
         self._state = StateFile(Path(wish["home"]) / "run", wish["url"], wish["grpc_url"], self._clock)
 
     def run(self) -> None:
-        for ref in self._wish["refs"]:
-            if not (self._is_successor and self._take_over(ref)):
-                self._deploy(ref)
+        self._deploy([ref for ref in self._wish["refs"] if not (self._is_successor and self._take_over(ref))])
         self._is_complete = True
         next_watch_s = 0.0
         while True:
@@ -128,13 +126,16 @@ class Controller:
         removals = self._store.events(name=name, kind="deployment.removed", limit=1)
         return any(event.at_s >= self._wish["started_s"] for event in removals)
 
-    def _deploy(self, ref: str) -> None:
-        """A file is imported first; a ref must exist. Either becomes a deployment, so that `towline serve` alone serves it again."""
-        if _is_file(ref):
-            self._import(ref, None, None, self._wish.get("given", {}))
-            return
-        version = self._store.version(parse_ref(ref))
-        self._wants(deployment_for(parse_ref(ref), version))
+    def _deploy(self, refs: Sequence[str]) -> None:
+        """A ref must exist; a file is imported. Either becomes a deployment, so that `towline serve` alone serves it again."""
+        files = [ref for ref in refs if _is_file(ref)]
+        parsed = [parse_ref(ref) for ref in refs if ref not in files]
+        wished = together(deployment_for(ref, self._store.version(ref)) for ref in parsed)
+        check_names(files, [name_of(file) for file in files], wished)
+        for deployment in wished.values():
+            self._wants(deployment)
+        for file in files:
+            self._import(file, None, None, self._wish.get("given", {}))
 
     def _import_sent(self, source: Path, name: str, number: int, actor: str) -> None:
         """What a client sent. Not published: a worker that no table needs would be let go of, and the one that needs it comes next."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from towline.core.deployment import Deployment, Policy, chosen_numbers
+from towline.core.errors import UsageError
 from towline.core.refs import Ref
 from towline.core.runtime import TUNED, Runtime, this_machine
 from towline.core.store import Store
@@ -20,6 +21,36 @@ def deployment_for(ref: Ref, version: Version) -> Deployment:
     if ref.number is not None or ref.digest:
         return Deployment(version.name, Policy("specific", numbers=(version.number,)))
     return Deployment(version.name, Policy("latest"))
+
+
+def together(asked: Iterable[Deployment]) -> dict[str, Deployment]:
+    """By name, what one command line asks for: of a name several versions by their numbers, else one thing. Raises UsageError. Pure."""
+    by_name: dict[str, Deployment] = {}
+    for one in asked:
+        before = by_name.setdefault(one.name, one).policy
+        if before.kind == one.policy.kind == "specific":
+            numbers = tuple(sorted({*before.numbers, *one.policy.numbers}))
+            by_name[one.name] = dataclasses.replace(one, policy=Policy("specific", numbers=numbers))
+        elif before != one.policy:
+            raise UsageError(
+                f"'{one.name}' is asked for in two ways, as {before} and as {one.policy}.",
+                code="ASKED_TWICE",
+                field="ref",
+                hint=f"Follow one of them, or name several versions by their numbers: {one.name}:1 {one.name}:2.",
+            )
+    return by_name
+
+
+def check_names(files: Sequence[str], names: Sequence[str], wished: Collection[str]) -> None:
+    """Raises UsageError for a file that would get a name which another one, or a ref, has already. Pure."""
+    for place, (file, name) in enumerate(zip(files, names, strict=True)):
+        if name in wished or name in names[:place]:
+            raise UsageError(
+                f"'{file}' would be served as '{name}', and so would something else that is named here.",
+                code="ASKED_TWICE",
+                field="ref",
+                hint=f"Give it a name of its own: towline import {file} --name NAME, then towline serve NAME.",
+            )
 
 
 def desired_models(

@@ -8,13 +8,11 @@ It imports what the command line named, tells the front what to serve whenever t
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import logging
 import os
 import socket
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -22,19 +20,17 @@ from typing import Any
 
 from towline.app.importing.model import import_into, name_of
 from towline.app.serving.desired import check_names, deployment_for, desired_models, together
-from towline.app.serving.folder_imports import FolderImports, Numbered
+from towline.app.serving.folder_imports import FolderImports
+from towline.app.serving.folders import Folders
 from towline.app.serving.inbox import Inbox, Letter
 from towline.app.serving.model_control import ModelControl, Rules
 from towline.app.serving.spawning import ForkedWorkers
-from towline.app.serving.tfserving_files import ConfiguredFolders
-from towline.app.serving.watching import Watched, Watcher
-from towline.app.serving.wishes import BeingConverted, check_path
+from towline.app.serving.state_file import StateFile
 from towline.app.sources import is_handler
-from towline.convert.watch import scan
 from towline.core import channel
 from towline.core.clock import SystemClock
-from towline.core.deployment import Deployment, Limits, Policy, chosen_numbers
-from towline.core.errors import Conflict, Kind, Overloaded, TowlineError
+from towline.core.deployment import Deployment, Limits
+from towline.core.errors import Kind, TowlineError
 from towline.core.event import Event
 from towline.core.process import become, ignore_signals_of_the_terminal
 from towline.core.refs import parse_ref
@@ -45,10 +41,8 @@ from towline.store.sqlite import open_store
 log = logging.getLogger("towline.controller")
 
 _POLL_S = 0.25
-_WATCH_S = 1.0
 _EXIT_CODES = {Kind.USAGE: 2, Kind.NOT_FOUND: 4, Kind.CONFLICT: 5, Kind.MISSING_EXTRA: 6, Kind.DEADLINE: 8}
 _ACTOR = "server"
-_RELOADED = "config.reloaded"
 
 
 class Controller:
@@ -61,14 +55,11 @@ class Controller:
         # None: everything the store deploys, so that what clients loaded is there again after a restart.
         has_wishes = wish["refs"] or wish["watch"] or wish["tfserving"]["config_file"] or wish["tfserving"]["base_path"]
         self._names: set[str] | None = set() if has_wishes and wish["model_control"] == "none" else None
-        self._configured = ConfiguredFolders(wish["tfserving"], self._clock)
+        self._folders = Folders(wish, store, self._clock, FolderImports(Path(wish["home"]), self._import))
         if is_successor:
-            self._take_over_configuration()
-        self._imports = FolderImports(Path(wish["home"]), self._import)
-        self._watchers: dict[str, Watcher] = {}
-        self._set_watchers()
+            self._folders.take_over(wish["started_s"])
         loose_labels = wish["tfserving"]["loose_labels"]
-        rules = Rules(wish["load_timeout_s"], lambda: self._watchers, self._bring_in_folder, self._keep_configuration, loose_labels)
+        rules = Rules(wish["load_timeout_s"], lambda: self._folders.names, self._folders.present, self._folders.replace, loose_labels)
         self._control = ModelControl(store, self._send, self._import_sent, rules, self._clock)
         self._is_successor = is_successor
         # Everything the command line named is there.
@@ -82,11 +73,9 @@ class Controller:
     def run(self) -> None:
         self._deploy([ref for ref in self._wish["refs"] if not (self._is_successor and self._take_over(ref))])
         self._is_complete = True
-        next_watch_s = 0.0
         while True:
-            if self._watchers and self._clock.monotonic() >= next_watch_s:
+            if self._folders.is_due():
                 self._guarded(self._watch)
-                next_watch_s = self._clock.monotonic() + _WATCH_S
             self._control.step()
             self._guarded(self._publish)
             self._control.keep_time()
@@ -97,6 +86,10 @@ class Controller:
                 self._heed(letter)
             elif self._inbox.is_closed:
                 return
+
+    def close(self) -> None:
+        """`towline ps` is to list this server no more."""
+        self._state.remove()
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """Do something that the store or the disk may refuse: what is served stays served, and it is tried again."""
@@ -193,55 +186,12 @@ class Controller:
             self._names.add(deployment.name)
 
     def _watch(self) -> None:
-        if self._configured.poll():
-            gone = self._watchers.keys() - self._set_watchers().keys()
+        if gone := self._folders.read_again():
             self._store.change_deployments(dict.fromkeys(gone), actor=_ACTOR, why="model configuration file")
             if self._names is not None:
                 self._names -= gone
-        for watcher in self._watchers.values():
-            deployment = watcher.look()
-            if deployment is not None:
-                self._wants(deployment)
-
-    # Folders
-
-    def _set_watchers(self) -> dict[str, Watcher]:
-        """Of the folders that are to be watched now; one that stays goes on with what it has seen."""
-        folders = {Path(folder).name: Watched(Path(folder).name, Path(folder)) for folder in self._wish["watch"]} | self._configured.folders
-        before, self._watchers = self._watchers, {}
-        for name, watched in folders.items():
-            watcher = before.get(name)
-            if watcher is None or watcher.watched.folder != watched.folder:
-                watcher = Watcher(watched, self._store, self._imports)
-            watcher.watched = watched
-            self._watchers[name] = watcher
-        return self._watchers
-
-    def _bring_in_folder(self, name: str, base_path: str, policy: Policy) -> tuple[int, ...]:
-        """What a client's configuration needs of a folder is imported now; what else is in it, when it is looked at.
-
-        What is known to be refused counts as not there, unless it is asked for by its number.
-        """
-        check_path(name, base_path, self._configured.paths)
-        found = {number: Numbered(name, number, one) for number, one in scan(Path(base_path)).items()}
-        usable = tuple(number for number, one in found.items() if number in policy.numbers or self._imports.refusal(one) is None)
-        missing = set(chosen_numbers(policy, usable, {})) - set(self._store.numbers(name))
-        if not all(self._imports.bring_in(found[number]) for number in sorted(missing, reverse=True)):
-            raise BeingConverted(name)
-        return usable
-
-    def _keep_configuration(self, models: Sequence[Mapping[str, Any]], actor: str) -> None:
-        told = [dict(model) for model in models if model["base_path"]]
-        if self._store.append(Event(_RELOADED, actor, self._clock.time(), data={"models": told})) is None:
-            raise Overloaded("The configuration was replaced too often within a minute.", code="RELOADED_TOO_OFTEN", retry_after_s=60.0)
-        self._configured.replace({model["name"]: model for model in told})
-        self._set_watchers()
-
-    def _take_over_configuration(self) -> None:
-        """What a client made of it since this server started."""
-        for event in self._store.events(kind=_RELOADED, limit=1):
-            if event.at_s >= self._wish["started_s"]:
-                self._configured.replace({model["name"]: model for model in event.data["models"]})
+        for deployment in self._folders.look():
+            self._wants(deployment)
 
     def _publish(self) -> None:
         """Tell the front what to serve, when the store changed and the answer is another one."""
@@ -293,61 +243,6 @@ class Controller:
         self._inbox.send(message)
 
 
-class StateFile:
-    """HOME/run/server-PID.json, which `towline ps` reads; believed while the lock beside it is held. PID is the supervisor's."""
-
-    def __init__(self, folder: Path, url: str, grpc_url: str | None, clock: SystemClock) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._only = _locked(folder / "controller.lock")
-        self._file = folder / f"server-{os.getppid()}.json"
-        self._lock = _locked(self._file.with_suffix(".lock"))
-        self._url, self._grpc_url = url, grpc_url
-        self._started_s = clock.time()
-        self.write([])
-
-    def write(self, models: list[dict[str, Any]]) -> None:
-        content = {
-            "schema": "towline.server/1",
-            "pid": os.getppid(),
-            "url": self._url,
-            "grpc_url": self._grpc_url,
-            "started_s": self._started_s,
-            "models": models,
-        }
-        temporary = self._file.with_suffix(".tmp")
-        temporary.write_text(json.dumps(content))
-        temporary.rename(self._file)
-
-    def remove(self) -> None:
-        for path in (self._file, self._file.with_suffix(".lock")):
-            path.unlink(missing_ok=True)
-
-
-def _locked(path: Path) -> int:
-    """Hold an exclusive lock for as long as this process lives. Raises Conflict with the holder's pid."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    # A controller that is being replaced lets go a moment after its successor starts.
-    until = time.monotonic() + 2.0
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            if time.monotonic() > until:
-                holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
-                os.close(descriptor)
-                raise Conflict(
-                    f"Another server uses this home already (pid {holder}).",
-                    code="HOME_IN_USE",
-                    hint="Stop it, or give this one a home of its own: --home DIR",
-                    kind=Kind.USAGE,
-                ) from None
-            time.sleep(0.05)
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, str(os.getppid()).encode(), 0)
-    return descriptor
-
-
 def _is_file(ref: str) -> bool:
     """A path, rather than a name: it has a separator, a model file's ending, or a file of that name is here; or a handler."""
     return is_handler(ref) or os.sep in ref or ref.endswith(".onnx") or Path(ref).is_file()
@@ -384,7 +279,7 @@ def main(argv: list[str]) -> None:
         pass
     finally:
         if controller is not None:
-            controller._state.remove()
+            controller.close()
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def _encoded_name(name: str) -> tuple[bytes, int]:
     return encoded.ljust(_padded(len(encoded), 8), b"\0"), len(encoded)
 
 
-def read_frame(buffer: bytes | mmap.mmap, start: int, capacity: int) -> dict[str, np.ndarray]:
+def read_frame(buffer: bytes | memoryview | mmap.mmap, start: int, capacity: int) -> dict[str, np.ndarray]:
     """The tensors of a frame, as views of the buffer (strings are copied). Raises FrameError rather than read outside `capacity`."""
     magic, count, total = _HEAD.unpack(buffer[start : start + _HEAD.size]) if capacity >= _HEAD.size else (0, 0, 0)
     if magic != MAGIC or count > MAX_TENSORS or not _HEAD.size <= total <= capacity:
@@ -112,14 +112,14 @@ def read_frame(buffer: bytes | mmap.mmap, start: int, capacity: int) -> dict[str
             raise FrameError("A frame's record is not valid.")
         shape = _DIMS[rank].unpack(buffer[start + at : start + at + dims_size])
         at += dims_size
-        name = buffer[start + at : start + at + name_size].decode("utf-8", "replace")
+        name = bytes(buffer[start + at : start + at + name_size]).decode("utf-8", "replace")
         at += name_room
         tensors[name] = _read_tensor(buffer, start, total, dtypes.BY_CODE[code], shape, offset, size)
     return tensors
 
 
 def _read_tensor(
-    buffer: bytes | mmap.mmap, start: int, total: int, dtype: dtypes.DType, shape: tuple[int, ...], offset: int, size: int
+    buffer: bytes | memoryview | mmap.mmap, start: int, total: int, dtype: dtypes.DType, shape: tuple[int, ...], offset: int, size: int
 ) -> np.ndarray:
     count = math.prod(shape)
     if offset + size > total or offset % ALIGNMENT:

@@ -8,9 +8,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from towline.core.errors import TowlineError
+from towline.core.errors import InvalidRequest, TowlineError
 from towline.core.inference import Request, Response
 from towline.core.manifest import Manifest, Signature
+from towline.core.refs import clip
 
 
 class Served(Protocol):
@@ -28,6 +29,17 @@ class Served(Protocol):
     def signature(self, name: str = "") -> Signature:
         """The named signature, or the default one. Raises InvalidRequest."""
         ...
+
+
+def signature_named(manifest: Manifest, name: str) -> Signature:
+    """As Served.signature."""
+    found = manifest.signatures.get(name) if name else manifest.signature
+    if found is None:
+        known = ", ".join(sorted(manifest.signatures))
+        raise InvalidRequest(
+            f"Signature '{clip(name)}' is not in this version; it has {known}.", code="UNKNOWN_SIGNATURE", field="signature_name"
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -247,18 +259,25 @@ class HttpResponse(msgspec.Struct, gc=False):
 Reply = Callable[[HttpResponse], None]
 # Called once the whole request is there. Must call `reply` exactly once, now or later; returns what cancels the work, or None.
 Handler = Callable[[HttpRequest, Mapping[str, str], Reply], "Callable[[], None] | None"]
+JsonSize = Callable[[HttpRequest, Mapping[str, str], int], int]
+
+
+def whole_body(request: HttpRequest, names: Mapping[str, str], size: int) -> int:
+    """A JsonSize."""
+    return size
 
 
 @dataclass(frozen=True)
 class Route:
     """One entry of a protocol's table. `pattern` is a regular expression for the whole raw path; its named groups,
-    percent-decoded once, are the mapping that `handler` receives. `infers` routes are answered on the fast path.
+    percent-decoded once, are the mapping that `handler` receives. `json_size` tells, of a request to a model with a body of so many bytes,
+    how many of them are JSON: many are read by another process (serve/decoder).
     `is_open` routes are answered without a key. A route that `takes_buffer` is given large bodies as memoryviews, not as bytes."""
 
     method: str
     pattern: str
     handler: Handler
-    infers: bool = False
+    json_size: JsonSize | None = None
     ignore_case: bool = False
     takes_buffer: bool = False
     is_open: bool = False

@@ -23,15 +23,16 @@ from towline.serve.codecs.check import Limits
 from towline.serve.contract import Route
 from towline.serve.control import FrontControl
 from towline.serve.dataplane import ServingPlane
+from towline.serve.decoder.desk import Desk, DeskLimits
 from towline.serve.lanes import Lanes, ProcessLanes
 from towline.serve.memory import available_memory_bytes
-from towline.serve.protocols import grpcweb, health, repository, statistics, torchserve
+from towline.serve.protocols import grpcweb, health, repository, statistics
 from towline.serve.protocols.gate import Gate
 from towline.serve.protocols.graphql import routes as graphql
 from towline.serve.protocols.http import protocol_for
 from towline.serve.protocols.table import RouteTable
 from towline.serve.router import WantedModel, WantedVersion
-from towline.serve.routes import model_routes
+from towline.serve.routes import inference_routes
 from towline.serve.slots import Slot
 from towline.serve.surroundings import Meters, SlotLimits, Surroundings
 from towline.serve.workers.hub import Hub
@@ -121,6 +122,8 @@ class Front:
             doorman=self._doorman,
             refused=lambda code: parts.meters.of(None, protocol="http").count(code),
         )
+        desk_limits = DeskLimits(self._request_limits(), settings.max_waiting_bytes, settings.request_timeout_s)
+        self._desk = self.gate.aside = Desk(self.plane, desk_limits, self.gate.handle, compat=settings.compat)
         self.server = _Server(self._uvicorn_config())
         self._uses_workers = parts.inline_lanes is None
         self._service: Service | None = None
@@ -145,9 +148,7 @@ class Front:
         limits = self._request_limits()
         # Before the protocol whose paths they extend, for it refuses all others under /v2.
         extending = [*repository.routes(self.control, limits), *statistics.routes(self.plane, self.control, limits)]
-        own = model_routes(self.plane, limits, empty_health=self._settings.compat == "triton")
-        if self._settings.compat == "torchserve":
-            own = [*torchserve.routes(self.plane, self.plane, limits), *own]
+        own = inference_routes(self.plane, limits, compat=self._settings.compat)
         more = parts.routes(self.plane, limits) if parts.routes else ()
         asked = graphql.routes(self.plane, limits, parts.figures)
         web = grpcweb.routes(lambda: self.service.methods, limits)
@@ -166,7 +167,8 @@ class Front:
 
     def _processes(self) -> list[Process]:
         workers = [Process(pid, "worker", slot.name, str(slot.number)) for slot in self.plane.slots() for pid in slot.pids]
-        return [Process(os.getppid(), "supervisor"), Process(os.getpid(), "front"), *workers]
+        decoder = [Process(self._desk.pid, "decoder")] if self._desk.pid else []
+        return [Process(os.getppid(), "supervisor"), Process(os.getpid(), "front"), *decoder, *workers]
 
     def _uvicorn_config(self) -> uvicorn.Config:
         return uvicorn.Config(
@@ -199,6 +201,7 @@ class Front:
             await self._grpc_end
         for task in tasks:
             task.cancel()
+        await self._desk.ended()
         self.plane.close()
         self.pool.close()
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from towline.serve.codecs.check import Limits
 from towline.serve.contract import DataPlane, Route
 from towline.serve.openapi import routes as openapi
-from towline.serve.protocols import generate, openinference, simple, tfserving
+from towline.serve.protocols import generate, openinference, simple, tfserving, torchserve
+
+
+def inference_routes(plane: DataPlane, limits: Limits, *, compat: str = "") -> list[Route]:
+    """As `model_routes`, of a server that stands in for another (the setting `compat`)."""
+    own = model_routes(plane, limits, empty_health=compat == "triton")
+    return [*torchserve.routes(plane, limits), *own] if compat == "torchserve" else own
 
 
 def model_routes(plane: DataPlane, limits: Limits, *, empty_health: bool = False) -> list[Route]:

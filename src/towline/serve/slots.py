@@ -7,16 +7,15 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from towline.core.errors import InvalidRequest, Kind, Overloaded, TowlineError, Unavailable
+from towline.core.errors import Kind, Overloaded, TowlineError, Unavailable
 from towline.core.inference import Request
 from towline.core.manifest import Manifest, Signature
-from towline.core.refs import clip
 from towline.serve import recovery
 from towline.serve.accounts import ProtocolAccount
 from towline.serve.admission import bytes_with_strings, crashed, group_of, has_free_dims
 from towline.serve.aftermath import Aftermath
 from towline.serve.batcher import Batcher, late
-from towline.serve.contract import Done, OnPart
+from towline.serve.contract import Done, OnPart, signature_named
 from towline.serve.crew import Crew
 from towline.serve.jobs import Batch, Job, expected_outputs
 from towline.serve.lanes import Lane
@@ -147,15 +146,7 @@ class Slot:
         self._batcher.pads_up_to = self._crew.pads_up_to if self._limits.padding else 0
 
     def signature(self, name: str = "") -> Signature:
-        if not name:
-            return self._signature
-        found = self.manifest.signatures.get(name)
-        if found is None:
-            known = ", ".join(sorted(self.manifest.signatures))
-            raise InvalidRequest(
-                f"Signature '{clip(name)}' is not in this version; it has {known}.", code="UNKNOWN_SIGNATURE", field="signature_name"
-            )
-        return found
+        return signature_named(self.manifest, name) if name else self._signature
 
     # A request
 

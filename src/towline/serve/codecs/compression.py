@@ -41,6 +41,15 @@ def decompress(body: bytes, coding: bytes, limit_bytes: int) -> bytes:
     return plain
 
 
+def is_longer(body: bytes, coding: bytes, size: int) -> bool:
+    """Whether there are more than `size` bytes in `body`; False also where it cannot be undone."""
+    window = _WINDOW.get(coding.strip().lower())
+    try:
+        return window is not None and len(zlib.decompressobj(window).decompress(body, size + 1)) > size
+    except zlib.error:
+        return False
+
+
 def _torn(name: bytes) -> InvalidRequest:
     return InvalidRequest(
         f"The body is not valid {name.decode()} data, or holds more than one stream.", code="BAD_ENCODING", field="content-encoding"

@@ -44,6 +44,8 @@ class Exchange(HttpRequest, eq=False, gc=True):
     keep_alive: bool = True
     # The client speaks HTTP/1.1, and so takes an answer of unknown length.
     takes_chunks: bool = True
+    # Its body has a content coding.
+    is_coded: bool = False
     # The open end of an answer whose head is out.
     open_end: OpenEnd | None = None
     response_complete: bool = False
@@ -83,10 +85,10 @@ class Head(msgspec.Struct, frozen=True, gc=False):
 
 
 def learn(data: bytes, exchange: Exchange) -> Head | None:
-    """The head of a request that came whole, and alone, in `data`; None when it did not."""
+    """The head of a request that came whole, and alone, in `data`; None when it did not, or its coded body's size tells nothing."""
     raw = data[: len(data) - exchange.body_bytes]
     # The first empty line must be the end: else there is more in `data` than this request.
-    if exchange.found is None or raw.find(_END_OF_HEAD) != len(raw) - len(_END_OF_HEAD):
+    if exchange.found is None or exchange.is_coded or raw.find(_END_OF_HEAD) != len(raw) - len(_END_OF_HEAD):
         return None
     is_plain = not any(name in _NOT_PLAIN for name, _ in exchange.headers)
     return Head(raw, len(raw), len(data), exchange.method, exchange.headers, is_plain, exchange.found)

@@ -47,6 +47,18 @@ class Connection(Protocol):
         ...
 
 
+class Aside(Protocol):
+    """Who has large requests read by another process."""
+
+    def wants(self, exchange: Exchange) -> bool:
+        """Whether this one, which is complete and whose body is not joined yet, is for it. It may join it."""
+        ...
+
+    def take(self, exchange: Exchange, reply: Reply) -> Callable[[], None]:
+        """As a handler of the exchange's route."""
+        ...
+
+
 class Gate:
     """`settings` give the limits. `now_s` is the loop's clock, read ten times a second: exact enough for timeouts, free per request."""
 
@@ -66,6 +78,8 @@ class Gate:
         self.has_fallback = has_fallback
         self._doorman = doorman
         self._refused = refused
+        # Who reads large bodies in the front's place; None where it has no process for that.
+        self.aside: Aside | None = None
         self.cors = Cors(settings.cors_origins)
         self.is_draining = False
         self.connections: set[Connection] = set()

@@ -28,8 +28,8 @@ def routes(plane: DataPlane, limits: Limits) -> tuple[Route, ...]:
     """To be tried before those of openinference.py, which leave nothing under /v2 to others."""
     api = _Api(plane, limits)
     return (
-        Route("POST", f"{_MODEL}/generate", api.generate, infers=True),
-        Route("POST", f"{_MODEL}/generate_stream", api.generate_stream, infers=True),
+        Route("POST", f"{_MODEL}/generate", api.generate, json_size=api.json_size),
+        Route("POST", f"{_MODEL}/generate_stream", api.generate_stream, json_size=api.json_size),
         Route("*", f"{_MODEL}/generate(?:_stream)?", _only_post),
     )
 
@@ -41,6 +41,12 @@ def _only_post(request: HttpRequest, names: Mapping[str, str], reply: Reply) -> 
 class _Api:
     def __init__(self, plane: DataPlane, limits: Limits) -> None:
         self._plane, self._limits = plane, limits
+
+    def json_size(self, request: HttpRequest, names: Mapping[str, str], size: int) -> int:
+        try:
+            return 0 if bodies.passes_body(find(self._plane, names["model"], names.get("version"))) else size
+        except TowlineError:
+            return 0
 
     def generate(self, request: HttpRequest, names: Mapping[str, str], reply: Reply) -> Callable[[], None] | None:
         return self._run(request, names, reply, in_parts=False)

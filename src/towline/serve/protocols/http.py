@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from towline.core.errors import TowlineError
 from towline.serve.contract import HttpResponse
+from towline.serve.decoder.choice import MAX_OWN_BYTES
 from towline.serve.protocols import refusals
 from towline.serve.protocols.chunks import OpenEnd
 from towline.serve.protocols.exchange import Exchange, Head, learn
@@ -198,6 +199,10 @@ class GuardedProtocol(HttpToolsProtocol):
         found, exchange.id = exchange.found, exchange.id or self.gate.new_id()
         exchange.path, exchange.query = found.path, found.query
         exchange.peer = self.client
+        aside = self.gate.aside
+        if aside is not None and (exchange.body_bytes > MAX_OWN_BYTES or exchange.is_coded) and aside.wants(exchange):
+            exchange.cancel = aside.take(exchange, partial(self._answer, exchange))
+            return
         exchange.join_body()
         exchange.cancel = self.gate.handle(found, exchange, partial(self._answer, exchange))
 

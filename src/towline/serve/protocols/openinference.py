@@ -50,12 +50,18 @@ def routes(plane: DataPlane, limits: Limits, *, empty_health: bool = False) -> t
         (_MODEL, api.model),
     )
     return (
-        Route("POST", f"{_MODEL}/infer", api.infer, infers=True, takes_buffer=True),
+        Route("POST", f"{_MODEL}/infer", api.infer, json_size=_json_size, takes_buffer=True),
         *(Route("GET", pattern, _answering(handle), is_open=pattern in _PROBES) for pattern, handle in answers),
         Route("*", f"{_MODEL}/infer", _answering(_refusing("POST"))),
         *(Route("*", pattern, _answering(_refusing("GET"))) for pattern, _ in answers),
         Route("*", "/v2/.*", _answering(_no_such_path)),
     )
+
+
+def _json_size(request: HttpRequest, names: Mapping[str, str], size: int) -> int:
+    """What stands before the binary tensors."""
+    before = request.header(b"inference-header-content-length")
+    return size if before is None or not before.isdigit() or len(before) > 18 else min(int(before), size)
 
 
 def _answering(handle: Handle) -> Handler:

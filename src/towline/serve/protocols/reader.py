@@ -20,7 +20,19 @@ _MAX_PARTS = 1024
 _MAX_CHUNKS = 65_536
 # Of a body sent in chunks: what is no body, which is sizes, extensions and trailers.
 _MAX_FRAMING_BYTES = 1 << 20
-_WATCHED = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"x-request-id", b"traceparent", b"origin"})
+_WATCHED = frozenset(
+    {
+        b"host",
+        b"content-length",
+        b"content-encoding",
+        b"transfer-encoding",
+        b"expect",
+        b"upgrade",
+        b"x-request-id",
+        b"traceparent",
+        b"origin",
+    }
+)
 
 
 class Receiver(Protocol):
@@ -191,6 +203,8 @@ class RequestReader:
             self._hosts += 1
         elif name == b"content-length":
             self._length = int(value) if len(value) < 20 and value.isdigit() else self._gate.limits.max_request_bytes + 1
+        elif name == b"content-encoding":
+            exchange.is_coded = True
         elif name == b"transfer-encoding":
             self._chunks = 0
             if value.lower() != b"chunked":

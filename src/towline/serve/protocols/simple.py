@@ -19,7 +19,6 @@ PROTOCOL = "predict"
 _MODEL = r"/models/(?P<model>[^/]+)/predict"
 
 _TAKEN_FOR_JSON = ("application/json", "application/x-www-form-urlencoded")
-_FORM = "multipart/form-data"
 MAX_TOP = 1000
 _MAX_QUERY_FIELDS = 100
 # What is well written and does not fit the model: 422, as services with a schema answer it.
@@ -30,7 +29,7 @@ _PROBABILITIES = ("softmax", "sigmoid")
 def routes(plane: DataPlane, limits: Limits) -> tuple[Route, ...]:
     """The table, to be tried in order; a method of "*" takes every verb."""
     api = _Api(plane, limits)
-    return tuple(Route("POST", pattern, api.predict, infers=True) for pattern in ("/predict", _MODEL)) + tuple(
+    return tuple(Route("POST", pattern, api.predict, json_size=api.json_size) for pattern in ("/predict", _MODEL)) + tuple(
         Route("*", pattern, _only_post) for pattern in ("/predict", _MODEL)
     )
 
@@ -42,6 +41,13 @@ def _only_post(request: HttpRequest, names: Mapping[str, str], reply: Reply) -> 
 class _Api:
     def __init__(self, plane: DataPlane, limits: Limits) -> None:
         self._plane, self._limits = plane, limits
+
+    def json_size(self, request: HttpRequest, names: Mapping[str, str], size: int) -> int:
+        try:
+            return simple_upload.json_size(self._find(names), request, size)
+        except TowlineError:
+            # It is refused before its body is read.
+            return 0
 
     def predict(self, request: HttpRequest, names: Mapping[str, str], reply: Reply) -> Callable[[], None] | None:
         try:
@@ -79,7 +85,7 @@ class _Api:
             return codec.decode(body, deadline), top
         content_type = given.decode("latin-1")
         media = content_type.partition(";")[0].strip().lower()
-        if media == _FORM:
+        if media == simple_upload.FORM:
             parts = simple_upload.parts_of(body, content_type)
             asked = simple_upload.decode_parts(codec, parts, deadline)
             return asked, top or _top(simple_upload.parameters(parts).get("top"), "top")

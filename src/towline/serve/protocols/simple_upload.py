@@ -12,6 +12,7 @@ from towline.core.manifest import TensorSpec
 from towline.core.refs import clip
 from towline.serve.codecs import check, exact, media, multipart, nested
 from towline.serve.codecs.multipart import Part
+from towline.serve.contract import HttpRequest, Served
 from towline.serve.protocols.simple_body import Asked, PlainCodec
 from towline.serve.protocols.simple_values import FILE_KEYS, KEYS
 
@@ -20,6 +21,7 @@ _BYTES, _TEXT = "application/octet-stream", "text/plain"
 # What browsers and libraries append to a name that is sent several times.
 _LIST_ENDING = "[]"
 _FILE_NAMES = (*FILE_KEYS, *KEYS)
+FORM = "multipart/form-data"
 # Fields that say how to answer, and are no input.
 PARAMETERS = ("top",)
 
@@ -27,6 +29,15 @@ PARAMETERS = ("top",)
 def is_file(content_type: str) -> bool:
     """Whether a body of this media type is one file."""
     return content_type.startswith(("image/", "audio/")) or content_type in (_BYTES, _TEXT)
+
+
+def json_size(served: Served, request: HttpRequest, size: int) -> int:
+    """How much of a body of `size` bytes is JSON: nothing of a file, nor of what a handler reads itself. A form may hold numbers."""
+    media = (request.header(b"content-type") or b"").decode("latin-1").partition(";")[0].strip().lower()
+    if (served.manifest.handler is not None and served.manifest.handler.passes_body) or is_file(media):
+        return 0
+    reads_numbers = any(spec.dtype != "string" for spec in served.signature().inputs)
+    return size if reads_numbers or media != FORM else 0
 
 
 def decode_file(codec: PlainCodec, body: bytes, content_type: str, deadline: float | None) -> Asked:

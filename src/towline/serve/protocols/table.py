@@ -11,7 +11,7 @@ import msgspec
 
 from towline.core.errors import InvalidRequest, NotFound, TowlineError
 from towline.core.refs import clip
-from towline.serve.contract import Handler, Route
+from towline.serve.contract import Handler, JsonSize, Route
 
 # What clients may make us remember: at most so many targets, each at most so long, and only those that lead somewhere.
 _CACHED_TARGETS = 1024
@@ -30,6 +30,7 @@ class Found(msgspec.Struct, frozen=True, gc=False):
     allow: str = ""
     is_open: bool = False
     takes_buffer: bool = False
+    json_size: JsonSize | None = None
 
 
 class RouteTable:
@@ -66,7 +67,8 @@ class RouteTable:
             except UnicodeDecodeError:
                 return Found(path, query, {}, error=InvalidRequest("The path is not UTF-8.", code="BAD_ENCODING", field="path"))
             if route.method == method or (route.method == "GET" and method == "HEAD"):
-                return Found(path, query, params, route.handler, is_open=route.is_open, takes_buffer=route.takes_buffer)
+                is_open, takes_buffer, json_size = route.is_open, route.takes_buffer, route.json_size
+                return Found(path, query, params, route.handler, is_open=is_open, takes_buffer=takes_buffer, json_size=json_size)
             if route.method == "*":
                 catch_all = catch_all or (route, params)
             else:

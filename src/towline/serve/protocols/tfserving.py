@@ -9,7 +9,7 @@ from towline.core.errors import InvalidRequest, Kind, NotFound, TowlineError
 from towline.core.inference import Response
 from towline.serve.codecs import json
 from towline.serve.codecs.check import Limits
-from towline.serve.contract import DataPlane, Handler, HttpRequest, HttpResponse, Reply, Route, Served, VersionStatus
+from towline.serve.contract import DataPlane, Handler, HttpRequest, HttpResponse, Reply, Route, Served, VersionStatus, whole_body
 from towline.serve.protocols import incoming, tfserving_body, tfserving_examples_body
 from towline.serve.protocols.errors import printable, tf_serving_error
 from towline.serve.protocols.tfserving_examples import CLASSIFY_METHOD, REGRESS_METHOD
@@ -24,8 +24,8 @@ def routes(plane: DataPlane, limits: Limits) -> tuple[Route, ...]:
     """The table, to be tried in order. A method of "*" takes every verb: TF Serving answers the wrong ones itself, with 400."""
     api = _Api(plane, limits)
     return (
-        Route("POST", f"{_MODEL}:predict", api.predict, infers=True, ignore_case=True),
-        Route("POST", f"{_MODEL}:(?P<method>classify|regress)", api.examples, infers=True, ignore_case=True),
+        Route("POST", f"{_MODEL}:predict", api.predict, json_size=whole_body, ignore_case=True),
+        Route("POST", f"{_MODEL}:(?P<method>classify|regress)", api.examples, json_size=whole_body, ignore_case=True),
         Route("GET", f"{_MODEL}/metadata", _answering(api.metadata), ignore_case=True),
         Route("GET", _MODEL, _answering(api.status), ignore_case=True),
         Route("GET", "/v1/models", _answering(api.no_name), ignore_case=True),

@@ -14,7 +14,6 @@ from towline.serve.codecs.multipart import Part
 from towline.serve.contract import DataPlane, HttpRequest, HttpResponse, Reply, Route, Served
 from towline.serve.protocols import bodies, incoming, simple_body, simple_upload
 from towline.serve.protocols.errors import OWN, message_of, own_error, printable
-from towline.serve.protocols.health import Health
 from towline.serve.protocols.simple_body import Asked
 
 PROTOCOL = "torchserve"
@@ -34,20 +33,29 @@ _TYPES = {
 }
 
 
-def routes(plane: DataPlane, health: Health, limits: Limits) -> tuple[Route, ...]:
+def routes(plane: DataPlane, limits: Limits) -> tuple[Route, ...]:
     def ping(request: HttpRequest, names: Mapping[str, str], reply: Reply) -> None:
-        is_ready = health.is_ready()
+        is_ready = plane.is_ready()
         reply(HttpResponse(200 if is_ready else 500, b'{"status":"Healthy"}' if is_ready else b'{"status":"Unhealthy"}'))
 
     api = _Api(plane, limits)
     # `curl -T picture.jpg`, as TorchServe's pages have it, is a PUT.
-    predictions = tuple(Route(verb, _MODEL, api.predict, infers=True) for verb in ("POST", "PUT"))
+    predictions = tuple(Route(verb, _MODEL, api.predict, json_size=api.json_size) for verb in ("POST", "PUT"))
     return (*predictions, Route("GET", "/ping", ping, is_open=True))
 
 
 class _Api:
     def __init__(self, plane: DataPlane, limits: Limits) -> None:
         self._plane, self._limits = plane, limits
+
+    def json_size(self, request: HttpRequest, names: Mapping[str, str], size: int) -> int:
+        try:
+            served = self._find(names["model"], names.get("version"))
+        except TowlineError:
+            return 0
+        media = _media(request)
+        is_file = bool(simple_body.codec_for(served, self._limits).kinds) and media != _JSON
+        return 0 if bodies.passes_body(served) or is_file or media == _FORM else size
 
     def predict(self, request: HttpRequest, names: Mapping[str, str], reply: Reply) -> Callable[[], None] | None:
         try:
@@ -81,13 +89,17 @@ class _Api:
         """A body is the file that its handler was given, whatever its type says; a form has it in a part."""
         codec = simple_body.codec_for(served, self._limits)
         content_type = (request.header(b"content-type") or b"").decode("latin-1")
-        media = content_type.partition(";")[0].strip().lower()
+        media = _media(request)
         body, deadline = incoming.read(request, self._limits)
         if media == _FORM:
             return simple_upload.decode_file(codec, _only_part(simple_upload.parts_of(body, content_type)), _BYTES, deadline)
         if media == _JSON or not codec.kinds:
             return codec.decode(body, deadline)
         return simple_upload.decode_file(codec, body, _BYTES, deadline)
+
+
+def _media(request: HttpRequest) -> str:
+    return (request.header(b"content-type") or b"").decode("latin-1").partition(";")[0].strip().lower()
 
 
 def answer(response: Response, labels: tuple[str, ...]) -> Any:

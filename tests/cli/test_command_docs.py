@@ -8,7 +8,7 @@ import click
 import pytest
 
 from towline.cli.exits import BY_KIND
-from towline.cli.main import COMMANDS, cli
+from towline.cli.group import COMMANDS, cli
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference"
 

@@ -15,7 +15,7 @@ import pytest
 from command_line import TOWLINE, Run
 
 from towline.app.importing.model import import_model, name_from
-from towline.cli import main as main_module
+from towline.cli import group
 from towline.core.errors import ImportRefused, UsageError
 from towline.testing import tiny_models, tiny_sequences
 
@@ -230,7 +230,7 @@ def test_a_refused_import_leaves_no_process_behind(home: Path, tmp_path: Path) -
 def test_a_second_ctrl_c_does_not_cut_the_cleaning_up_short_and_a_third_does() -> None:
     ours = signal.getsignal(signal.SIGINT)
     try:
-        signal.signal(signal.SIGINT, main_module._on_interrupt)
+        signal.signal(signal.SIGINT, group._on_interrupt)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         try:
@@ -249,14 +249,14 @@ def test_a_signal_in_the_middle_of_an_import_statement_is_not_swallowed_by_the_m
     )
     script = """
 import select, sys
-from towline.cli import main as main_module
+from towline.cli import group
 
-def run(arguments):
+def run(arguments, begun):
     import swallowing
     select.select([], [], [])
 
-main_module._run = run
-sys.exit(main_module.main([]))
+group._run = run
+sys.exit(group.run([]))
 """
     done = subprocess.run(
         [sys.executable, "-c", script], timeout=30, check=False, capture_output=True, env={**os.environ, "PYTHONPATH": str(tmp_path)}

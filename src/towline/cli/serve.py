@@ -47,7 +47,10 @@ from towline.core.errors import UsageError
 @click.option("--insecure", is_flag=True, default=None, help="Allow listening beyond this machine without keys and TLS.")
 @click.option("--auth", metavar="auto|keys|off", help="Ask for keys: once one was made (auto, the default), always, or never.")
 @click.option("--force", is_flag=True, help="Load a version even when its measured memory does not fit.")
+@click.pass_obj
 def command(
+    begun: Any,
+    /,
     refs: tuple[str, ...],
     watch: tuple[str, ...],
     labels: str | None,
@@ -77,7 +80,7 @@ def command(
         python=python,
     )
     # By name: the rooms behind it are only loaded when something is to be served.
-    code: int | None = importlib.import_module("towline.app.serving.serve").serve_command(options)
+    code: int | None = importlib.import_module("towline.app.serving.serve").serve_command(options, begun)
     return code
 
 

@@ -77,15 +77,25 @@ class _State:
 
 
 class Supervisor:
-    """`say` is called with a message for the person at the terminal (ready, failed); `run` returns the exit code."""
+    """`say` is called with a message for the person at the terminal (ready, failed); `run` returns the exit code.
+
+    `begun` are the pid and our end of a fork server that was started before.
+    """
 
     def __init__(
-        self, commands: Commands, listener: socket.socket, *, drain_timeout_s: float, say: Callable[[dict[str, Any]], None]
+        self,
+        commands: Commands,
+        listener: socket.socket,
+        *,
+        drain_timeout_s: float,
+        say: Callable[[dict[str, Any]], None],
+        begun: tuple[int, socket.socket] | None = None,
     ) -> None:
         self._commands = commands
         self._listener = listener
         self._drain_timeout_s = drain_timeout_s
         self._say = say
+        self._begun = begun
         self._members = {role: _Member(role) for role in _ROLES}
         self._selector = selectors.DefaultSelector()
         self._state = _State(oom_kills=_oom_kills())
@@ -101,7 +111,10 @@ class Supervisor:
         self._selector.register(wake, selectors.EVENT_READ, None)
         # The fork server goes first, and makes the one that the others wait for first: that decides when the first answer is given.
         for role in _ROLES:
-            self._launch(self._members[role])
+            if role == "fork-server" and self._begun is not None:
+                self._adopt(self._members[role], *self._begun)
+            else:
+                self._launch(self._members[role])
         try:
             while self._state.exit_code is None:
                 for key, _ in self._selector.select(_TURN_S):
@@ -119,7 +132,6 @@ class Supervisor:
 
     def _launch(self, member: _Member) -> None:
         ours, theirs = channel.channel()
-        ours.setblocking(False)
         member.launches += 1
         descriptors = {"{channel}": theirs.fileno()}
         if member.role == "front":
@@ -137,10 +149,18 @@ class Supervisor:
             raise
         finally:
             theirs.close()
-        member.end, member.started_s, member.restart_at_s = ours, time.monotonic(), None
-        self._selector.register(ours, selectors.EVENT_READ, member)
+        self._listen_to(member, ours)
         if member.role == "front" and self._state.table is not None:
             self._state.table_is_sent = False
+
+    def _adopt(self, member: _Member, pid: int, end: socket.socket) -> None:
+        member.pid, member.launches = pid, 1
+        self._listen_to(member, end)
+
+    def _listen_to(self, member: _Member, end: socket.socket) -> None:
+        end.setblocking(False)
+        member.end, member.started_s, member.restart_at_s = end, time.monotonic(), None
+        self._selector.register(end, selectors.EVENT_READ, member)
 
     def _fork(
         self, words: Sequence[str], places: Mapping[str, int], *, name: str, engine: str = "", tell: Mapping[str, Any] | None = None

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 import towline
 from towline.app.importing import foreign as importing_foreign
 from towline.app.importing.sealing import ImportResult
-from towline.cli.main import cli
+from towline.cli.group import cli
 from towline.convert.foreign import importers
 from towline.convert.foreign.importers import Entry
 from towline.core.errors import ImportRefused, UsageError

@@ -15,6 +15,7 @@ from typing import Any
 
 from towline.app.home import find_settings
 from towline.app.options import ServeOptions
+from towline.app.serving.early import FORK_SERVER, PYTHON, Begun
 from towline.app.serving.listening import address_of, listen, reserve
 from towline.core.config import NO_PORT, home_folder, is_loopback
 from towline.core.errors import MissingExtra, UsageError
@@ -43,7 +44,8 @@ def serve(
     )
 
 
-def serve_command(options: ServeOptions) -> int:
+def serve_command(options: ServeOptions, begun: Begun | None = None) -> int:
+    """`begun` is the fork server, where it was started already."""
     _check_exposure(options)
     _check_grpc(options)
     asks_for_keys = _check_keys(options)
@@ -62,6 +64,7 @@ def serve_command(options: ServeOptions) -> int:
         say=lambda message: _say(
             message, at, began_s, is_watching=bool(options.watch or options.tfserving.config_file or options.tfserving.base_path)
         ),
+        begun=begun,
     )
     if asks_for_keys:
         _talk("Clients need a key: towline key")
@@ -87,11 +90,10 @@ def _commands(options: ServeOptions, at: Addresses) -> Commands:
         "tfserving": dataclasses.asdict(options.tfserving),
     }
     return Commands(
-        # -P: a numpy.py in the folder this was started in is not ours to run.
-        python=[sys.executable, "-P", "-m"],
+        python=PYTHON,
         front=["towline.app.serving.front", "{channel}", "{listener}", settings, "force" if options.force else "fit", "{launch}"],
         controller=["towline.app.serving.controller", "{channel}", json.dumps(wish), "{launch}"],
-        fork_server=["towline.engines.forks", "fork-server", "{channel}"],
+        fork_server=FORK_SERVER,
         worker=["towline.engines.host", "worker"],
     )
 

@@ -44,6 +44,8 @@ class ServingPlane:
 
     def __init__(self, around: Surroundings, limits: SlotLimits, *, keep_s: float, on_state: Callable[[], None]) -> None:
         self.is_draining = False
+        # Whoever serves more than one port opens them one after the other, and is ready when all are.
+        self.are_ports_open = True
         self._around = around
         self._limits = limits
         self._keep_s = keep_s
@@ -113,7 +115,8 @@ class ServingPlane:
         return [(version, end.error) for version, end in ends if end is not None and end.error]
 
     def is_ready(self) -> bool:
-        is_ready = self._has_table and not self.is_draining and not self.not_ready() and (self._was_ready or not self._is_first_loading())
+        is_up = self.are_ports_open and not self.is_draining and not self.not_ready()
+        is_ready = is_up and (self._was_ready or self.is_settled())
         self._was_ready = self._was_ready or is_ready
         return is_ready
 
@@ -121,10 +124,11 @@ class ServingPlane:
         """It was ready once."""
         return self.is_ready() or self._was_ready
 
-    def _is_first_loading(self) -> bool:
-        """At the start all that is wanted counts, not one version of each: those who ask for a number find it."""
+    def is_settled(self) -> bool:
+        """All that is wanted is known, and was loaded or has failed. Every version counts: those who ask for a number find it."""
         wanted = ((version.name, version.number) for model in self._wanted.values() for version in model.versions)
-        return any(key in self._slots and self._slots[key].state in ("new", "loading", "warming") for key in wanted)
+        is_loading = any(key in self._slots and self._slots[key].state in ("new", "loading", "warming") for key in wanted)
+        return self._has_table and not is_loading
 
     def not_ready(self) -> list[str]:
         """The wanted models that have no ready version, or whose worker is away."""

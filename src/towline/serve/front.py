@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import logging
 import os
 import socket
@@ -49,7 +50,7 @@ _SWEEP_EVERY_TICKS = 10
 _STATE_PAUSE_S = 0.1
 # A load may wait for another, be imported, and be loaded, each for at most the time that one takes to load.
 _CONTROL_LOADS = 3
-# So long clients of a front that was replaced wait in the kernel's queue for its models, rather than be told to come again.
+# So long those who come early wait in the kernel's queue for the models, rather than be told to come again.
 _HOLD_S = 3.0
 
 
@@ -82,9 +83,7 @@ class Parts:
 
 
 class Front:
-    def __init__(
-        self, settings: Settings, listener: socket.socket, channel_end: socket.socket, parts: Parts, *, force: bool, is_successor: bool
-    ) -> None:
+    def __init__(self, settings: Settings, listener: socket.socket, channel_end: socket.socket, parts: Parts, *, force: bool) -> None:
         self._settings = settings
         self._listener = listener
         self._loop = loop = asyncio.get_running_loop()
@@ -132,8 +131,8 @@ class Front:
         self._draining: asyncio.Future[None] | None = None
         self._report_is_due = False
         self._was_ready = False
-        self._is_successor = is_successor
-        self._is_up = asyncio.Event()
+        self._may_accept = asyncio.Event()
+        self.plane.are_ports_open = False
 
     def _process_lanes(self) -> ProcessLanes:
         settings = self._settings
@@ -192,11 +191,13 @@ class Front:
         for task in tasks:
             task.add_done_callback(_end_without)
         self.hub.send({"to": "controller", "do": "front-started"})
-        if self._is_successor:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._is_up.wait(), _HOLD_S)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._may_accept.wait(), _HOLD_S)
+        answering = asyncio.ensure_future(self.server.serve([self._listener]))
         await self._start_grpc()
-        await self.server.serve([self._listener])
+        self.plane.are_ports_open = True
+        self._report_soon()
+        await answering
         if self._grpc_end is not None:
             await self._grpc_end
         for task in tasks:
@@ -209,7 +210,8 @@ class Front:
         """Listen for gRPC beside HTTP, unless it is off. Without its port a server does not start; one that answers goes on."""
         if self._settings.grpc_port == NO_PORT:
             return
-        # Imported here: no other process of a server, and none without gRPC, pays for it.
+        # Imported here, as nobody else needs it; late, as the first answer does not; in a thread, as requests are answered meanwhile.
+        await asyncio.to_thread(importlib.import_module, "towline.serve.protocols.grpc.server")
         from towline.serve.protocols.grpc.server import Bounds, server_for
 
         most = self._settings.max_connections
@@ -269,6 +271,7 @@ class Front:
             self._service.drain()
         if self._grpc is not None:
             self._grpc_end = asyncio.ensure_future(self._grpc.stop(self._settings.drain_timeout_s))
+        self._may_accept.set()
         await asyncio.sleep(0.05)
         self.server.should_exit = True
 
@@ -310,9 +313,10 @@ class Front:
             for one, error in self.plane.unreadable()
         ]
         self.hub.send({"to": "controller", "do": "state", "models": models})
+        if self.plane.is_settled():
+            self._may_accept.set()
         if self.plane.is_ready() and not self._was_ready:
             self._was_ready = True
-            self._is_up.set()
             self.hub.send({"to": "supervisor", "do": "ready", "models": models})
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from raw import GOOD_ANSWER, GOOD_BODY, Client, ask, is_well, keeps_at_most, pre
 from towline.testing import tiny_models
 from towline.testing.server import RunningServer
 
+# serve/front.py
+HOLD_S = 3.0
 LIVE, READY, STARTED = (request("GET", path) for path in ("/livez", "/readyz", "/startupz"))
 
 
@@ -34,12 +38,17 @@ def _answered(server: RunningServer, **labels: str) -> float:
 def test_a_server_is_alive_before_it_is_started_and_started_before_it_is_ready_no_more(tmp_path: Path) -> None:
     model = tiny_models.write(tmp_path, MODELS["m"], "m.onnx")
     with RunningServer(model, await_ready=False) as server:
-        port = server.port
+        port, asked_s = server.port, time.monotonic()
         with Client(port) as early:
+            # Who comes early waits for the models, for a while.
+            first = early.ask(predict())
+            assert first.body == GOOD_ANSWER or time.monotonic() - asked_s > HOLD_S
             seen = [(early.ask(LIVE).status, early.ask(STARTED).status, early.ask(READY).status)]
             while seen[-1] != (200, 200, 200):
                 seen.append((early.ask(LIVE).status, early.ask(STARTED).status, early.ask(READY).status))
-        assert seen[0] == (200, 503, 503)
+        # gRPC listens by then as well.
+        host, _, grpc_port = server.grpc_address.rpartition(":")
+        socket.create_connection((host, int(grpc_port)), timeout=10).close()
         assert {live for live, _, _ in seen} == {200}
         # Asked last, ready may be seen a moment after started, and never before it.
         assert {(started, ready) for _, started, ready in seen} <= {(503, 503), (503, 200), (200, 200)}

@@ -1,4 +1,4 @@
-"""Main of the front process: python -m towline.app.serving.front CHANNEL_FD LISTENER_FD SETTINGS_JSON FORCE LAUNCH"""
+"""Main of the front process: python -m towline.app.serving.front CHANNEL_FD LISTENER_FD SETTINGS_JSON FORCE"""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def main(argv: list[str]) -> None:
     # What uvicorn says of its own start and stop is said better by the supervisor.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    uvloop.run(_serve(settings, listener, channel_end, force=argv[3] == "force", is_successor=int(argv[4]) > 1))
+    uvloop.run(_serve(settings, listener, channel_end, force=argv[3] == "force"))
 
 
-async def _serve(settings: Settings, listener: socket.socket, channel_end: socket.socket, *, force: bool, is_successor: bool) -> None:
+async def _serve(settings: Settings, listener: socket.socket, channel_end: socket.socket, *, force: bool) -> None:
     metrics = ServingMetrics()
     inline = (lambda loop: InlineLanes(load_inline, loop)) if settings.isolation == "none" else None
     ring = WatchedRing(Path(settings.home) / FILE_NAME) if settings.auth != "off" else None
@@ -49,7 +49,7 @@ async def _serve(settings: Settings, listener: socket.socket, channel_end: socke
         ring=ring,
         figures=lambda model, number: _figures(metrics, model, number),
     )
-    front = Front(settings, listener, channel_end, parts, force=force, is_successor=is_successor)
+    front = Front(settings, listener, channel_end, parts, force=force)
     settle_collector()
     await front.run()
 

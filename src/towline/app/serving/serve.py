@@ -91,7 +91,7 @@ def _commands(options: ServeOptions, at: Addresses) -> Commands:
     }
     return Commands(
         python=PYTHON,
-        front=["towline.app.serving.front", "{channel}", "{listener}", settings, "force" if options.force else "fit", "{launch}"],
+        front=["towline.app.serving.front", "{channel}", "{listener}", settings, "force" if options.force else "fit"],
         controller=["towline.app.serving.controller", "{channel}", json.dumps(wish), "{launch}"],
         fork_server=FORK_SERVER,
         worker=["towline.engines.host", "worker"],

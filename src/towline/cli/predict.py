@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command("predict")
 @click.argument("target", metavar="REF|URL")
-@click.option("--input", "-i", "source", metavar="FILE", help="JSON, .npy or .npz; - reads JSON from stdin, the default in a pipe.")
+@click.option("--input", "-i", "source", metavar="FILE", help="JSON, .npy or .npz; - reads stdin, the default in a pipe.")
 @click.option("--data", metavar="PATH", help="Every row of a .npz, .csv, .parquet, .jsonl or folder of pictures, into --output.")
 @click.option(
     "--output", "--out", "-o", metavar="FILE", help="A new .npz (.npy for a single output); with --data also .csv, .jsonl, .parquet."

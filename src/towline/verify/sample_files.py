@@ -8,6 +8,7 @@ import numpy as np
 
 from towline.core.errors import ImportRefused, UsageError
 from towline.core.manifest import Signature
+from towline.verify.array_files import HINT
 from towline.verify.inputs import batch_symbol
 from towline.verify.samples import MAX_SAMPLE_BYTES, load_sample
 
@@ -63,5 +64,5 @@ def _refused(what: str) -> ImportRefused:
         f"The sample does not fit: {what}.",
         code="BAD_SAMPLE",
         field="sample",
-        hint="A sample is a .npz with one array per input, a .npy, JSON, a .csv with a header line, or a folder of such files.",
+        hint=f"{HINT} A sample may also be a .csv with a header line, or a folder of such files.",
     )

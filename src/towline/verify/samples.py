@@ -1,13 +1,8 @@
-"""Read a user's example inputs from .npz, .npy or .json, without pickle, and hold them to the signature."""
+"""Hold a user's example inputs to the signature: those of a file, or arrays at hand."""
 
 from __future__ import annotations
 
-import ast
-import json
-import math
-import zipfile
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +12,9 @@ from towline.core import dtypes
 from towline.core.errors import ImportRefused
 from towline.core.manifest import Signature, TensorSpec
 from towline.core.plain_file import read_plain_file
+from towline.verify.array_files import HINT, SUFFIXES, read_arrays
 
 MAX_SAMPLE_BYTES = 256 << 20
-MAX_ARRAYS = 1024
-MAX_HEADER_BYTES = 10_000
-_ARRAYS = (".npz", ".npy", ".json")
-_HINT = 'A sample is a .npz with one array per input, a .npy, or JSON: {"inputs": {"x": [[…]]}}.'
 
 
 def load_sample(path: Path, signature: Signature) -> dict[str, np.ndarray]:
@@ -32,11 +24,9 @@ def load_sample(path: Path, signature: Signature) -> dict[str, np.ndarray]:
     Floats and integers are cast where nothing is lost but precision. Raises ImportRefused that names what does not fit.
     """
     raw = read_plain_file(path, MAX_SAMPLE_BYTES, _refused)
-    if len(signature.inputs) == 1 and signature.inputs[0].dtype == "string" and path.suffix.lower() not in _ARRAYS:
+    if len(signature.inputs) == 1 and signature.inputs[0].dtype == "string" and path.suffix.lower() not in SUFFIXES:
         return fitted([raw], signature)
-    readers = {b"PK\x03\x04": read_npz, b"\x93NUM": _npy_alone}
-    given = readers.get(raw[:4], _json)(raw)
-    return fitted(given, signature)
+    return fitted(read_arrays(raw, _refused, max_bytes=MAX_SAMPLE_BYTES), signature)
 
 
 def fitted(given: Any, signature: Signature) -> dict[str, np.ndarray]:
@@ -102,55 +92,5 @@ def _check_symbols(request: Mapping[str, np.ndarray], signature: Signature) -> N
                 raise _refused(f"'{dim}' is {seen[dim]} in one input and {size} in {spec.name!r}")
 
 
-def read_npz(raw: bytes, *, max_bytes: int = MAX_SAMPLE_BYTES) -> dict[str, np.ndarray]:
-    """The arrays of a .npz by name. Raises ImportRefused for a damaged one, for pickled arrays, and for what unpacks to too much."""
-    try:
-        with zipfile.ZipFile(BytesIO(raw)) as archive:
-            members = archive.infolist()
-            # What the directory claims is checked against what comes out: ZipFile reads no further than that.
-            if len(members) > MAX_ARRAYS or sum(member.file_size for member in members) > max_bytes:
-                raise _refused(f"it unpacks to more than {MAX_ARRAYS} arrays or {max_bytes} bytes")
-            return {member.filename.removesuffix(".npy"): _npy(archive.read(member)) for member in members}
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise _refused(f"it is a damaged .npz ({type(error).__name__})") from None
-
-
-def _npy_alone(raw: bytes) -> Any:
-    return _npy(raw)
-
-
-def _npy(raw: bytes) -> np.ndarray:
-    """An array from .npy bytes. numpy's own reader believes the header's shape before it looks at the data; this does not."""
-    try:
-        length_bytes = 2 if raw[6] == 1 else 4
-        start = 8 + length_bytes
-        end = start + int.from_bytes(raw[8:start], "little")
-        header = ast.literal_eval(raw[start : min(end, start + MAX_HEADER_BYTES)].decode("latin-1"))
-        dtype, shape, is_fortran = np.dtype(str(header["descr"])), tuple(map(int, header["shape"])), bool(header["fortran_order"])
-    except (ValueError, SyntaxError, KeyError, TypeError, IndexError, RecursionError, MemoryError):
-        raise _refused("it is a damaged .npy file, or holds no plain array") from None
-    if dtype.hasobject or dtype.fields:
-        raise _refused(f"it holds {dtype}, which would need pickle or is no plain array")
-    count = math.prod(shape)
-    if min(shape, default=0) < 0 or count * dtype.itemsize != len(raw) - end:
-        raise _refused("it is a torn .npy file")
-    array = np.frombuffer(raw, dtype, count, end) if count else np.empty(0, dtype)
-    return array.reshape(shape[::-1]).T if is_fortran else array.reshape(shape)
-
-
-def _json(raw: bytes) -> Any:
-    try:
-        given = json.loads(raw, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise _refused("it is neither .npz, .npy nor JSON") from None
-    if isinstance(given, dict) and len(given) == 1:
-        given = next((given[key] for key in ("inputs", "instances", "input") if key in given), given)
-    return given
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(name)
-
-
 def _refused(what: str) -> ImportRefused:
-    return ImportRefused(f"The sample does not fit: {what}.", code="BAD_SAMPLE", field="sample", hint=_HINT)
+    return ImportRefused(f"The sample does not fit: {what}.", code="BAD_SAMPLE", field="sample", hint=HINT)

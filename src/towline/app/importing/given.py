@@ -9,6 +9,7 @@ from pathlib import Path
 
 from towline.app.sources import check_file
 from towline.convert.declaration import read_declaration
+from towline.convert.declared_inputs import parse_inputs
 from towline.convert.files import refuse_foreign
 from towline.convert.presets import NAMES as PRESETS
 from towline.convert.recognise import Recognised, recognise
@@ -145,6 +146,9 @@ def _check_words(given: Given) -> None:
             field="against",
             hint="--against goes with an ONNX file that you converted yourself.",
         )
+    if given.options.get("input"):
+        # Read by the importer, too; what is misspelt is told before a framework is started.
+        parse_inputs(given.options["input"])
     told = (*given.options, *(["tolerance"] if given.tolerance is not None else []), *(["data"] if given.data is not None else []))
     if not converts and (told or given.trust):
         refuse_foreign(given.model)

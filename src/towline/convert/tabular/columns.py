@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from towline.convert.declared_inputs import BATCH, parse_inputs
 from towline.convert.tabular.entries import entries, width_of
 from towline.convert.wording import name as quoted
 from towline.core.errors import EngineError, ImportRefused
@@ -16,8 +16,6 @@ from towline.core.manifest import TensorSpec
 
 TABLE = "X"
 TEXT = "text"
-BATCH = "N"
-_DECLARED = re.compile(r"\s*(?:(?P<name>.+?)\s*=\s*)?(?P<dtype>[a-z]+\d*)\s*\[(?P<shape>[^\]]*)\]\s*")
 _DTYPES = ("float32", "float64", "int64", "string", "bool")
 
 
@@ -84,31 +82,33 @@ def _learned(model: Any, names: tuple[str, ...]) -> Columns:
 def _declared(found: Columns, text: str) -> Columns:
     """The learned columns with the types that the option `input` gives: `float32[N,4]`, or `age=float32[N,1],city=string[N,1]`."""
     given: dict[str, str] = {}
-    for part in re.split(r",(?![^\[]*\])", text):
-        read = _DECLARED.fullmatch(part)
-        if read is None or read["dtype"] not in _DTYPES:
-            raise _wrong_input(f"{quoted(part)} is no declaration", found)
-        spec = _spec_named(found, read["name"])
-        shape = tuple(int(dim) if dim.strip().isdecimal() else BATCH for dim in read["shape"].split(","))
-        if spec is None or shape[1:] != (spec.shape or ())[1:]:
-            raise _wrong_input(f"{quoted(part)} is not what the model takes", found)
-        given[spec.name] = read["dtype"]
+    for said in parse_inputs(text):
+        spec = _spec_named(found, said.name)
+        if spec is None or said.dtype not in _DTYPES or (said.shape or ())[1:] != (spec.shape or ())[1:]:
+            raise _wrong_input(said, found)
+        given[spec.name] = said.dtype
     specs = tuple(TensorSpec(spec.name, given.get(spec.name, spec.dtype), spec.shape) for spec in found.specs)
     return replace(found, specs=specs)
 
 
-def _spec_named(found: Columns, name: str | None) -> TensorSpec | None:
-    if name is None:
+def _spec_named(found: Columns, name: str) -> TensorSpec | None:
+    if not name:
         return found.specs[0] if len(found.specs) == 1 else None
     return next((spec for spec in found.specs if spec.name == name), None)
 
 
-def _wrong_input(what: str, found: Columns) -> ImportRefused:
-    takes = ",".join(f"{spec.name}={spec.dtype}[{','.join(map(str, spec.shape or ()))}]" for spec in found.specs[:6])
-    more = " …" if len(found.specs) > 6 else ""
+def _wrong_input(said: TensorSpec, found: Columns) -> ImportRefused:
+    takes = ",".join(map(_shown, found.specs[:6])) + (" …" if len(found.specs) > 6 else "")
     return ImportRefused(
-        f"--input: {what}; the model was fitted with {takes}{more}.", code="BAD_INPUT_OPTION", field="input", hint="Leave --input out."
+        f"The model was fitted with {takes}; the option input says {_shown(said)}.",
+        code="WRONG_INPUT",
+        field="input",
+        hint="Leave --input out, or change the types alone.",
     )
+
+
+def _shown(spec: TensorSpec) -> str:
+    return f"{spec.name}{'=' if spec.name else ''}{spec.dtype}[{','.join(map(str, spec.shape or ()))}]"
 
 
 def _as_fitted(array: np.ndarray, number: str) -> np.ndarray:

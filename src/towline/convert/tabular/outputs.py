@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from towline.convert.tabular.columns import BATCH
+from towline.convert.declared_inputs import BATCH
 from towline.convert.wording import sentence
 from towline.core.errors import EngineError, ImportRefused
 from towline.core.manifest import TensorSpec

@@ -6,34 +6,31 @@ The code runs here, behind the walls, because the user named it. Every variable 
 from __future__ import annotations
 
 import importlib.util
-import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
-import msgspec
 import tensorflow as tf
 
 from towline.convert import wording
 from towline.convert.arch import parse_arch
 from towline.convert.base import Source, Task
+from towline.convert.declared_inputs import parse_inputs
 from towline.convert.tensorflow import keras_file
 from towline.convert.tensorflow.keras import keras_source
 from towline.convert.tensorflow.object_checkpoint import restore
 from towline.convert.tensorflow.program import FAILURES, own_inputs, program_of, without_memory
 from towline.convert.tensorflow.saved_model import output_names, parameters_of
 from towline.convert.tensorflow.source import TensorFlowSource
-from towline.core.errors import ImportRefused, VersionError
-from towline.core.handler import parse_tensor
+from towline.core.errors import ImportRefused
 from towline.core.manifest import DEFAULT_SIGNATURE, TensorSpec
 
 _HINT = "Write it as model.py:build or model.py:build(width=128), which gives a keras.Model or a tf.Module."
 
 # A comma that a name follows, not one between dims.
-_NEXT_INPUT = re.compile(r",(?=[^\[\],]*=)")
 
 
 def open_with_code(task: Task) -> Source:
@@ -88,23 +85,8 @@ def _built(model: Any, words: str) -> Any:
             field="input",
             hint="Give it: --input 'float32[N,28,28,1]'",
         )
-    inputs = [_keras_input(spec) for spec in _specs(words)]
+    inputs = [_keras_input(spec) for spec in parse_inputs(words)]
     return keras.Model(inputs, model(inputs[0] if len(inputs) == 1 else inputs))
-
-
-def _specs(words: str) -> Iterator[TensorSpec]:
-    """Of `float32[N,28,28,1]`, or `ids=int32[N,T],mask=int32[N,T]`; the name of one that has none is empty."""
-    for one in _NEXT_INPUT.split(words):
-        name, _, text = one.rpartition("=")
-        try:
-            yield msgspec.structs.replace(parse_tensor(name.strip() or "input", text.strip()), name=name.strip())
-        except VersionError:
-            raise ImportRefused(
-                f"The option input cannot be read: {wording.name(one)}.",
-                code="BAD_INPUT_SPEC",
-                field="input",
-                hint="Write it as float32[N,28,28,1], where N may vary; several as ids=int32[N,T],mask=int32[N,T].",
-            ) from None
 
 
 def _keras_input(spec: TensorSpec) -> Any:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from towline.convert import wording
+from towline.convert.declared_inputs import BATCH
 from towline.core import dtypes
 from towline.core.errors import ImportRefused
 from towline.core.manifest import Signature, TensorSpec
 
-BATCH = "N"
 MAX_SYMBOL_CHARS = 64
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from towline.convert import wording
+from towline.convert.declared_inputs import BATCH
 from towline.convert.signature import MAX_NAME_BYTES
 from towline.convert.tflite.model import Graph, Tensor, TfliteModel
 from towline.core import dtypes
 from towline.core.errors import ImportRefused
 from towline.core.frames import MAX_TENSORS
 from towline.core.manifest import DEFAULT_SIGNATURE, Signature, TensorSpec
-
-BATCH = "N"
 
 
 def signatures(model: TfliteModel) -> dict[str, Signature]:

@@ -11,8 +11,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from towline.convert import wording
+from towline.convert.declared_inputs import BATCH
 from towline.convert.torch.program import Arguments, Bind
-from towline.convert.torch.specs import BATCH
 from towline.core import dtypes
 from towline.core.errors import ImportRefused
 from towline.core.manifest import TensorSpec

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from towline.convert.torch.specs import BATCH
+from towline.convert.declared_inputs import BATCH
 from towline.core.errors import ImportRefused
 from towline.core.manifest import TensorSpec
 

@@ -12,6 +12,7 @@ from torch import nn
 from towline.convert import wording
 from towline.convert.arch import parse_arch
 from towline.convert.base import Source, Task
+from towline.convert.declared_inputs import BATCH, parse_inputs
 from towline.convert.torch.checkpoint import load_model, widened
 from towline.convert.torch.exported import bound_like, exported_inputs, load_exported
 from towline.convert.torch.guesses import guesses, known_names, parameter_names
@@ -19,7 +20,6 @@ from towline.convert.torch.probing import probe, replace_dims
 from towline.convert.torch.program import Program, bound_by_name
 from towline.convert.torch.renaming import names_in, renamed
 from towline.convert.torch.source import TorchSource
-from towline.convert.torch.specs import BATCH, parse_inputs
 from towline.core.errors import ImportRefused
 from towline.core.manifest import TensorSpec
 
@@ -109,6 +109,10 @@ def _said(model: nn.Module, given: str, names: Sequence[str], notes: list[str]) 
     """`names` are the inputs' names for clients; where they are parameters of `forward`, they say which input is which."""
     known = known_names(model)
     given_specs = parse_inputs(given)
+    if any(spec.dtype == "string" for spec in given_specs):
+        raise ImportRefused(
+            "PyTorch has no tensors of strings.", code="WRONG_INPUT", field="input", hint="Give the numbers that forward takes."
+        )
     if known is not None and len(names) == len(given_specs) and set(names) <= set(known):
         given_specs = tuple(TensorSpec(name, spec.dtype, spec.shape) for name, spec in zip(names, given_specs, strict=True))
     specs = _named(given_specs, parameter_names(model), known)

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from towline.convert.declared_inputs import BATCH
 from towline.convert.torch.outputs import leaves, output_names, tensor_places
 from towline.convert.torch.program import Bind, Flat, Program, array_of, call, example
-from towline.convert.torch.specs import BATCH
 from towline.core import dtypes
 from towline.core.errors import EngineError, ImportRefused
 from towline.core.manifest import Signature, TensorSpec

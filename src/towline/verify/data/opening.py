@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from towline.core.errors import ImportRefused, UsageError
+from towline.core.errors import UsageError
 from towline.core.manifest import Signature
 from towline.core.plain_file import read_plain_file
+from towline.verify.array_files import read_npz
 from towline.verify.data.dataset import LABEL_NAMES, DataSet, fitting, in_memory, refused, truth_of
 from towline.verify.data.tables import MAX_TABLE_BYTES, csv_data, lines_data, parquet_data
-from towline.verify.samples import read_npz
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 MAX_ROWS = 10_000_000
@@ -41,10 +41,7 @@ def open_data(path: Path, signature: Signature, *, known: Sequence[str] = (), la
 
 
 def _arrays(raw: bytes, digest: str, signature: Signature, known: Sequence[str], label: str) -> DataSet:
-    try:
-        arrays = read_npz(raw, max_bytes=MAX_TABLE_BYTES)
-    except ImportRefused as refusal:
-        raise refused(refusal.message.partition(": ")[2].rstrip(".")) from None
+    arrays = read_npz(raw, refused, max_bytes=MAX_TABLE_BYTES)
     if label and label not in arrays:
         raise refused(f"it holds no array '{label[:64]}'; it has {', '.join(list(arrays)[:8])}")
     inputs = {spec.name for spec in signature.inputs}

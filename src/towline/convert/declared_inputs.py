@@ -1,4 +1,4 @@
-"""Read how a user says what a model takes: `float32[N,3,224,224]`, or `ids=int64[N,T],mask=int64[N,T]`. Pure."""
+"""Read how a user says what a model takes, `--input`: `float32[N,3,224,224]`, or `ids=int64[N,T],mask=int64[N,T]`. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import re
 
 from towline.convert import wording
 from towline.core import dtypes
-from towline.core.errors import ImportRefused
+from towline.core.errors import UsageError
 from towline.core.manifest import TensorSpec
 
+# The first axis of what is asked in batches, here and in every importer.
 BATCH = "N"
 _ONE = re.compile(r"\s*(?:(?P<name>[^=\[\],]+?)\s*=\s*)?(?P<dtype>[a-z0-9]+)\s*\[(?P<dims>[^\[\]]*)\]\s*(?:,|$)")
 _SYMBOL = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -17,7 +18,7 @@ _HINT = "Write it as float32[N,3,224,224], where N may vary; several as ids=int6
 
 
 def parse_inputs(text: str) -> tuple[TensorSpec, ...]:
-    """One spec per input in the order given; the name of one that has none is empty. Raises ImportRefused."""
+    """One spec per input in the order given; the name of one that has none is empty. Raises UsageError."""
     specs: list[TensorSpec] = []
     place = 0
     while place < len(text):
@@ -33,9 +34,8 @@ def parse_inputs(text: str) -> tuple[TensorSpec, ...]:
 
 
 def _dtype(word: str) -> str:
-    if word not in dtypes.BY_NAME or word == "string":
-        known = ", ".join(name for name in dtypes.BY_NAME if name != "string")
-        raise _refused(f"{wording.name(word)} is none of {known}")
+    if word not in dtypes.BY_NAME:
+        raise _refused(f"{wording.name(word)} is none of {', '.join(dtypes.BY_NAME)}")
     return word
 
 
@@ -52,5 +52,5 @@ def _dim(text: str) -> int | str:
     raise _refused(f"the dim {wording.name(text)} is neither a size nor a name")
 
 
-def _refused(what: str) -> ImportRefused:
-    return ImportRefused(f"The option input cannot be read: {what}.", code="BAD_INPUT_SPEC", field="input", hint=_HINT)
+def _refused(what: str) -> UsageError:
+    return UsageError(f"What the model takes (--input) cannot be read: {what}.", code="BAD_INPUT_SPEC", field="input", hint=_HINT)

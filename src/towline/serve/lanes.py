@@ -26,8 +26,8 @@ from towline.serve.workers.process import Finish, Loading, PassOn, Worker
 TINY_RUN_US = 1000
 # Eight rows at once must be this much cheaper than eight runs, or merging only makes the first ones wait for the last.
 MERGING_GAIN = 1.25
-# Where rows are padded, about a quarter of a run is padding: so much cheaper must it be.
-PADDING_GAIN = 1.6
+# Where rows are padded, up to a quarter of what is run is padding as a rule: so much cheaper must it be to gain by it yet.
+PADDING_GAIN = 1.4
 # A batch of four times the rows must be this much cheaper by the row.
 GAIN_BY_THE_ROW = 1.1
 

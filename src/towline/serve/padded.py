@@ -108,7 +108,7 @@ class PaddedBatch(Batch):
             return
         start = 0
         for job in self.jobs:
-            rows, lengths = slice(start, start + job.request.rows), self._plan.lengths(job.group)
+            rows, lengths = slice(start, start + job.request.rows), self._plan.shape(job.group).lengths
             start = rows.stop
             if job.done is None:
                 continue
@@ -119,7 +119,7 @@ class PaddedBatch(Batch):
                 log.exception("an answer could not be given; those that ran with it are")
 
     def _wrong_length(self, outputs: dict[str, Any]) -> str:
-        common = self._plan.lengths(self._group)
+        common = self._plan.shape(self._group).lengths
         for name, array in outputs.items():
             for axis, length in cut_lengths(self._plan, name, common).items():
                 if array.ndim <= axis or array.shape[axis] != length:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import NamedTuple
 
 from towline.core import dtypes
 from towline.core.manifest import Manifest
@@ -42,6 +42,14 @@ class _Dim:
     longest: int
 
 
+class Shape(NamedTuple):
+    """What is to be known of a group: how long each dim is, all that has to be equal in a run, and the bytes of a row that may grow."""
+
+    lengths: Lengths
+    rest: Group
+    row_bytes: int
+
+
 class Plan:
     """What a manifest allows to be padded, prepared once. `values` are by input, `cuts` by output: axis and number of the dim."""
 
@@ -58,22 +66,18 @@ class Plan:
             for one in padding.outputs:
                 self.cuts.setdefault(one.name, {})[one.axis] = number
         self._item_bytes = {numbers[name]: dtypes.BY_NAME[inputs[numbers[name]].dtype].size for name in self.values}
-        # Clients send few shapes, and every look at a job asks for the same of them.
-        self.lengths = lru_cache(_REMEMBERED_SHAPES)(self._lengths)
-        self.rest = lru_cache(_REMEMBERED_SHAPES)(self._rest)
-        self.row_bytes = lru_cache(_REMEMBERED_SHAPES)(self._row_bytes)
+        # Clients send few shapes, and every look at a job asks for one of them.
+        self._shapes: dict[Group, Shape] = {}
 
-    def _lengths(self, group: Group) -> Lengths:
-        """How long each dim is."""
-        return tuple(group[number][axis] for number, axis in (dim.places[0] for dim in self._dims))
-
-    def _rest(self, group: Group) -> Group:
-        """All that has to be equal in a run: the shapes without the dims that are padded."""
-        return self.stretched(group, (-1,) * len(self._dims))
-
-    def _row_bytes(self, group: Group) -> int:
-        """Of one row, in those inputs that are padded."""
-        return sum(math.prod(group[number]) * size for number, size in self._item_bytes.items())
+    def shape(self, group: Group) -> Shape:
+        found = self._shapes.get(group)
+        if found is None:
+            if len(self._shapes) >= _REMEMBERED_SHAPES:
+                self._shapes.clear()
+            lengths = tuple(group[number][axis] for number, axis in (dim.places[0] for dim in self._dims))
+            row_bytes = sum(math.prod(group[number]) * size for number, size in self._item_bytes.items())
+            found = self._shapes[group] = Shape(lengths, self.stretched(group, (-1,) * len(self._dims)), row_bytes)
+        return found
 
     def stretched(self, group: Group, lengths: Lengths) -> Group:
         """The same shapes with other lengths."""
@@ -102,26 +106,28 @@ class Mix:
         self.rows = rows
         self.nbytes = nbytes
         self.is_padded = False
+        shape = plan.shape(group)
         self._plan = plan
         self._up_to = up_to
-        self._least = self._most = plan.lengths(group)
-        self._smallest_bytes = plan.row_bytes(group)
-        # Of the rows as they came, in those inputs that are padded.
-        self._own_bytes = rows * self._smallest_bytes
+        self._rest = shape.rest
+        self._least = self._most = shape.lengths
+        self._smallest_bytes = shape.row_bytes
+        # Of the rows as they came, in those inputs that are padded; and with all else that was sent.
+        self._own_bytes = rows * shape.row_bytes
         self._sent_bytes = nbytes
 
     def take(self, group: Group, rows: int, nbytes: int, *, max_rows: int, max_bytes: int) -> bool:
         """Let these rows in, if they and those that are in lose little by it. `nbytes` is what they are without padding."""
         plan = self._plan
-        if self.rows + rows > max_rows or plan.rest(group) != plan.rest(self.group):
+        lengths, rest, own_row_bytes = plan.shape(group)
+        if self.rows + rows > max_rows or rest != self._rest:
             return False
-        lengths = plan.lengths(group)
         least, most = tuple(map(min, self._least, lengths)), tuple(map(max, self._most, lengths))
         common = plan.common(least, most, self._up_to)
         if common is None:
             return False
-        stretched, own_row_bytes = plan.stretched(group, common), plan.row_bytes(group)
-        row_bytes, smallest_bytes = plan.row_bytes(stretched), min(self._smallest_bytes, own_row_bytes)
+        stretched = plan.stretched(group, common)
+        row_bytes, smallest_bytes = plan.shape(stretched).row_bytes, min(self._smallest_bytes, own_row_bytes)
         own_bytes, sent_bytes = self._own_bytes + rows * own_row_bytes, self._sent_bytes + nbytes
         filled_bytes = sent_bytes + (self.rows + rows) * row_bytes - own_bytes
         if smallest_bytes < LEAST_SHARE * row_bytes or filled_bytes > max_bytes:
@@ -134,7 +140,7 @@ class Mix:
     @property
     def padding_share(self) -> float:
         """Of the elements of the padded inputs."""
-        whole_bytes = self.rows * self._plan.row_bytes(self.group)
+        whole_bytes = self.rows * self._plan.shape(self.group).row_bytes
         return 1 - self._own_bytes / whole_bytes if whole_bytes else 0.0
 
 

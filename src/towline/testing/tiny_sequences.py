@@ -73,16 +73,16 @@ def recurrent(
         "w": rng.normal(0, 1, (ways, 3 * width, 3)).astype(np.float32),
         "r": rng.normal(0, 1, (ways, 3 * width, width)).astype(np.float32),
         "b": rng.normal(0, float(biased), (ways, 6 * width)).astype(np.float32),
-        "flat": np.array([0, 0, -1], np.int64),
-        "first": np.array(0, np.int64),
     }
     nodes = [
         node("Transpose", ["x"], ["steps"], perm=[1, 0, 2]),
         node("GRU", ["steps", "w", "r", "b"], ["hidden", "last"], hidden_size=width, direction=direction),
     ]
     if state:
+        weights["first"] = np.array(0, np.int64)
         nodes.append(node("Gather", ["last", "first"], ["y"], axis=0))
         return make_model(nodes, [("x", "float32", ("N", "T", 3))], [("y", "float32", ("N", width))], weights)
+    weights["flat"] = np.array([0, 0, -1], np.int64)
     nodes += [node("Transpose", ["hidden"], ["rows"], perm=[2, 0, 1, 3]), node("Reshape", ["rows", "flat"], ["y"])]
     return make_model(nodes, [("x", "float32", ("N", "T", 3))], [("y", "float32", ("N", "T", ways * width))], weights)
 

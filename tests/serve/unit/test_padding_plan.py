@@ -153,4 +153,12 @@ def test_what_of_an_answer_is_a_rows_own_follows_from_the_manifest() -> None:
 
     assert plan.values == {"ids": 0}
     assert plan.cuts == {"y": {1: 0}}
-    assert plan.row_bytes(tokens(10)) == 10 * np.dtype(np.int64).itemsize
+    assert plan.shape(tokens(10)) == ((10,), ((-1,), (3,)), 10 * np.dtype(np.int64).itemsize)
+
+
+def test_clients_that_send_every_length_there_is_fill_no_memory() -> None:
+    plan = Plan(encoder())
+    for length in range(1, 10_000):
+        plan.shape(tokens(length))
+
+    assert len(plan._shapes) <= 4096

@@ -12,6 +12,7 @@ from towline.core.errors import EngineError
 from towline.core.manifest import CutOutput, PaddedInput
 from towline.core.padding import joined, own_part
 from towline.testing import tiny_models, tiny_sequences
+from towline.verify.independence import SIZE_NOISE
 from towline.verify.inputs import Recipe
 from towline.verify.padding_rows import Filling, NothingUnlike, Rows
 from towline.verify.padding_trial import Trial
@@ -72,6 +73,14 @@ def test_a_model_that_padding_changes_is_never_padded_and_says_why(model, reason
     assert smoked.batchable
     assert smoked.padding == ()
     assert smoked.unpadded_because["T"].startswith(reason)
+
+
+def test_a_mask_that_lets_a_little_through_is_found_out_although_it_is_less_than_rounding_may_be():
+    smoked = smoke(tiny_sequences.encoder(closing=-9.0))
+
+    said = smoked.unpadded_because["T"]
+    assert said.startswith("output 'vectors' of a padded row is not what it is alone: it departs by up to ")
+    assert float(said.rpartition("up to ")[2].split()[0]) < 100 * SIZE_NOISE["float32"]
 
 
 @pytest.mark.parametrize(

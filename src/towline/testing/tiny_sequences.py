@@ -10,7 +10,6 @@ import numpy as np
 from towline.testing.tiny_models import make_model, node
 
 Spec = tuple[str, str, Sequence[int | str]]
-_LOWEST = -10_000.0
 
 
 def encoder(
@@ -22,12 +21,14 @@ def encoder(
     layers: int = 1,
     positions: int = 0,
     known: range | None = None,
+    closing: float = -10_000.0,
     seed: int = 0,
 ) -> bytes:
     """input_ids int64 [N, T] and a mask [N, T] -> vectors float32 [N, T, width], or `pooled` over the tokens, [N, width].
 
     mask: 1 marks a token in `attention_mask` (int64) and none in `padding_mask` (bool); without one, every token is attended to.
     positions: tokens that it knows a place for, more are refused; 0 has none. known: the tokens that have a vector, others are all zero.
+    closing: what the mask adds to the score of what is no token; too little lets some of it through.
     """
     rng = np.random.default_rng(seed)
     table = rng.normal(0, 1, (vocabulary, width)).astype(np.float32)
@@ -47,7 +48,7 @@ def encoder(
         ]
     if mask:
         inputs.append((mask, "int64" if mask == "attention_mask" else "bool", ("N", "T")))
-        nodes += _closing(mask, weights)
+        nodes += _closing(mask, closing, weights)
     last = "h0p" if positions else "h0"
     for layer in range(layers):
         nodes += _layer(last, layer, width, weights, rng, masked=bool(mask))
@@ -114,9 +115,9 @@ def squares(*, shape: Sequence[int | str] = ("N", "T")) -> bytes:
     return make_model([node("Mul", ["x", "x"], ["y"])], [("x", "float32", shape)], [("y", "float32", shape)])
 
 
-def _closing(mask: str, weights: dict[str, np.ndarray]) -> list[Any]:
+def _closing(mask: str, by: float, weights: dict[str, np.ndarray]) -> list[Any]:
     """Nodes that make `closed` [N, 1, T], which is added to the scores, and `open` [N, T, 1], 1 for each token."""
-    weights |= {"lowest": np.array(_LOWEST, np.float32), "whole": np.array(1, np.float32)}
+    weights |= {"lowest": np.array(by, np.float32), "whole": np.array(1, np.float32)}
     weights |= {"middle": np.array([1], np.int64), "end": np.array([2], np.int64)}
     given = node("Cast", [mask], ["given"], to=1)
     shut = [given, node("Identity", ["given"], ["shut"])] if mask == "padding_mask" else [given, node("Sub", ["whole", "given"], ["shut"])]

@@ -67,6 +67,13 @@ def test_who_fits_the_oldest_goes_with_him_and_who_does_not_keeps_his_place() ->
     assert desk.batcher.waiting_bytes == 0
 
 
+def test_who_is_passed_over_goes_before_those_behind_him() -> None:
+    desk = PaddingDesk(room=2)
+    desk.ask(10, 200, 12, 9, 170, 300)
+
+    assert desk.settle() == [["10", "12", "9"], ["200", "170", "300"]]
+
+
 def test_the_oldest_always_goes_however_many_others_fit_one_another() -> None:
     desk = PaddingDesk()
     desk.ask(500, *[8] * 20)

@@ -99,6 +99,14 @@ def test_a_run_holds_no_more_rows_than_it_may() -> None:
     assert mixed(Plan(encoder()), 10, 11, 12, 13, max_rows=3)[1] == [11, 12]
 
 
+def test_a_runs_bytes_are_counted_as_they_are_after_padding() -> None:
+    sent, padded = (33 + 41) * 8 + 2 * 12, 2 * (48 * 8 + 12)
+
+    assert mixed(Plan(encoder()), 33, 41, max_bytes=padded)[1] == [41]
+    assert sent < padded - 1
+    assert mixed(Plan(encoder()), 33, 41, max_bytes=padded - 1)[1] == []
+
+
 def test_what_is_not_padded_must_be_equal() -> None:
     mix = Mix(Plan(encoder()), ((10,), (3,)), 1, 92, up_to=512)
 

@@ -39,16 +39,12 @@ LENGTHS = (5, 9, 7, 40, 6, 33, 8, 64, 5)
 class PaddingDesk(Desk):
     """A desk whose batcher pads rows of ids (`encoder` of padded_manifests.py); `shares` are the shares of padding it told of."""
 
-    def __init__(self, *, up_to: int = 512, **bounds: int) -> None:
-        super().__init__(**bounds)
+    def __init__(self, *, up_to: int = 512, max_rows: int = 1000, max_bytes: int = 1 << 20, room: int = 1) -> None:
+        super().__init__(room=room)
         self.shares: list[float] = []
-        bounds = {"max_rows": 1000, "max_bytes": 1 << 20, **bounds}
-        self.batcher = PaddedBatcher(  # type: ignore[assignment]
-            Plan(encoder()),
-            self.shares.append,
-            clock=lambda: self.now_s,
-            loop=self.loop,
-            **bounds,  # type: ignore[arg-type]
+        loop: Any = self.loop
+        self.batcher = PaddedBatcher(
+            Plan(encoder()), self.shares.append, max_rows=max_rows, max_bytes=max_bytes, clock=lambda: self.now_s, loop=loop
         )
         self.batcher.pads_up_to = up_to
         self.batcher.lane = self.lane

@@ -1,4 +1,4 @@
-"""Check that every link in the Markdown files of this repository leads to a file that exists. Looks at no address on the network."""
+"""Check that each link of the Markdown files here leads to a file, and a heading, that exist. Looks at no address on the network."""
 
 from __future__ import annotations
 
@@ -10,14 +10,29 @@ from urllib.parse import unquote
 
 ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+LINK_WORDS = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+ANCHOR = re.compile(r'<a id="([^"]+)">')
 
 
 def broken_links(page: Path) -> list[str]:
-    """The links of one page whose file is missing."""
+    """The links of one page whose file, or whose heading in a Markdown file, is missing."""
     targets = LINK.findall(CODE.sub("", page.read_text(encoding="utf-8")))
-    local = [target for target in targets if "://" not in target and not target.startswith(("#", "mailto:"))]
-    return [target for target in local if not (page.parent / unquote(target.partition("#")[0])).exists()]
+    return [target for target in targets if "://" not in target and not target.startswith("mailto:") and not leads_somewhere(page, target)]
+
+
+def leads_somewhere(page: Path, target: str) -> bool:
+    name, _, anchor = unquote(target).partition("#")
+    file = page.parent / name if name else page
+    return file.exists() and (not anchor or file.suffix != ".md" or anchor in anchors(file))
+
+
+def anchors(page: Path) -> set[str]:
+    """Those that are written down, and those that headings get: lower case, a hyphen for each space, no punctuation."""
+    text = CODE.sub("", page.read_text(encoding="utf-8"))
+    headings = (LINK_WORDS.sub(r"\1", heading).strip().lower() for heading in HEADING.findall(text))
+    return {*ANCHOR.findall(text), *(re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in headings)}
 
 
 def missing_twin(page: Path) -> bool:

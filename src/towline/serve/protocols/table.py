@@ -77,7 +77,9 @@ class RouteTable:
             return Found(path, query, catch_all[1], catch_all[0].handler)
         if allowed:
             return Found(path, query, {}, allow=", ".join(sorted(set(allowed))))
-        return Found(path, query, {}, error=NotFound(f"Nothing is at '{clip(path)}'.", code="NO_SUCH_PATH", field="path"))
+        return Found(
+            path, query, {}, error=NotFound(f"Nothing is at '{clip(path)}'; /docs lists what there is.", code="NO_SUCH_PATH", field="path")
+        )
 
 
 def _split(target: bytes) -> tuple[str, str]:

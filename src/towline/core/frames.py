@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 import mmap
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from towline.core import dtypes
@@ -25,6 +26,8 @@ MAX_TENSORS = 1024
 MAX_RANK = 16
 ALIGNMENT = 64
 REMEMBERED_LAYOUTS = 256
+# Up to so many bytes the parts of a tensor are joined before they are copied.
+_JOINED_BYTES = 64 << 10
 _HEAD = struct.Struct("<IIQ")
 _RECORD = struct.Struct("<BBHIQQ")
 _LENGTH = struct.Struct("<I")
@@ -138,25 +141,34 @@ class FrameWriter:
         self._buffer = buffer
         self._start = start
         self._capacity = capacity
-        self._plans: dict[Any, tuple[list[np.ndarray], bytes, int]] = {}
+        self._plans: dict[Any, _Plan] = {}
         self._last: bytes = b""
 
-    def write(self, tensors: Sequence[tuple[str, Sequence[np.ndarray]]], layout: Any = None) -> int:
-        """As write_frame. Equal `layout`s promise equal names, dtypes and shapes; None: they are to be compared."""
-        key = _layout(tensors) if layout is None else layout
-        plan = self._plans.get(key)
+    def write(self, parts: Sequence[Mapping[str, np.ndarray]], layout: Any = None) -> int:
+        """As write_frame, of one or several sets of tensors with the same names, whose rows are put together.
+
+        Equal `layout`s promise equal names, dtypes and shapes of the whole, and little-endian arrays in C order; None: they are to be
+        looked at.
+        """
+        plan = self._plans.get(layout) if layout is not None else None
         if plan is None:
-            return self._write_new(key, tensors)
-        views, head, size = plan
-        if head is not self._last:
-            self._buffer[self._start : self._start + len(head)] = head
-            self._last = head
-        for view, (_, parts) in zip(views, tensors, strict=True):
+            tensors = [(name, [part[name] for part in parts]) for name in parts[0]]
+            key = _layout(tensors) if layout is None else layout
+            plan = self._plans.get(key)
+            if plan is None:
+                return self._write_new(key, tensors)
+        if plan.head is not self._last:
+            self._buffer[self._start : self._start + len(plan.head)] = plan.head
+            self._last = plan.head
+        for name, (view, at, end) in plan.tensors.items():
             if len(parts) == 1:
-                view[...] = parts[0]
+                view[...] = parts[0][name]
+            elif layout is not None and end - at <= _JOINED_BYTES:
+                # numpy takes four times as long to put small arrays together.
+                self._buffer[at:end] = b"".join([part[name] for part in parts])  # type: ignore[misc]
             else:
-                np.concatenate(parts, out=view)
-        return size
+                np.concatenate([part[name] for part in parts], out=view)
+        return plan.size
 
     def forget(self) -> None:
         """Something else was written at this place."""
@@ -167,11 +179,25 @@ class FrameWriter:
         size = write_frame(self._buffer, self._start, self._capacity, tensors)
         if all(parts[0].dtype in dtypes.WITH_SIZE for _, parts in tensors):
             head_size = _head_size(self._buffer, self._start)
-            views = list(read_frame(self._buffer, self._start, self._capacity).values())
+            views = read_frame(self._buffer, self._start, self._capacity)
             if len(self._plans) >= REMEMBERED_LAYOUTS:
                 self._plans.clear()
-            self._plans[key] = views, self._buffer[self._start : self._start + head_size], size
+            base = _address(np.frombuffer(self._buffer, np.uint8, 1))
+            places = {name: (view, _address(view) - base, _address(view) - base + view.nbytes) for name, view in views.items()}
+            self._plans[key] = _Plan(self._buffer[self._start : self._start + head_size], size, places)
         return size
+
+
+class _Plan(msgspec.Struct, frozen=True, gc=False):
+    """A frame that was written once: its head, its size, and for each tensor its view and the place of its data in the buffer."""
+
+    head: bytes
+    size: int
+    tensors: dict[str, tuple[np.ndarray, int, int]]
+
+
+def _address(array: np.ndarray) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 def _layout(tensors: Sequence[tuple[str, Sequence[np.ndarray]]]) -> Any:
@@ -185,25 +211,28 @@ def _joined_shape(parts: Sequence[np.ndarray]) -> tuple[int, ...]:
 
 
 class FrameReader:
-    """Reads frames at one place of a buffer. A head that equals the last one was checked already: its views are given again."""
+    """Reads frames at one place of a buffer. A head that equals one of before was checked already: its views are given again."""
 
     def __init__(self, buffer: mmap.mmap, start: int, capacity: int) -> None:
         self._buffer = buffer
         self._start = start
         self._capacity = capacity
-        self._tensors: dict[str, np.ndarray] = {}
-        self._head = b"none"
-        self._end = start + len(self._head)
+        # By the bytes of a head, as long as the last one was: heads differ in length only where names or ranks do.
+        self._known: dict[bytes, dict[str, np.ndarray]] = {}
+        self._end = start
 
     def read(self) -> dict[str, np.ndarray]:
         """As read_frame. The dict is the reader's own: it is not to be changed."""
-        if self._buffer[self._start : self._end] == self._head:
-            return self._tensors
+        tensors = self._known.get(self._buffer[self._start : self._end])
+        if tensors is not None:
+            return tensors
         tensors = read_frame(self._buffer, self._start, self._capacity)
         # Strings are copied out of the data, which may change while the head stays.
         if all(array.dtype != object for array in tensors.values()):
             self._end = self._start + _head_size(self._buffer, self._start)
-            self._head, self._tensors = self._buffer[self._start : self._end], tensors
+            if len(self._known) >= REMEMBERED_LAYOUTS:
+                self._known.clear()
+            self._known[self._buffer[self._start : self._end]] = tensors
         return tensors
 
 

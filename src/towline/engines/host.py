@@ -162,8 +162,8 @@ class Host:
                     outputs = session.run(inputs, slot=slot)
                 spent_us = min((clock() - began) // 1000, 0xFFFFFFFF)
                 layout = outputs[0].shape if only_one and not place else None
-                named = zip(outputs_of[place] if place else names, outputs, strict=True)
-                writers[slot].write([(name, (array,)) for name, array in named], layout)
+                named = dict(zip(outputs_of[place] if place else names, outputs, strict=True))
+                writers[slot].write((named,), layout)
                 answer = pack(slot, DONE, spent_us)
             except TowlineError as error:
                 answer = pack(slot, FAILED, self._write_error(slot, error))
@@ -178,7 +178,7 @@ class Host:
         writer, stream = self._writers[slot], getattr(self._session, "stream", None)
 
         def give(part: Sequence[np.ndarray]) -> None:
-            writer.write([(name, (array,)) for name, array in zip(names, part, strict=True)])
+            writer.write((dict(zip(names, part, strict=True)),))
             self._link.send(BATCH.pack(slot, PART, 0))
 
         try:

@@ -56,8 +56,7 @@ def _sum(histograms: list[Histogram]) -> Histogram | None:
         return None
     total = Histogram(histograms[0].bounds)
     for one in histograms:
-        total.counts = [mine + theirs for mine, theirs in zip(total.counts, one.counts, strict=True)]
-        total.total += one.total
+        total.add(one)
     return total
 
 

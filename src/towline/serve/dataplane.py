@@ -6,15 +6,14 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from towline.core.errors import InvalidRequest, NotFound, TowlineError
-from towline.core.inference import Request
 from towline.core.manifest import Manifest, decode_manifest
 from towline.core.refs import clip
 from towline.serve import router
-from towline.serve.contract import Done, OnPart, VersionStatus
 from towline.serve.contract import Served as ServedVersion
+from towline.serve.contract import VersionStatus
 from towline.serve.router import WantedModel, WantedVersion
 from towline.serve.slots import Slot
 from towline.serve.surroundings import SlotLimits, Surroundings
@@ -83,11 +82,8 @@ class ServingPlane:
             hint="POST /models/NAME/predict",
         )
 
-    def infer(
-        self, served: ServedVersion, request: Request, done: Done, *, protocol: str, on_part: OnPart | None = None
-    ) -> Callable[[], None]:
-        assert isinstance(served, Slot)
-        return served.infer(request, done, protocol, on_part)
+    # Given a slot, which is what `find` gives: a call of its own would only pass it on.
+    infer: ClassVar[Callable[..., Callable[[], None]]] = staticmethod(Slot.infer)
 
     def status(self, name: str) -> list[VersionStatus]:
         found = {key[1]: status for key, status in self._ended.items() if key[0] == name}

@@ -74,15 +74,12 @@ def _nobody(result: Response | TowlineError) -> None:
     """Stands in for a client that has gone."""
 
 
-class Batch:
+class Batch(msgspec.Struct, gc=False, eq=False):
     """Jobs that run as one."""
 
-    __slots__ = ("jobs", "rows", "sent_s")
-
-    def __init__(self, jobs: list[Job], rows: int, sent_s: float) -> None:
-        self.jobs = jobs
-        self.rows = rows
-        self.sent_s = sent_s
+    jobs: list[Job]
+    rows: int
+    sent_s: float
 
     @property
     def is_wanted(self) -> bool:
@@ -95,20 +92,15 @@ class Batch:
         return max(job.deadline for job in self.jobs)
 
     @property
-    def signature(self) -> int:
-        return self.jobs[0].signature
-
-    @property
     def layout(self) -> Any:
         """Equal for batches whose tensors have equal shapes; None when only a look at them tells."""
         group = self.jobs[0].group
         return self.rows if group == 1 else None if group is None else (self.rows, group)
 
-    def tensors(self) -> list[tuple[str, Sequence[np.ndarray]]]:
-        first = self.jobs[0].request.inputs
-        if len(self.jobs) == 1:
-            return [(name, (array,)) for name, array in first.items()]
-        return [(name, [job.request.inputs[name] for job in self.jobs]) for name in first]
+    @property
+    def inputs(self) -> list[dict[str, Any]]:
+        """Of each job."""
+        return [job.request.inputs for job in self.jobs]
 
     def fail(self, error: TowlineError) -> None:
         for job in self.jobs:
@@ -124,31 +116,32 @@ class Batch:
         if problem:
             self.fail(EngineError(problem, code="BAD_OUTPUT"))
             return
-        if len(jobs) == 1:
-            jobs[0].answer(Response(selected(outputs, jobs[0].request.outputs), name, number))
-            return
-        merged = Merged(outputs)
+        # Who ran alone is given all there is.
+        merged = Merged(outputs) if len(jobs) > 1 else None
         start = 0
-        answered = []
+        answered: dict[Account, list[Job]] = {}
         for job in jobs:
             request = job.request
             end = start + request.rows
             # As Job.answer does, for all of them: told apart, each would cost as much again as the engine's run.
             done, job.done = job.done, None
             if done is not None:
-                answered.append(job)
                 if job.timer is not None:
                     job.timer.cancel()
-                response = Response(_NOTHING, name, number, merged, start, end)
+                response = Response(_NOTHING, name, number, merged, start, end) if merged else Response(outputs, name, number)
                 if request.outputs:
                     response = Response(selected(response.outputs, request.outputs), name, number)
                 try:
                     done(response)
                 except Exception:
                     log.exception("an answer could not be given; those that ran with it are")
+                if (account := job.account) in answered:
+                    answered[account].append(job)
+                else:
+                    answered[account] = [job]
             start = end
-        for account in {job.account for job in answered}:
-            account.many([job for job in answered if job.account is account])
+        for account, its in answered.items():
+            account.many(its)
 
     def pass_on(self, outputs: dict[str, Any], expected: Sequence[Expected], name: str, number: int, more: Callable[[], None]) -> None:
         """Give the one job of a stream its next part, believed no more than a whole answer."""

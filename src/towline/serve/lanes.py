@@ -236,8 +236,9 @@ class InlineLane:
         began = self._loop.time()
         result: dict[str, Any] | TowlineError
         try:
-            name = self._manifest.signature_names[batch.signature]
-            outputs = self._run(_merged(batch), **({"signature": name} if batch.signature else {}))
+            place = batch.jobs[0].signature
+            name = self._manifest.signature_names[place]
+            outputs = self._run(_merged(batch), **({"signature": name} if place else {}))
             result = dict(zip([spec.name for spec in self._manifest.signatures[name].outputs], outputs, strict=True))
         except TowlineError as error:
             result = error
@@ -253,6 +254,7 @@ class InlineLane:
 
 def _merged(batch: Batch) -> Mapping[str, np.ndarray]:
     try:
-        return {name: parts[0] if len(parts) == 1 else np.concatenate(parts) for name, parts in batch.tensors()}
+        parts = batch.inputs
+        return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     except (ValueError, FrameError) as error:
         raise EngineError("The requests of a batch do not fit together.", code="BAD_BATCH") from error

@@ -11,7 +11,7 @@ from towline.core.errors import Kind, Overloaded, TowlineError, Unavailable
 from towline.core.inference import Request
 from towline.core.manifest import Manifest, Signature
 from towline.serve import recovery
-from towline.serve.accounts import ProtocolAccount
+from towline.serve.accounts import Leases, ProtocolAccount
 from towline.serve.admission import bytes_with_strings, crashed, group_of, has_free_dims
 from towline.serve.aftermath import Aftermath
 from towline.serve.batcher import Batcher, late
@@ -50,7 +50,6 @@ class Slot:
         self.state = "new"
         self.error = ""
         self.since_s = around.clock()
-        self.leases = 0
         self.on_change: Callable[[Slot], None] = lambda slot: None
         self._version = version
         self._around = around
@@ -73,12 +72,11 @@ class Slot:
         self._streams = manifest.handler is not None and manifest.handler.streams
         self._places = {name: place for place, name in enumerate(manifest.signature_names)}
         self._quarantine = Quarantine(around.clock)
+        self._leases = Leases()
         self._accounts: dict[str, ProtocolAccount] = {}
         self.counts = BatchCounts()
         self._objective: LatencyObjective | None = None
         self._failures = 0
-        self._is_idle = asyncio.Event()
-        self._is_idle.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining: asyncio.Task[None] | None = None
         # Batches that run on although nobody waits for them, and since when.
@@ -116,6 +114,11 @@ class Slot:
     def runs_at_once(self) -> int:
         """In all its workers together; 0 when it has none."""
         return self._crew.lane.threads if self._crew.lane is not None else 0
+
+    @property
+    def leases(self) -> int:
+        """Requests that are not answered yet."""
+        return self._leases.count
 
     @property
     def meters(self) -> list[Meter]:
@@ -171,7 +174,7 @@ class Slot:
         if on_part is not None and self._streams:
             job.on_part, job.group = on_part, None
         account.meter.inflight += 1
-        self.leases += 1
+        self._leases.count += 1
         batcher, limits = self._batcher, self._limits
         if (
             len(batcher.queue) >= limits.max_waiting_requests
@@ -218,13 +221,8 @@ class Slot:
     def _account(self, protocol: str) -> ProtocolAccount:
         """Made once per protocol, so that a request costs no closure."""
         meter: Meter = self._around.meters.of(self.name, self.number, "", protocol)
-        account = self._accounts[protocol] = ProtocolAccount(meter, self._around.clock, self._give_back)
+        account = self._accounts[protocol] = ProtocolAccount(meter, self._around.clock, self._leases)
         return account
-
-    def _give_back(self, leases: int) -> None:
-        self.leases -= leases
-        if not self.leases:
-            self._is_idle.set()
 
     def _expire(self, job: Job) -> None:
         job.answer(late(job))
@@ -247,7 +245,8 @@ class Slot:
             else:
                 self._give_up(batch, result)
         finally:
-            self._batcher.flush_after_reading()
+            if self._batcher.queue:
+                self._batcher.flush_after_reading()
 
     def _on_part(self, batch: Batch, outputs: dict[str, Any], more: Callable[[], None]) -> None:
         batch.pass_on(outputs, self._expected, self.name, self.number, more)
@@ -396,9 +395,7 @@ class Slot:
 
     async def _end_later(self, keep_s: float) -> None:
         await asyncio.sleep(keep_s)
-        while self.leases:
-            self._is_idle.clear()
-            await self._is_idle.wait()
+        await self._leases.returned()
         self.close()
 
     def close(self) -> None:

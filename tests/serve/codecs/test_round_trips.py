@@ -71,6 +71,7 @@ def test_tf_serving_json_round_trips(drawn: tuple[str, np.ndarray]) -> None:
 
 @QUICK
 @given(tensors(), tensors())
+@example(("string", np.array([b"ends in zero\0"], dtype=object)), ("float32", np.zeros(1, np.float32)))
 def test_tf_serving_json_of_two_inputs_round_trips(one: tuple[str, np.ndarray], two: tuple[str, np.ndarray]) -> None:
     rows = min(len(one[1]), len(two[1]))
     drawn = {"a": one[1][:rows], "b/é:0": two[1][:rows]}

@@ -195,16 +195,17 @@ def test_a_writer_and_a_reader_that_remember_give_what_those_that_do_not_give(st
                 continue
             if kind == "too large":
                 with pytest.raises(FrameTooLarge):
-                    writer.write([("x", (np.zeros(5000, np.uint8),))])
+                    writer.write([{"x": np.zeros(5000, np.uint8)}])
                 continue
             layout = None
             if kind == "frame":
-                tensors = [(name, (array,)) for name, array in content.items()]
+                parts = [content]
             else:
-                tensors = [("x", [np.full((rows, 3), number, np.float32) for rows in content])]
+                parts = [{"x": np.full((rows, 3), number, np.float32)} for rows in content]
                 layout = sum(content)
+            tensors = [(name, [part[name] for part in parts]) for name in parts[0]]
             fresh = bytearray(CAPACITY)
-            assert writer.write(tensors, layout) == write_frame(fresh, 64, 4096, tensors)
+            assert writer.write(parts, layout) == write_frame(fresh, 64, 4096, tensors)
             assert same(reader.read(), read_frame(bytes(fresh), 64, 4096))
             assert same(read_frame(mapping, 64, 4096), read_frame(bytes(fresh), 64, 4096))
         # The views end before the mapping they look into.
@@ -214,7 +215,7 @@ def test_a_writer_and_a_reader_that_remember_give_what_those_that_do_not_give(st
 def test_a_reader_reads_the_new_data_under_an_unchanged_head(memory: mmap.mmap) -> None:
     writer, reader = FrameWriter(memory, 0, CAPACITY), FrameReader(memory, 0, CAPACITY)
     for value in (1, 2, 3):
-        writer.write([("x", (np.full((2, 2), value, np.float32),)), ("s", (np.array([str(value).encode()], dtype=object),))])
+        writer.write([{"x": np.full((2, 2), value, np.float32), "s": np.array([str(value).encode()], dtype=object)}])
         got = reader.read()
         assert (got["x"].tolist(), got["s"].tolist()) == ([[value] * 2] * 2, [str(value).encode()])
     del got, writer, reader
@@ -222,7 +223,7 @@ def test_a_reader_reads_the_new_data_under_an_unchanged_head(memory: mmap.mmap) 
 
 def test_a_reader_checks_again_when_the_head_was_changed_behind_its_back(memory: mmap.mmap) -> None:
     writer, reader = FrameWriter(memory, 0, CAPACITY), FrameReader(memory, 0, CAPACITY)
-    writer.write([("x", (np.zeros((2, 2), np.float32),))])
+    writer.write([{"x": np.zeros((2, 2), np.float32)}])
     reader.read()
     memory[24:32] = struct.pack("<Q", 2**63)
 
@@ -234,7 +235,7 @@ def test_a_reader_checks_again_when_the_head_was_changed_behind_its_back(memory:
 def test_a_writer_that_is_told_of_another_hand_writes_its_head_again(memory: mmap.mmap) -> None:
     writer, reader = FrameWriter(memory, 0, CAPACITY), FrameReader(memory, 0, CAPACITY)
     for value in (1, 2, 3):
-        writer.write([("x", (np.full((2, 2), value, np.float32),))])
+        writer.write([{"x": np.full((2, 2), value, np.float32)}])
         assert reader.read()["x"].tolist() == [[value] * 2] * 2
         memory[0:40] = b'{"code": "ENGINE_REFUSED"} and some more'
         writer.forget()

@@ -41,7 +41,7 @@ def test_jobs_of_a_refused_batch_run_again_although_all_slots_are_taken() -> Non
         control, their_control = channel.channel()
         worker, arena = Worker(loop, link, control), Arena.create(slots=2, slot_bytes=SLOT_BYTES)
         worker.use_arena(arena)
-        worker.threads = 2
+        worker.threads = worker.idle = 2
         batcher = Batcher(max_rows=8, max_bytes=1 << 20, clock=lambda: 0.0, loop=loop)
         batcher.lane = worker
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -26,8 +27,8 @@ COUNTED_BYTES = 64 << 10
 LARGE_BYTES = 1 << 20
 # Rows larger than this are written one by one: cutting them out of a text of all would cost more than it saves.
 _MAX_ROW_BYTES = 4096
-_NUMPY = orjson.OPT_SERIALIZE_NUMPY
-_dumps = orjson.dumps
+# Compact JSON; arrays must come from `jsonable`. NaN and infinity become null. Raises TypeError for what orjson does not write.
+dumps: Callable[[Any], bytes] = partial(orjson.dumps, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def element_type(dtype: str) -> Any:
@@ -107,11 +108,6 @@ def is_numeric(spec: TensorSpec) -> bool:
 def array_of(value: Any, spec: TensorSpec) -> np.ndarray:
     """A typed decoder's lists as an array. Raises one of NOT_PLAIN when they are ragged."""
     return np.array(value, dtypes.BY_NAME[spec.dtype].numpy)
-
-
-def dumps(value: Any) -> bytes:
-    """Compact JSON; arrays must come from `jsonable`. NaN and infinity become null. Raises TypeError for what orjson does not write."""
-    return _dumps(value, None, _NUMPY)
 
 
 class Rows(msgspec.Struct, frozen=True, gc=False):

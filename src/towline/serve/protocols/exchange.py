@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import msgspec
 
-from towline.serve.contract import HttpRequest, HttpResponse
+from towline.serve.contract import Handler, HttpRequest, HttpResponse
 from towline.serve.protocols.chunks import OpenEnd
 from towline.serve.protocols.table import Found
 
@@ -82,13 +82,15 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     headers: list[tuple[bytes, bytes]]
     is_plain: bool
     found: Found
+    handler: Handler
 
 
 def learn(data: bytes, exchange: Exchange) -> Head | None:
     """The head of a request that came whole, and alone, in `data`; None when it did not, or its coded body's size tells nothing."""
     raw = data[: len(data) - exchange.body_bytes]
     # The first empty line must be the end: else there is more in `data` than this request.
-    if exchange.found is None or exchange.is_coded or raw.find(_END_OF_HEAD) != len(raw) - len(_END_OF_HEAD):
+    found = exchange.found
+    if found is None or found.handler is None or exchange.is_coded or raw.find(_END_OF_HEAD) != len(raw) - len(_END_OF_HEAD):
         return None
     is_plain = not any(name in _NOT_PLAIN for name, _ in exchange.headers)
-    return Head(raw, len(raw), len(data), exchange.method, exchange.headers, is_plain, exchange.found)
+    return Head(raw, len(raw), len(data), exchange.method, exchange.headers, is_plain, found, found.handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import http
+import itertools
 import logging
 import re
 from collections import Counter
@@ -88,10 +89,12 @@ class Gate:
         # Of bodies that are still arriving, or wait for the answers before theirs, on all connections.
         self.held_bytes = 0
         self.now_s = clock()
-        self._date = self._json_head = b""
+        self._date = b""
+        # Of an answer that `is_plain`, up to its length.
+        self.json_head = b""
         self.clock = clock
-        self._boot_id = boot_id.encode()
-        self._count = 0
+        # An id for a request whose client gave none. Asked for each request, it runs no code of ours.
+        self.new_id: Callable[[], bytes] = map((boot_id.encode() + b"-%x").__mod__, itertools.count(1)).__next__
         self.tick(0.0)
         self._hosts = _allowed_hosts(settings)
         # Host headers that were checked and found good, so that the next request with one is not checked again.
@@ -101,7 +104,7 @@ class Gate:
         """Ten times a second."""
         self.now_s = self.clock()
         self._date = b"date: " + email.utils.formatdate(wall_s, usegmt=True).encode() + b"\r\n"
-        self._json_head = _STATUS_LINES[200] + self._date + b"content-type: " + _JSON + b"\r\ncontent-length: "
+        self.json_head = _STATUS_LINES[200] + self._date + b"content-type: " + _JSON + b"\r\ncontent-length: "
 
     def sweep(self) -> None:
         """Once a second: end the connections that stall."""
@@ -205,12 +208,17 @@ class Gate:
             else:
                 allowed = found.allow.split(", ")
                 reply(allowing(own_error(wrong_method(request.method, allowed), request), allowed))
-        except TowlineError as error:
-            reply(own_error(error, request))
-        except Exception:
-            log.exception("a handler failed on %s %s", request.method, ascii(request.path[:200]))
-            reply(own_error(TowlineError("The server failed to answer; its log says why."), request))
+        except Exception as error:
+            self.answer_failure(error, request, reply)
         return None
+
+    @staticmethod
+    def answer_failure(error: Exception, request: HttpRequest, reply: Reply) -> None:
+        """What a handler raised."""
+        if not isinstance(error, TowlineError):
+            log.error("a handler failed on %s %s", request.method, ascii(request.path[:200]), exc_info=error)
+            error = TowlineError("The server failed to answer; its log says why.")
+        reply(own_error(error, request))
 
     @staticmethod
     def is_request_id(value: bytes) -> bool:
@@ -221,11 +229,6 @@ class Gate:
         """The header line by which an answer repeats its request's trace context; nothing when it is none."""
         return b"traceparent: %b\r\n" % value if _TRACEPARENT.fullmatch(value) else b""
 
-    def new_id(self) -> bytes:
-        """An id for a request whose client gave none."""
-        self._count += 1
-        return b"%b-%x" % (self._boot_id, self._count)
-
     def count(self, response: HttpResponse) -> None:
         """What was refused before it came to a version: of no model, for a name from outside is no label."""
         if response.refusal:
@@ -233,8 +236,6 @@ class Gate:
 
     def head(self, response: HttpResponse, request_id: bytes, echo: bytes, *, keep_alive: bool) -> bytes:
         """Status line and headers, up to and with the empty line."""
-        if keep_alive and not response.headers and response.status == 200 and response.content_type == _JSON:
-            return b"%b%d\r\nx-request-id: %b\r\n%b\r\n" % (self._json_head, len(response.body), request_id, echo)
         return self._head(response, b"content-length: %d\r\n" % response.size, request_id, echo, keep_alive=keep_alive)
 
     def open_head(self, response: HttpResponse, exchange: Exchange, *, keep_alive: bool) -> bytes:

@@ -108,7 +108,12 @@ class GuardedProtocol(HttpToolsProtocol):
                     self.client,
                 )
                 self.cycle = self._current = exchange  # type: ignore[assignment]
-                exchange.cancel = gate.handle(found, exchange, partial(self._answer, exchange))
+                reply = partial(self._answer, exchange)
+                try:
+                    # As Gate.handle does, of a head that led to a handler.
+                    exchange.cancel = known.handler(exchange, found.params, reply)
+                except Exception as error:
+                    gate.answer_failure(error, exchange, reply)
                 return
         elif reader.phase is CLOSING:
             reader.since_s = self.gate.now_s
@@ -223,6 +228,20 @@ class GuardedProtocol(HttpToolsProtocol):
         transport, gate = self.transport, self.gate
         if transport.is_closing():
             return
+        if response.is_plain and exchange.keep_alive and not gate.is_draining and exchange.method != "HEAD":
+            body = response.body
+            transport.write(b"%b%d\r\nx-request-id: %b\r\n%b\r\n%b" % (gate.json_head, len(body), exchange.id, exchange.echo, body))
+        elif not self._answer_at_length(exchange, response):
+            self._close_gently()
+            return
+        # As on_response_complete does.
+        self._reader.since_s = gate.now_s
+        if self.pipeline or self._owes_continue or self.flow.read_paused:
+            self._go_on()
+
+    def _answer_at_length(self, exchange: Exchange, response: HttpResponse) -> bool:
+        """Send an answer with all it may have. Returns whether the connection goes on."""
+        transport, gate = self.transport, self.gate
         keep_alive = exchange.keep_alive and (not gate.is_draining or self._has_more())
         head = gate.head(response, exchange.id, exchange.echo, keep_alive=keep_alive)
         if exchange.method == "HEAD":
@@ -231,10 +250,7 @@ class GuardedProtocol(HttpToolsProtocol):
             transport.writelines((head + response.body, *response.tail))
         else:
             transport.write(head + response.body)
-        if keep_alive:
-            self.on_response_complete()
-        else:
-            self._close_gently()
+        return keep_alive
 
     def _open(self, exchange: Exchange, response: HttpResponse) -> None:
         """Send the head of an answer that goes on for as long as it does, and give away its open end."""
@@ -258,8 +274,11 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Also called by uvicorn's cycles. Arms no timer per response, as uvicorn would: the gate sweeps all connections."""
-        self.server_state.total_requests += 1
         self._reader.since_s = self.gate.now_s
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """An answer is out: what waited for it comes now."""
         if self.pipeline or self.flow.read_paused:
             self._next()
         elif self._owes_continue:

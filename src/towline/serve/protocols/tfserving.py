@@ -9,7 +9,7 @@ from towline.core.errors import InvalidRequest, Kind, NotFound, TowlineError
 from towline.core.inference import Response
 from towline.serve.codecs import json
 from towline.serve.codecs.check import Limits
-from towline.serve.contract import DataPlane, Handler, HttpRequest, HttpResponse, Reply, Route, Served, VersionStatus, whole_body
+from towline.serve.contract import DataPlane, Handler, HttpRequest, HttpResponse, JsonAnswer, Reply, Route, Served, VersionStatus, whole_body
 from towline.serve.protocols import incoming, tfserving_body, tfserving_examples_body
 from towline.serve.protocols.errors import printable, tf_serving_error
 from towline.serve.protocols.tfserving_examples import CLASSIFY_METHOD, REGRESS_METHOD
@@ -54,7 +54,11 @@ class _Api:
 
     def predict(self, request: HttpRequest, names: Mapping[str, str], reply: Reply) -> Callable[[], None] | None:
         try:
-            served = self._find(names)
+            try:
+                served = self._plane.find(names["model"]) if len(names) == 1 else self._find(names)
+            except NotFound:
+                # Told again, in TF Serving's words.
+                served = self._find(names)
             body, deadline = (request.body, None) if request.is_plain else incoming.read(request, self._limits)
             codec = served.codecs.get(tfserving_body.DEFAULT) or tfserving_body.codec_for(served, self._limits)
             decoded, is_row = codec.decode(body, deadline)
@@ -66,7 +70,7 @@ class _Api:
             try:
                 if isinstance(result, TowlineError):
                     raise result
-                response = HttpResponse(200, tfserving_body.encode(result, is_row))
+                response: HttpResponse = JsonAnswer(200, tfserving_body.encode(result, is_row))
             except TowlineError as error:
                 response = tf_serving_error(error)
             reply(response)
@@ -95,12 +99,6 @@ class _Api:
         return self._plane.infer(served, decoded, done, protocol=PROTOCOL)
 
     def _find(self, names: Mapping[str, str]) -> Served:
-        if len(names) == 1:
-            try:
-                return self._plane.find(names["model"])
-            except NotFound:
-                # Told again below, in TF Serving's words.
-                pass
         return find(self._plane, names["model"], names.get("version"), names.get("label") or "")
 
     def status(self, request: HttpRequest, names: Mapping[str, str]) -> HttpResponse:

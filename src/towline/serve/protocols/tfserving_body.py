@@ -227,11 +227,12 @@ def _not_one_format(both: bool) -> InvalidRequest:
 
 def encode(response: Response, is_row: bool) -> bytes:
     """The answer's body. Raises InvalidRequest when the outputs cannot be split into rows."""
-    if is_row and response.merged is not None:
-        rows = json.rows_of(response.merged)
-        if rows is not None:
-            return b'{"predictions":[%b]}' % rows.between(response.start, response.stop)
-    outputs = response.outputs
+    merged, start = response.merged, response.start
+    if is_row and merged is not None and (rows := merged.made or json.rows_of(merged)):
+        if response.stop - start == 1:
+            return b'{"predictions":[%b%b%b]}' % (rows.opening, rows.texts[start], rows.closing)
+        return b'{"predictions":[%b]}' % rows.between(start, response.stop)
+    outputs = response.own if merged is None else response.outputs
     if len(outputs) == 1:
         (array,) = outputs.values()
         if array.ndim:
@@ -259,7 +260,7 @@ def _write(outputs: dict[str, np.ndarray], is_row: bool, value: Callable[[str, n
     if not is_row:
         return json.dumps({key: {name: value(name, array) for name, array in outputs.items()}})
     rows = len(next(iter(outputs.values())))
-    return json.dumps({key: [{name: value(name, array[index]) for name, array in outputs.items()} for index in range(rows)]})
+    return json.dumps({key: [{name: value(name, array[index, ...]) for name, array in outputs.items()} for index in range(rows)]})
 
 
 def _check_rows(outputs: dict[str, np.ndarray]) -> None:
@@ -276,13 +277,11 @@ def _check_rows(outputs: dict[str, np.ndarray]) -> None:
         rows = len(array)
 
 
-def _value(name: str, array: Any) -> Any:
-    array = array if isinstance(array, np.ndarray) else np.asarray(array)
+def _value(name: str, array: np.ndarray) -> Any:
     return json.jsonable(array, _base64 if name.endswith("_bytes") else _text)
 
 
-def _value_with_tokens(name: str, array: Any) -> Any:
-    array = np.asarray(array)
+def _value_with_tokens(name: str, array: np.ndarray) -> Any:
     return json.with_tokens(array) if json.is_non_finite(array) else _value(name, array)
 
 

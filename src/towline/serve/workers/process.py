@@ -46,6 +46,8 @@ class Worker:
         self.on_part: PassOn = _ignore_part
         self.on_death: Callable[[Worker], None] = _ignore_death
         self.threads = 0
+        # How many more batches it could run at once.
+        self.idle = 0
         # Whether it pays to run several requests as one batch.
         self.merges = True
         self.max_rows = 0
@@ -74,10 +76,6 @@ class Worker:
     # Batches
 
     @property
-    def idle(self) -> int:
-        return self.threads - len(self._running) if not self.is_dead else 0
-
-    @property
     def running(self) -> list[Batch]:
         return [batch for batch, _ in self._running.values()]
 
@@ -85,15 +83,17 @@ class Worker:
         """Write the batch into a free slot and wake the worker. The answer comes through `on_batch`."""
         slot = self._free.pop()
         try:
-            used = self._writers[slot].write(batch.tensors(), batch.layout)
-        except (FrameError, ValueError) as error:
+            used = self._writers[slot].write(batch.inputs, batch.layout)
+        except (FrameError, ValueError, TypeError, IndexError) as error:
             self._free.append(slot)
             self._writers[slot].forget()
             self.on_batch(batch, _unwritten(error), 0)
             return
         self._running[slot] = (batch, used)
+        self.idle -= 1
+        first = batch.jobs[0]
         try:
-            self._link.send(BATCH.pack(slot, RUN if batch.jobs[0].on_part is None else STREAM, batch.signature))
+            self._link.send(BATCH.pack(slot, RUN if first.on_part is None else STREAM, first.signature))
         except OSError:
             # It is dying; the end of its link says so in a moment, and the batch is in `running` then.
             pass
@@ -109,13 +109,17 @@ class Worker:
             self._die()
             return
         slot, what, argument = BATCH.unpack(message)
-        if slot not in self._running or what not in (DONE, FAILED):
+        if slot not in self._running or (what != DONE and what != FAILED):
             # A worker that answers what it was not asked has lost its mind; its memory is not read again.
             if not self._heed_stream(slot, what, argument):
                 self._die()
             return
-        result, spent_us = self._read(slot, what, argument)
-        self._finish(slot, result, spent_us)
+        result: dict[str, Any] | TowlineError
+        try:
+            result = self._readers[slot].read() if what == DONE else self._error(slot, argument)
+        except _UNREADABLE:
+            result = _unread()
+        self._finish(slot, result, argument if what == DONE else 0)
 
     def _finish(self, slot: int, result: dict[str, Any] | TowlineError, spent_us: int) -> None:
         if slot in self._stopping:
@@ -123,6 +127,7 @@ class Worker:
             self._stopping[slot] = partial(self._finish, slot, result, spent_us)
             return
         batch, used = self._running.pop(slot)
+        self.idle += 1
         assert self.arena is not None
         try:
             self.on_batch(batch, result, spent_us)
@@ -133,16 +138,10 @@ class Worker:
                     self.arena.give_back(slot, used)
                 self._free.append(slot)
 
-    def _read(self, slot: int, what: int, argument: int) -> tuple[dict[str, Any] | TowlineError, int]:
-        try:
-            if what == DONE:
-                return self._readers[slot].read(), argument
-            assert self.arena is not None
-            start = slot * self.arena.slot_bytes
-            raw = self.arena.outputs[start : start + min(argument, MAX_ERROR_BYTES)]
-            return error_from(json.loads(raw), EngineError), 0
-        except (TowlineError, ValueError, RecursionError):
-            return EngineError("The worker's answer could not be read.", code="BAD_OUTPUT"), 0
+    def _error(self, slot: int, size_bytes: int) -> TowlineError:
+        assert self.arena is not None
+        start = slot * self.arena.slot_bytes
+        return error_from(json.loads(self.arena.outputs[start : start + min(size_bytes, MAX_ERROR_BYTES)]), EngineError)
 
     def _heed_stream(self, slot: int, what: int, argument: int) -> bool:
         """Take a part of a stream, or its end; False when the worker was not asked for it."""
@@ -158,10 +157,13 @@ class Worker:
     def _take_part(self, slot: int, batch: Batch) -> None:
         self._parts += 1
         turn = self._turns[slot] = self._parts
-        part, _ = self._read(slot, DONE, 0)
         try:
-            if isinstance(part, TowlineError):
-                batch.fail(part)
+            part = self._readers[slot].read()
+        except _UNREADABLE:
+            part = None
+        try:
+            if part is None:
+                batch.fail(_unread())
             else:
                 self.on_part(batch, part, partial(self._answer_part, slot, turn))
         except Exception:
@@ -227,7 +229,7 @@ class Worker:
     async def start(self, threads: int) -> None:
         assert self.arena is not None
         await self.ask({"do": "start", "threads": min(threads, self.arena.slots)}, timeout_s=10.0)
-        self.threads = min(threads, self.arena.slots)
+        self.threads = self.idle = min(threads, self.arena.slots)
 
     async def ask(self, message: dict[str, Any], descriptors: tuple[int, ...] = (), *, timeout_s: float) -> dict[str, Any]:
         if self.is_dead:
@@ -296,6 +298,7 @@ class Worker:
         if self.is_dead:
             return
         self.is_dead = True
+        self.idle = 0
         for end in (self._link, self._control):
             self._loop.remove_reader(end.fileno())
             end.close()
@@ -310,6 +313,14 @@ class Worker:
         self._writers, self._readers = [], []
         if self.arena is not None:
             self.arena.close()
+
+
+# What reading the answer of a worker that cannot be trusted may raise.
+_UNREADABLE = (TowlineError, ValueError, RecursionError)
+
+
+def _unread() -> TowlineError:
+    return EngineError("The worker's answer could not be read.", code="BAD_OUTPUT")
 
 
 def _unwritten(error: Exception) -> TowlineError:

@@ -78,27 +78,24 @@ class PaddedBatcher(Batcher):
         return PaddedBatch(jobs, mix.rows, now, self._plan, mix.group) if mix.is_padded else Batch(jobs, mix.rows, now)
 
 
-class PaddedBatch(Batch):
+class PaddedBatch(Batch, gc=False, eq=False):
     """Jobs of unlike length that run as one: `group` is what their shapes are padded to."""
 
-    __slots__ = ("_group", "_plan")
-
-    def __init__(self, jobs: list[Job], rows: int, sent_s: float, plan: Plan, group: Group) -> None:
-        super().__init__(jobs, rows, sent_s)
-        self._plan = plan
-        self._group = group
+    plan: Plan
+    group: Group
 
     @property
     def layout(self) -> Any:
-        return self.rows, self._group
+        return self.rows, self.group
 
-    def tensors(self) -> list[tuple[str, Sequence[np.ndarray]]]:
-        values, inputs = self._plan.values, self.jobs[0].request.inputs
-        found: list[tuple[str, Sequence[np.ndarray]]] = []
-        for (name, _), tail in zip(inputs.items(), self._group, strict=True):
+    @property
+    def inputs(self) -> list[dict[str, Any]]:
+        """All of them, put together already."""
+        values, whole = self.plan.values, {}
+        for name, tail in zip(self.jobs[0].request.inputs, self.group, strict=True):
             parts = [job.request.inputs[name] for job in self.jobs]
-            found.append((name, (joined(parts, tail, values[name]),) if name in values else parts))
-        return found
+            whole[name] = joined(parts, tail, values[name]) if name in values else np.concatenate(parts)
+        return [whole]
 
     def finish(self, outputs: dict[str, Any], expected: Sequence[Expected], name: str, number: int) -> None:
         """Give each job what it would have got alone. Believed no more than any worker's answer."""
@@ -108,20 +105,20 @@ class PaddedBatch(Batch):
             return
         start = 0
         for job in self.jobs:
-            rows, lengths = slice(start, start + job.request.rows), self._plan.shape(job.group).lengths
+            rows, lengths = slice(start, start + job.request.rows), self.plan.shape(job.group).lengths
             start = rows.stop
             if job.done is None:
                 continue
-            own = {name: own_part(array, rows, cut_lengths(self._plan, name, lengths)) for name, array in outputs.items()}
+            own = {name: own_part(array, rows, cut_lengths(self.plan, name, lengths)) for name, array in outputs.items()}
             try:
                 job.answer(Response(selected(own, job.request.outputs), name, number))
             except Exception:
                 log.exception("an answer could not be given; those that ran with it are")
 
     def _wrong_length(self, outputs: dict[str, Any]) -> str:
-        common = self._plan.shape(self._group).lengths
+        common = self.plan.shape(self.group).lengths
         for name, array in outputs.items():
-            for axis, length in cut_lengths(self._plan, name, common).items():
+            for axis, length in cut_lengths(self.plan, name, common).items():
                 if array.ndim <= axis or array.shape[axis] != length:
                     return f"Output '{name}' is not {length} long, as the rows of its batch are."
         return ""

@@ -34,7 +34,7 @@ class Scene:
         self.worker = Worker(asyncio.get_running_loop(), link, control)
         self.arena = Arena.create(slots=2, slot_bytes=SLOT_BYTES)
         self.worker.use_arena(self.arena)
-        self.worker.threads = 2
+        self.worker.threads = self.worker.idle = 2
         self.parts: list[float] = []
         self.more: list[Callable[[], None]] = []
         self.results: list[Any] = []

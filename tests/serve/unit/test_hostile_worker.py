@@ -35,7 +35,7 @@ class Scene:
         self.worker = Worker(loop, link, control)
         self.arena = Arena.create(slots=2, slot_bytes=SLOT_BYTES)
         self.worker.use_arena(self.arena)
-        self.worker.threads = 2
+        self.worker.threads = self.worker.idle = 2
         self.results: list[Any] = []
         self.deaths = 0
         self.worker.on_batch = lambda batch, result, spent_us: self.results.append(result)

@@ -45,7 +45,7 @@ class Scene:
         self.worker = Worker(asyncio.get_running_loop(), link, control)
         self.arena = Arena.create(slots=1, slot_bytes=SLOT_BYTES)
         self.worker.use_arena(self.arena)
-        self.worker.threads = 1
+        self.worker.threads = self.worker.idle = 1
         self.ended: list[Batch] = []
         self.worker.on_batch = lambda batch, result, spent_us: self.ended.append(batch)
         self.first = batch(ENDS)

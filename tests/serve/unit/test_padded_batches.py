@@ -141,10 +141,10 @@ def padded(heard: list[Any], *lengths: int) -> PaddedBatch:
 
 def test_rows_are_put_together_with_what_the_manifest_says_behind_them() -> None:
     batch = padded([], 2, 4)
-    tensors = dict(batch.tensors())
+    (tensors,) = batch.inputs
 
-    assert tensors["ids"][0].tolist() == [[1, 2, 0, 0], [1, 2, 3, 4]]
-    assert [part.tolist() for part in tensors["features"]] == [[[1, 1, 1]], [[1, 1, 1]]]
+    assert tensors["ids"].tolist() == [[1, 2, 0, 0], [1, 2, 3, 4]]
+    assert tensors["features"].tolist() == [[1, 1, 1], [1, 1, 1]]
     assert batch.layout == (2, ((4,), (3,)))
 
 

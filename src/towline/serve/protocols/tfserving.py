@@ -9,7 +9,18 @@ from towline.core.errors import InvalidRequest, Kind, NotFound, TowlineError
 from towline.core.inference import Response
 from towline.serve.codecs import json
 from towline.serve.codecs.check import Limits
-from towline.serve.contract import DataPlane, Handler, HttpRequest, HttpResponse, JsonAnswer, Reply, Route, Served, VersionStatus, whole_body
+from towline.serve.contract import (
+    DataPlane,
+    Handler,
+    HttpRequest,
+    HttpResponse,
+    JsonAnswer,
+    Reply,
+    Route,
+    Served,
+    VersionStatus,
+    whole_body,
+)
 from towline.serve.protocols import incoming, tfserving_body, tfserving_examples_body
 from towline.serve.protocols.errors import printable, tf_serving_error
 from towline.serve.protocols.tfserving_examples import CLASSIFY_METHOD, REGRESS_METHOD

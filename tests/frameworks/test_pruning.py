@@ -102,23 +102,27 @@ def many(inputs: Mapping[str, np.ndarray], count: int = 8) -> dict[str, np.ndarr
     return {name: np.concatenate([array] * count) for name, array in inputs.items()}
 
 
-@pytest.mark.parametrize(("name", "importance"), [("cnn", "taylor"), ("keras", "magnitude"), ("mobile", "magnitude")])
+# Of convolutions in groups 13 of 32 channels would go: no whole number for each of four groups.
+@pytest.mark.parametrize(
+    ("name", "importance", "ratio", "stay"),
+    [("cnn", "taylor", 0.5, 0.5), ("keras", "magnitude", 0.5, 0.5), ("mobile", "magnitude", 0.5, 0.5), ("grouped", "magnitude", 0.4, 0.7)],
+)
 def test_channels_that_do_nothing_go_first_and_the_answers_stay(
-    environments: Path, tmp_path: Path, rows_of: Callable[..., Path], name: str, importance: Any
+    environments: Path, tmp_path: Path, rows_of: Callable[..., Path], name: str, importance: Any, ratio: float, stay: float
 ):
     drawn, inputs = GRAPHS[name]()
     onnx.save(half_dead(drawn), tmp_path / "dead.onnx")
     expected = asked(tmp_path / "dead.onnx", inputs)
     rows = rows_of(many(inputs), expected.shape[1])
 
-    passed = run_pass(Prune(0.5, importance, multiple=1, training=STILL), Work(tmp_path / "dead.onnx", rows=rows), tmp_path / "made")
+    passed = run_pass(Prune(ratio, importance, multiple=1, training=STILL), Work(tmp_path / "dead.onnx", rows=rows), tmp_path / "made")
 
     made = tmp_path / "made" / passed.model
     onnx.checker.check_model(onnx.load(made), full_check=True)
     np.testing.assert_allclose(asked(made, inputs), expected, rtol=1e-4, atol=1e-5)
     before, after = weights(tmp_path / "dead.onnx"), weights(made)
     assert len(before) == len(after)
-    assert all(now <= was // 2 for was, now in zip(before, after, strict=True)), (before, after)
+    assert all(now <= stay * was for was, now in zip(before, after, strict=True)), (before, after)
 
 
 def test_what_cannot_lose_channels_alone_is_left_whole_and_named(environments: Path, tmp_path: Path, rows_of: Callable[..., Path]):

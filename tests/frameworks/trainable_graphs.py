@@ -116,6 +116,19 @@ def mobile() -> tuple[Any, Rows]:
     return draw.model([("f:x", ("N", 3, 32, 32))], x, ("N", 10)), {"x": draw.pixels(5, 3, 32, 32)}
 
 
+def grouped() -> tuple[Any, Rows]:
+    """ResNeXt's blocks, small: a convolution in four groups between two that mix all, added to where they began; and one in two groups."""
+    draw = Drawing()
+    x = draw.op("Relu", draw.norm(draw.op("Conv", "x", draw.weight(16, 3, 3, 3), strides=[2, 2], name="stem"), 16))
+    inner = draw.op("Relu", draw.norm(draw.op("Conv", x, draw.weight(32, 16, 1, 1), name="before"), 32))
+    parted = draw.op("Conv", inner, draw.weight(32, 8, 3, 3), draw.weight(32, scale=0.1), pads=[1, 1, 1, 1], group=4, name="grouped")
+    x = draw.op("Add", x, draw.norm(draw.op("Conv", draw.op("Relu", parted), draw.weight(16, 32, 1, 1), name="after"), 16))
+    x = draw.op("Conv", draw.op("Relu", x), draw.weight(24, 8, 3, 3), group=2, name="wider")
+    x = draw.op("Flatten", draw.op("GlobalAveragePool", draw.op("Relu", x)))
+    x = draw.op("Gemm", x, draw.weight(10, 24), draw.weight(10, scale=0.1), transB=1)
+    return draw.model([("f:x", ("N", 3, 16, 16))], x, ("N", 10)), {"x": draw.pixels(5, 3, 16, 16)}
+
+
 def encoder() -> tuple[Any, Rows]:
     """Two layers of attention over words, with a mask, the shapes computed from the input, and one norm in small pieces."""
     draw = Drawing()
@@ -171,4 +184,4 @@ def tied() -> tuple[Any, Rows]:
     return draw.model([("i:ids", ("N", 4))], x, ("N", 20)), {"ids": draw.rng.integers(0, 20, (5, 4))}
 
 
-GRAPHS: Mapping[str, Callable[[], tuple[Any, Rows]]] = {one.__name__: one for one in (cnn, keras, mobile, encoder, tied)}
+GRAPHS: Mapping[str, Callable[[], tuple[Any, Rows]]] = {one.__name__: one for one in (cnn, keras, mobile, grouped, encoder, tied)}

@@ -122,11 +122,11 @@ def _rises(task: Task, whole: Trainable, pruner: Pruner, work: Mapping[str, int]
     rises: dict[str, tuple[float, ...]] = {}
     with threads_for(whole, gather(some, names_of(whole, some), np.arange(1)), some.count):
         base, _ = evaluate(whole, some, task.loss)
-        importance = _importance(task, whole, pruner)
+        order = _order(task, whole, pruner)
         for place, (name, one) in enumerate(pruner.channels.items()):
-            order, found = importance[name].argsort().tolist(), []
+            found = []
             for share in SHARES:
-                with pruner.silenced(name, order[: int(one.count * share)]):
+                with pruner.silenced(name, order[name][: int(one.count * share)]):
                     found.append(evaluate(whole, some, task.loss)[0] - base)
             rises[name] = tuple(found)
             task.say(f"layer {place + 1} of {len(pruner.channels)}, {name}: without half of it the loss rises by {found[1]:.3g}")
@@ -144,10 +144,10 @@ def _some(rows: Rows, count: int) -> Rows:
     return Rows(inputs, truth, answers, rows.output, len(next(iter(inputs.values()))))
 
 
-def _importance(task: Task, module: Trainable, pruner: Pruner) -> dict[str, Tensor]:
+def _order(task: Task, module: Trainable, pruner: Pruner) -> dict[str, list[int]]:
     if task.asked.importance == "taylor":
         _gradients(task, module)
-    found = pruner.importance(task.asked.importance)
+    found = pruner.order(task.asked.importance)
     module.zero_grad(set_to_none=True)
     return found
 
@@ -171,12 +171,12 @@ def _stepped(task: Task, step: int, model: Path, widths: Mapping[str, int], kept
         return done / "model.onnx", {name: tuple(values) for name, values in curves.items()}
     module = trainable(model, task.rows.output)
     pruner = _pruner(module, task.rows)
-    importance = _importance(task, module, pruner)
+    order = _order(task, module, pruner)
     for name, one in pruner.channels.items():
         before = widths.get(name, one.count)
         # As much in each step; to a multiple only in the last.
         wanted = before - (before - kept.get(name, before)) * step // steps
-        pruner.take(name, importance[name].argsort().tolist()[: max(0, one.count - wanted)])
+        pruner.take(name, order[name][: max(0, one.count - wanted)])
     task.say(f"step {step} of {steps}: {_widths(widths, module)}")
     training = task.keep / f"training-{step}"
     for folder in (done, training):

@@ -7,6 +7,7 @@ graph without its channels must answer as the whole one does with their weights 
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,13 +36,28 @@ _MATRIX = (nn.modules.conv._ConvNd, nn.Linear)
 class Channels:
     """Channels that can only go together: those that `layer` makes, and those of `others` that are added to or scaled with them.
 
-    `readers` mix them: each with the share of its inputs that they are. Names are those of ONNX nodes.
+    `readers` mix them: each with the share of its inputs that they are. Names are those of ONNX nodes. Where a convolution in groups makes
+    or reads them, they lie in as many `blocks` of one size, and the same places of each block go.
     """
 
     layer: str
     others: tuple[str, ...]
     count: int
     readers: tuple[tuple[str, float], ...]
+    blocks: int = 1
+
+    def spread(self, places: Sequence[int]) -> list[int]:
+        """These places of every block, block beside block, as places of channels."""
+        size = self.count // self.blocks
+        return [block * size + place for place in places for block in range(self.blocks)]
+
+    def whole(self, places: Sequence[int]) -> list[int]:
+        """As many of the first as are the same in each block."""
+        return [*places[: len(places) // self.blocks * self.blocks]]
+
+
+# And the layer in which torch-pruning begins with them.
+Found = tuple[Channels, nn.Module]
 
 
 class Pruner:
@@ -54,7 +70,7 @@ class Pruner:
             self._names.setdefault(layer, name)
         self._graph = _traced(module, self._example)
         found = {one.layer: (one, root) for one, root in self._found()}
-        outcomes = _proven(module, self._example, {name: root for name, (_, root) in found.items()})
+        outcomes = _proven(module, self._example, found)
         self._groups = {name: one for name, one in found.items() if outcomes[name] == "right"}
         self.refused = tuple(name for name in found if outcomes[name] == "wrong")
 
@@ -63,28 +79,30 @@ class Pruner:
         """By the name of the layer, in the order of the graph; those that were proven, only."""
         return {name: one for name, (one, _) in self._groups.items()}
 
-    def importance(self, how: str) -> dict[str, Tensor]:
-        """How much each channel matters, [channels]. "taylor" reads the gradients that the module's weights hold."""
+    def order(self, how: str) -> dict[str, list[int]]:
+        """The channels of each layer, those first that matter least. "taylor" reads the gradients that the module's weights hold."""
         taylor = torch_pruning.importance.GroupTaylorImportance()
         wholes = {name: self._whole(root) for name, (_, root) in self._groups.items()}
-        return {name: taylor(one) if how == "taylor" else _magnitude(self._graph, one) for name, one in wholes.items()}
+        matter = {name: taylor(one) if how == "taylor" else _magnitude(self._graph, one) for name, one in wholes.items()}
+        return {name: one.spread(matter[name].reshape(one.blocks, -1).sum(0).argsort().tolist()) for name, one in self.channels.items()}
 
     @contextmanager
     def silenced(self, layer: str, places: Sequence[int]) -> Iterator[None]:
         """The module as if these channels were gone, at its full width."""
-        with _silenced(_readers(self._graph, self._groups[layer][1], places)):
+        one, root = self._groups[layer]
+        with _silenced(_readers(self._graph, root, one.whole(places))):
             yield
 
     def take(self, layer: str, places: Sequence[int]) -> None:
         """Remove channels of a layer, and of all that goes with it."""
-        root = self._groups[layer][1]
-        self._graph.get_pruning_group(root, self._graph.get_pruner_of_module(root).prune_out_channels, [*places]).prune()
+        one, root = self._groups[layer]
+        self._graph.get_pruning_group(root, self._graph.get_pruner_of_module(root).prune_out_channels, one.whole(places)).prune()
 
     def _whole(self, root: nn.Module) -> Any:
         pruner = self._graph.get_pruner_of_module(root)
         return self._graph.get_pruning_group(root, pruner.prune_out_channels, [*range(pruner.get_out_channels(root))])
 
-    def _found(self) -> list[tuple[Channels, nn.Module]]:
+    def _found(self) -> list[Found]:
         """The groups without a weight that two layers share."""
         shared = _shared(self._module)
         places = {name: place for place, name in enumerate(self._module.layers)}
@@ -93,12 +111,12 @@ class Pruner:
             makers = {dep.target.module for dep, _ in group if self._graph.is_out_channel_pruning_fn(dep.handler)}
             layers = sorted((self._names[one] for one in makers if one in self._names), key=places.__getitem__)
             members = {dep.target.module for dep, _ in group if isinstance(dep.target.module, nn.Module)}
-            if members & shared or _is_grouped(members):
+            root, count, blocks = group[0].dep.target.module, len(group[0].idxs), _blocks(members)
+            if members & shared or count % blocks or (blocks > 1 and count == blocks):
                 continue
             first = next(name for name in layers if isinstance(self._module.layers[name], _MATRIX))
-            root, count = group[0].dep.target.module, len(group[0].idxs)
             readers = tuple((self._names[one], len(columns) / inputs_of(one)) for one, columns in _mixing(self._graph, group))
-            found.append((Channels(first, tuple(one for one in layers if one != first), count, readers), root))
+            found.append((Channels(first, tuple(one for one in layers if one != first), count, readers, blocks), root))
         return sorted(found, key=lambda one: places[one[0].layer])
 
 
@@ -123,33 +141,33 @@ def _shared(module: Trainable) -> set[nn.Module]:
     return {layer for layer in layers if uses[id(layer)] > 1 or any(owners[id(weight)] > 1 for weight in layer.parameters())}
 
 
-def _is_grouped(members: set[nn.Module]) -> bool:
-    """Convolutions in groups of several channels would have to lose as many in each."""
-    return any(isinstance(one, _SPATIAL) and 1 < one.groups != one.out_channels for one in members)
+def _blocks(members: set[nn.Module]) -> int:
+    """Of how many parts each must lose the same places: convolutions in groups of several channels read as many in each."""
+    return math.lcm(*(one.groups for one in members if isinstance(one, _SPATIAL) and one.groups != one.out_channels))
 
 
-def _proven(module: Trainable, example: Sequence[Tensor], roots: Mapping[str, nn.Module]) -> dict[str, Outcome]:
+def _proven(module: Trainable, example: Sequence[Tensor], found: Mapping[str, Found]) -> dict[str, Outcome]:
     """What comes of taking channels out of each of these layers: tried together, and in halves where that was not right."""
-    if not roots:
+    if not found:
         return {}
-    outcome = _outcome(module, example, [*roots.values()])
-    if outcome == "right" or len(roots) == 1:
-        return dict.fromkeys(roots, outcome)
-    names = [*roots]
+    outcome = _outcome(module, example, [*found.values()])
+    if outcome == "right" or len(found) == 1:
+        return dict.fromkeys(found, outcome)
+    names = [*found]
     halves = names[: len(names) // 2], names[len(names) // 2 :]
-    return {name: one for half in halves for name, one in _proven(module, example, {name: roots[name] for name in half}).items()}
+    return {name: one for half in halves for name, one in _proven(module, example, {name: found[name] for name in half}).items()}
 
 
-def _outcome(module: Trainable, example: Sequence[Tensor], roots: Sequence[nn.Module]) -> Outcome:
-    places = {one: name for name, one in module.named_modules()}
+def _outcome(module: Trainable, example: Sequence[Tensor], found: Sequence[Found]) -> Outcome:
+    places = {layer: name for name, layer in module.named_modules()}
     narrow = copy.deepcopy(module).eval()
     wide = copy.deepcopy(module).eval()
     try:
         slim, full = _traced(narrow, example), _traced(wide, example)
         readers = []
-        for root in roots:
+        for one, root in found:
             mine, whole = narrow.get_submodule(places[root]), wide.get_submodule(places[root])
-            taken = [*range(0, slim.get_out_channels(mine), _PROVEN_EVERY)]
+            taken = sorted(one.spread(range(0, one.count // one.blocks, _PROVEN_EVERY)))
             readers += _readers(full, whole, taken)
             slim.get_pruning_group(mine, slim.get_pruner_of_module(mine).prune_out_channels, taken).prune()
         with torch.no_grad(), _silenced(readers):
@@ -183,6 +201,9 @@ def _magnitude(graph: Any, group: Any) -> Tensor:
 def _sizes(layer: nn.Module, places: Sequence[int], axis: int) -> Tensor:
     """The sum of the squares of the weights at each place of what a layer makes (axis 0) or reads (axis 1)."""
     weight = layer.weight.detach()
+    if axis == 1 and _groups(layer) > 1:
+        # Each group reads inputs of its own: these stand side by side.
+        weight = torch.cat([*weight.chunk(_groups(layer))], 1)
     if weight.dim() > 1 and (axis == 1) != bool(getattr(layer, "transposed", False)):
         weight = weight.transpose(0, 1)
     return weight[[*places]].reshape(len(places), -1).square().sum(1)
@@ -204,12 +225,22 @@ def _readers(graph: Any, root: nn.Module, places: Sequence[int]) -> list[Reader]
 def _mixing(graph: Any, group: Any) -> list[Reader]:
     """What reads the channels of a group: the layers that mix them, and which of their inputs they are."""
     reading = [(dep.target.module, [*idxs]) for dep, idxs in group if graph.is_in_channel_pruning_fn(dep.handler)]
-    return [(layer, columns) for layer, columns in reading if isinstance(layer, _MATRIX) and getattr(layer, "groups", 1) == 1]
+    mixing = [(layer, idxs) for layer, idxs in reading if isinstance(layer, _MATRIX) and not _is_depthwise(layer)]
+    # Of a convolution in groups each column reads one channel of every group.
+    return [(layer, sorted({place % inputs_of(layer) for place in idxs}) if _groups(layer) > 1 else idxs) for layer, idxs in mixing]
 
 
 def inputs_of(layer: nn.Module) -> int:
-    """The channels or features that a convolution or a dense layer reads."""
-    return int(layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels)
+    """The channels or features that each output of a convolution or a dense layer reads."""
+    return int(layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels // layer.groups)
+
+
+def _is_depthwise(layer: nn.Module) -> bool:
+    return _groups(layer) > 1 and inputs_of(layer) == 1
+
+
+def _groups(layer: nn.Module) -> int:
+    return int(getattr(layer, "groups", 1))
 
 
 def outputs_of(layer: nn.Module) -> int:

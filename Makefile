@@ -37,7 +37,7 @@ test-frameworks: $(VENV)/.test $(FRAMEWORKS_VENV)/.ready .venv-client-tfserving/
 	for name in $(ENVIRONMENTS); do TOWLINE_ENVIRONMENTS=$(ENVIRONMENTS_FOLDER) $(RUN)/towline env create $$name || exit 1; done
 	TOWLINE_ENVIRONMENTS=$(ENVIRONMENTS_FOLDER) $(PYTEST) -m frameworks $(ARGS)
 
-test-services: $(VENV)/.test $(FUZZ_VENV)/.ready .venv-client-kserve/.ready ## the tests that need root and Debian packages (strace, wrk, Node, Chromium): installs those
+test-services: $(VENV)/.test $(FUZZ_VENV)/.ready .venv-client-kserve/.ready .venv-client-s3/.ready ## the tests that need root and Debian packages (strace, wrk, Node, Chromium): installs those
 	@for pair in strace:strace wrk:wrk node:nodejs npm:npm chromium:chromium; do \
 	  command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
 	if [ -n "$$missing" ]; then \

@@ -138,10 +138,11 @@ def _fetch_remote(source: str, url: SplitResult, into: Path, max_bytes: int) -> 
     except FileNotFoundError:
         raise NotFound(f"There is nothing at {shown(url)}.", hint="Check the bucket and the path.") from None
     except PermissionError:
-        hint = "Log in with the storage's own tools; what they keep is used."
-        raise ImportRefused(f"{shown(url)} may not be read.", code="SOURCE_REFUSED", hint=hint) from None
+        raise _not_allowed(url) from None
     except Exception as error:
         # A stranger's library, whose errors are of no kind that we know and may hold what is secret.
+        if "Credentials" in type(error).__name__:
+            raise _not_allowed(url) from None
         hint = "Check the URL, the network and the storage's credentials."
         raise Unreachable(f"{shown(url)} cannot be read: {type(error).__name__}.", hint=hint) from error
 
@@ -175,6 +176,11 @@ def _listing(system: Any, path: str, name: str) -> list[tuple[str, PurePosixPath
     if not found:
         raise FileNotFoundError(path)
     return found
+
+
+def _not_allowed(url: SplitResult) -> ImportRefused:
+    hint = "Log in with the storage's own tools; what they keep, and what the environment says (AWS_ACCESS_KEY_ID, …), is used."
+    return ImportRefused(f"{shown(url)} may not be read.", code="SOURCE_REFUSED", hint=hint)
 
 
 def _missing(extra: str, scheme: str) -> MissingExtra:

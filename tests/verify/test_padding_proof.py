@@ -9,7 +9,7 @@ import pytest
 from direct_runner import DirectRunner
 
 from towline.core.errors import EngineError
-from towline.core.manifest import CutOutput, PaddedInput
+from towline.core.manifest import CutOutput, PaddedInput, Signature, TensorSpec
 from towline.core.padding import joined, own_part
 from towline.testing import tiny_models, tiny_sequences
 from towline.verify.independence import SIZE_NOISE
@@ -141,6 +141,23 @@ def test_two_dims_are_proven_together():
     smoked = smoke(tiny_sequences.squares(shape=("N", "H", "W")), budget_s=0.0)
 
     assert [(one.dim, one.inputs[0].axis, one.outputs[0].axis) for one in smoked.padding] == [("H", 1, 1), ("W", 2, 2)]
+
+
+def test_dims_without_a_name_at_the_same_place_of_several_inputs_are_proven_as_one():
+    runner = DirectRunner(tiny_sequences.encoder())
+    named = runner.signature()
+    symbols = {"input_ids": "input_ids_1", "attention_mask": "attention_mask_1", "vectors": "vectors_1"}
+
+    def unnamed(specs):
+        return tuple(TensorSpec(one.name, one.dtype, ("N", symbols[one.name], *one.shape[2:])) for one in specs)
+
+    signature = Signature(unnamed(named.inputs), unnamed(named.outputs))
+
+    (found,) = smoke_test(runner, signature, unnamed=symbols.values(), budget_s=0.0).padding
+    assert (found.dim, found.inputs) == ("input_ids_1", (IDS, PaddedInput("attention_mask", 1, 0)))
+    assert found.outputs == (CutOutput("vectors", 1),)
+    # A name that somebody gave is what he meant.
+    assert smoke_test(runner, signature, budget_s=0.0).padding == ()
 
 
 def test_of_two_dims_the_one_that_padding_changes_is_left_out():

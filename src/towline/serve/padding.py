@@ -75,8 +75,11 @@ class Plan:
             if len(self._shapes) >= _REMEMBERED_SHAPES:
                 self._shapes.clear()
             lengths = tuple(group[number][axis] for number, axis in (dim.places[0] for dim in self._dims))
+            # Dims without a name may differ where they were shown together: such rows share a run with their like alone.
+            is_even = self.stretched(group, lengths) == group
+            rest = self.stretched(group, (-1,) * len(self._dims)) if is_even else group
             row_bytes = sum(math.prod(group[number]) * size for number, size in self._item_bytes.items())
-            found = self._shapes[group] = Shape(lengths, self.stretched(group, (-1,) * len(self._dims)), row_bytes)
+            found = self._shapes[group] = Shape(lengths, rest, row_bytes)
         return found
 
     def stretched(self, group: Group, lengths: Lengths) -> Group:
@@ -126,7 +129,7 @@ class Mix:
         common = plan.common(least, most, self._up_to)
         if common is None:
             return False
-        stretched = plan.stretched(group, common)
+        stretched = plan.stretched(group, common) if least != most else group
         row_bytes, smallest_bytes = plan.shape(stretched).row_bytes, min(self._smallest_bytes, own_row_bytes)
         own_bytes, sent_bytes = self._own_bytes + rows * own_row_bytes, self._sent_bytes + nbytes
         filled_bytes = sent_bytes + (self.rows + rows) * row_bytes - own_bytes

@@ -8,7 +8,7 @@ padding by its value, the first experiment has to agree more closely.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from towline.core.errors import EngineError
 from towline.core.manifest import CutOutput, PaddedInput, Padding
 from towline.verify.guarded import Guarded
 from towline.verify.independence import next_power_of_two
-from towline.verify.inputs import MAX_INPUT_BYTES, Recipe, row_bytes
+from towline.verify.inputs import MAX_INPUT_BYTES, Recipe, for_signature, renamed, row_bytes
 from towline.verify.padding_rows import Filling, NothingUnlike, Rows, is_mask
 from towline.verify.padding_trial import Alone, Departs, Lengths, Trial
 
@@ -49,7 +49,7 @@ class _Proven:
 @dataclass(frozen=True)
 class Bench:
     """What every trial works with. `repeats`: the widest gap of plain repeats, by output. `may_go_on` is asked before ever longer rows
-    are tried, with the seconds that the next will take at worst.
+    are tried, with the seconds that the next will take at worst. `unnamed` are the symbols that import made up for dims without a name.
     """
 
     runner: Guarded
@@ -58,12 +58,14 @@ class Bench:
     repeats: Mapping[str, float]
     clock: Callable[[], float]
     may_go_on: Callable[[float], bool]
+    unnamed: Collection[str] = ()
 
 
 def find_padding(bench: Bench) -> Found:
     """Try each dim of the inputs beyond the first that has no fixed size. The recipe's rows were shown to keep to themselves."""
     proven: _Proven | None = None
     because: dict[str, str] = {}
+    bench = replace(bench, recipe=_with_one_length(bench.recipe, bench.unnamed))
     for dim in _dims(bench.recipe):
         dims = (*(proven.shortest if proven else ()), dim)
         tried = _tried(bench, dims)
@@ -76,6 +78,18 @@ def find_padding(bench: Bench) -> Found:
     _climb(bench, proven)
     _shrink(proven)
     return Found(tuple(_written(dim, proven) for dim in proven.shortest), because)
+
+
+def _with_one_length(recipe: Recipe, unnamed: Collection[str]) -> Recipe:
+    """Dims without a name that stand at the same place of several inputs taken for one, as ids and their mask have: the proof holds for
+    rows in which they are equal, and only such are ever padded."""
+    first: dict[tuple[int, int], str] = {}
+    names: dict[str, str] = {}
+    for spec in recipe.signature.inputs:
+        for axis, dim in enumerate(spec.shape or ()):
+            if axis and isinstance(dim, str) and dim in unnamed:
+                names[dim] = first.setdefault((axis, recipe.sizes[dim]), dim)
+    return for_signature(recipe, renamed(recipe.signature, names))
 
 
 def _dims(recipe: Recipe) -> list[str]:

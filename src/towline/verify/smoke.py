@@ -234,7 +234,8 @@ class _Test:
             return self._clock.monotonic() + takes_s < until_s and not self._too_much(loaded_bytes + grown_bytes * _CLIMB)
 
         repeats = {name: gap.repeats for name, gap in gaps.items()}
-        return find_padding(Bench(self._runner, recipe, self._rng, repeats, self._clock.monotonic, may_go_on))
+        bench = Bench(self._runner, recipe, self._rng, repeats, self._clock.monotonic, may_go_on, self._options.unnamed)
+        return find_padding(bench)
 
     def _weigh(self, heaviest: Mapping[str, np.ndarray]) -> None:
         """Run the request that needs the most memory, so that the peak knows it."""

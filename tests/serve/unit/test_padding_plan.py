@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from padded_manifests import encoder, pictures
 
+from towline.core.manifest import PaddedInput, Padding, Signature, TensorSpec
 from towline.core.warmup import WarmReport
 from towline.serve.lanes import PADDING_GAIN, length_that_pays
 from towline.serve.padding import LEAST_SHARE, Mix, Plan, bucket
@@ -111,6 +113,24 @@ def test_what_is_not_padded_must_be_equal() -> None:
     mix = Mix(Plan(encoder()), ((10,), (3,)), 1, 92, up_to=512)
 
     assert not mix.take(((11,), (4,)), 1, 100, max_rows=9, max_bytes=_ANY)
+
+
+def test_rows_whose_inputs_are_not_as_long_as_one_another_share_only_with_their_like() -> None:
+    both = Padding("T", (PaddedInput("ids", 1, 0), PaddedInput("mask", 1, 0)), (), 1, 512, 0.0)
+    inputs = (TensorSpec("ids", "int64", ("N", "ids_1")), TensorSpec("mask", "int64", ("N", "mask_1")))
+    manifest = msgspec.structs.replace(encoder(), signatures={"serving_default": Signature(inputs, ())}, padding=(both,))
+
+    def takes(first: tuple[int, int], other: tuple[int, int]) -> bool:
+        mix = Mix(Plan(manifest), ((first[0],), (first[1],)), 1, 8 * sum(first), up_to=512)
+        taken = mix.take(((other[0],), (other[1],)), 1, 8 * sum(other), max_rows=9, max_bytes=_ANY)
+        assert first != other or mix.group == ((first[0],), (first[1],))
+        return taken
+
+    assert takes((8, 8), (7, 7))
+    assert takes((8, 7), (8, 7))
+    assert not takes((8, 8), (8, 7))
+    assert not takes((8, 7), (7, 7))
+    assert not takes((8, 7), (7, 8))
 
 
 def test_of_two_dims_a_row_keeps_half_of_what_it_becomes() -> None:

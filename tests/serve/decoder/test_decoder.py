@@ -214,7 +214,8 @@ def test_more_than_there_is_room_for_is_told_to_come_again(loop: asyncio.Runner)
         assert dict(refused.headers)[b"retry-after"] == b"1"
         for _, leave in asked:
             leave()
-        tiny = [front.send("/v1/models/m:predict", zlib.compress(TFS), content_encoding="deflate") for _ in range(MAX_WAITING + 2)]
+        coded = zlib.compress(TFS)
+        tiny = [front.send("/v1/models/m:predict", coded, content_encoding="deflate") for _ in range(MAX_WAITING + 2)]
         assert tiny[-1][0].result().status == 429
         for _, leave in tiny:
             leave()

@@ -21,7 +21,7 @@ from towline.serve.codecs.check import InputCheck, Limits
 from towline.serve.contract import DataPlane, HttpResponse, Reply, Served
 from towline.serve.decoder import messages
 from towline.serve.decoder.choice import is_for_decoder
-from towline.serve.decoder.process import Decoder, start
+from towline.serve.decoder.process import NOT_OURS, Decoder, start
 from towline.serve.protocols.errors import own_error
 from towline.serve.protocols.exchange import Exchange
 from towline.serve.protocols.table import Found
@@ -187,29 +187,38 @@ class Desk:
     # From the decoder
 
     def _on_message(self, message: dict[str, Any], descriptors: list[int]) -> None:
-        if self._reading is not None and self._reading.id == message.get("id"):
+        if message["do"] == "ask":
+            if descriptors:
+                raise ValueError("a question comes without a file")
+            self._tell(message)
+            return
+        if self._reading is not None and self._reading.id == message["id"]:
             self._has_read.set()
+        visit = self._visits.get(message["id"])
         match message["do"]:
-            case "ask":
-                self._tell(message)
             case "infer":
-                self._begin(self._infer(self._visits.get(message["id"]), message, descriptors))
+                self._begin(self._infer(visit, message, descriptors), descriptors)
             case "reply":
-                self._begin(self._reply(self._visits.get(message["id"]), message, descriptors))
+                self._begin(self._reply(visit, message, descriptors), descriptors)
             case "decline":
-                self._begin(self._decline(self._visits.get(message["id"])))
+                self._begin(self._decline(visit), descriptors)
+            case said:
+                raise ValueError(f"it says '{said}'")
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(self._guarded(work))
+    def _begin(self, work: Coroutine[Any, Any, None], descriptors: list[int]) -> None:
+        task = asyncio.ensure_future(self._guarded(work, descriptors))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, work: Coroutine[Any, Any, None], descriptors: list[int]) -> None:
         try:
             await work
-        except (KeyError, IndexError, TypeError, ValueError):
+        except (OSError, *NOT_OURS):
             log.exception("the process that reads large bodies said what cannot be")
             self.close()
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
 
     def _tell(self, asked: dict[str, Any]) -> None:
         told: dict[str, Any]
@@ -283,15 +292,20 @@ class Desk:
         if size > _MAX_EXPANSION * self._limits.request.max_request_bytes:
             raise ValueError(f"an answer of {size} bytes")
         body = await _copied(descriptors, size)
+        response = messages.response_from(message, body.tobytes())
         if visit is not None and self._visits.pop(visit.id, None) is not None:
-            visit.answer(messages.response_from(message, body.tobytes()))
+            visit.answer(response)
 
     async def _decline(self, visit: _Visit | None) -> None:
         if visit is None or visit.is_over:
             return
         self._visits.pop(visit.id, None)
-        body = await _copied([os.dup(visit.file)], visit.size)
-        # Its client may have gone meanwhile.
+        # Of its own: its client may go meanwhile, and the file with it.
+        file = os.dup(visit.file)
+        try:
+            body = await _copied([file], visit.size)
+        finally:
+            os.close(file)
         if (found := visit.exchange.found) is not None and visit.file >= 0:
             visit.exchange.body = body.tobytes()
             visit.end()
@@ -365,12 +379,8 @@ async def _copied(descriptors: list[int], size: int) -> np.ndarray:
     # Not filled with zeros first, as a bytearray would be.
     raw = np.empty(size, np.uint8)
     done = 0
-    try:
-        while done < size and (got := os.preadv(descriptors[0], [raw.data[done : done + SLICE_BYTES]], done)):
-            done += got
-            if done > SLICE_BYTES:
-                await asyncio.sleep(0)
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
+    while done < size and (got := os.preadv(descriptors[0], [raw.data[done : done + SLICE_BYTES]], done)):
+        done += got
+        if done > SLICE_BYTES:
+            await asyncio.sleep(0)
     return raw[:done]

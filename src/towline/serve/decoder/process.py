@@ -16,6 +16,8 @@ from towline.core.errors import TowlineError, Unavailable
 from towline.core.interpreter import command
 
 _BIRTH_TIMEOUT_S = 20.0
+# What reading a message raises that ours never sends: something else speaks through it.
+NOT_OURS = (KeyError, IndexError, TypeError, ValueError)
 OnMessage = Callable[[dict[str, Any], list[int]], None]
 
 
@@ -55,8 +57,9 @@ class Decoder:
         else:
             try:
                 self._on_message(*received)
-            except (KeyError, IndexError, TypeError, ValueError):
-                # Ours never says such a thing: something else speaks through it.
+            except NOT_OURS:
+                for descriptor in received[1]:
+                    os.close(descriptor)
                 self.end()
 
     def end(self) -> None:

@@ -258,3 +258,18 @@ def test_an_answer_in_parts_is_given_by_the_front(loop: asyncio.Runner, front: F
         assert front.handled == [body]
 
     play(loop, front, scenario)
+
+
+def test_without_a_descriptor_for_a_body_its_request_is_told_to_come_again(loop: asyncio.Runner, front: Front) -> None:
+    async def scenario(front: Front) -> None:
+        assert (await front.ask("/v1/models/m:predict", TFS)).status == 200
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            refused = await front.ask("/v1/models/m:predict", TFS)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert (refused.status, json.loads(refused.body)["error"]["code"]) == (503, "NO_DECODER")
+        assert (await front.ask("/v1/models/m:predict", TFS)).status == 200
+
+    play(loop, front, scenario)

@@ -11,26 +11,20 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-
-from towline.core import dtypes
 from towline.core.errors import DeadlineExceeded, EngineError, NotFound, Overloaded, TowlineError, Unavailable
-from towline.core.frames import FrameError, read_frame
 from towline.core.inference import Response
-from towline.serve.codecs.check import InputCheck, Limits
-from towline.serve.contract import DataPlane, HttpResponse, Reply, Served
+from towline.serve.codecs.check import Limits
+from towline.serve.contract import DataPlane, Reply, Served
 from towline.serve.decoder import messages
 from towline.serve.decoder.choice import is_for_decoder
 from towline.serve.decoder.process import NOT_OURS, Decoder, start
-from towline.serve.protocols.errors import own_error
+from towline.serve.decoder.visit import Visit, copied
 from towline.serve.protocols.exchange import Exchange
 from towline.serve.protocols.table import Found
 
 log = logging.getLogger("towline.serve")
 Handle = Callable[[Found, Exchange, Reply], "Callable[[], None] | None"]
 MAX_WAITING = 64
-# What the event loop copies in one of its turns.
-SLICE_BYTES = 256 << 10
 # Nobody has sent a large body for so long: the process goes, and gives its memory back.
 _IDLE_S = 300.0
 # What an answer may come to, by what a request may.
@@ -48,49 +42,16 @@ class DeskLimits:
     timeout_s: float
 
 
-class _Visit:
-    """One large request, from its last byte to its answer."""
-
-    def __init__(self, id: int, exchange: Exchange, reply: Reply) -> None:
-        self.id, self.exchange, self.reply = id, exchange, reply
-        self.size = exchange.body_bytes
-        # The body, once it was copied out of the front's own memory.
-        self.file = -1
-        self.reads = 0
-        # Who was given it to read, and is to write its answer.
-        self.decoder: Decoder | None = None
-        self.is_over = False
-        self.timer: asyncio.TimerHandle | None = None
-        self.cancel_run: Callable[[], None] | None = None
-
-    def answer(self, response: HttpResponse) -> None:
-        if not self.is_over:
-            self.end()
-            self.reply(response)
-
-    def refuse(self, error: TowlineError) -> None:
-        self.answer(own_error(error, self.exchange))
-
-    def end(self) -> None:
-        self.is_over = True
-        self.exchange.parts = self.exchange.room = None
-        if self.timer is not None:
-            self.timer.cancel()
-        if self.file >= 0:
-            os.close(self.file)
-            self.file = -1
-
-
 class Desk:
     """`handle` answers in the front itself what the decoder declines: answers in parts."""
 
     def __init__(self, plane: DataPlane, limits: DeskLimits, handle: Handle, *, compat: str = "") -> None:
         self._plane, self._limits, self._handle, self._compat = plane, limits, handle, compat
-        self._queue: deque[_Visit] = deque()
-        self._visits: dict[int, _Visit] = {}
+        self._queue: deque[Visit] = deque()
+        self._visits: dict[int, Visit] = {}
         self._waiting_bytes = self._count = 0
         self._decoder: Decoder | None = None
-        self._reading: _Visit | None = None
+        self._reading: Visit | None = None
         # The decoder has read what it was given, whether or not somebody still waits for that.
         self._has_read = asyncio.Event()
         self._idle: asyncio.TimerHandle | None = None
@@ -113,7 +74,7 @@ class Desk:
     def take(self, exchange: Exchange, reply: Reply) -> Callable[[], None]:
         """Have a complete request read and run, and its answer given to `reply`; returns what gives it up."""
         self._count += 1
-        visit = _Visit(self._count, exchange, reply)
+        visit = Visit(self._count, exchange, reply)
         if len(self._queue) >= MAX_WAITING or self._waiting_bytes + visit.size > self._limits.max_waiting_bytes:
             visit.refuse(Overloaded("The server has as many large bodies to read as it has room for.", retry_after_s=1.0))
             return partial(self._leave, visit)
@@ -124,7 +85,7 @@ class Desk:
         self._enqueue(visit)
         return partial(self._leave, visit)
 
-    def _enqueue(self, visit: _Visit) -> None:
+    def _enqueue(self, visit: Visit) -> None:
         self._queue.append(visit)
         self._waiting_bytes += visit.size
         if self._idle is not None:
@@ -132,22 +93,22 @@ class Desk:
         if self._work is None or self._work.done():
             self._work = asyncio.ensure_future(self._read_all())
 
-    def _leave(self, visit: _Visit) -> None:
+    def _leave(self, visit: Visit) -> None:
         """Its client has gone."""
         visit.end()
         if visit.cancel_run is not None:
             visit.cancel_run()
         self._forget(visit)
 
-    def _forget(self, visit: _Visit) -> None:
+    def _forget(self, visit: Visit) -> None:
         if self._visits.pop(visit.id, None) is not None and visit.decoder is not None:
             visit.decoder.say({"do": "forget", "id": visit.id})
 
-    def _refuse(self, visit: _Visit, error: TowlineError) -> None:
+    def _refuse(self, visit: Visit, error: TowlineError) -> None:
         visit.refuse(error)
         self._forget(visit)
 
-    def _expire(self, visit: _Visit) -> None:
+    def _expire(self, visit: Visit) -> None:
         self._refuse(visit, DeadlineExceeded("The deadline of the request passed before its body was read."))
         if visit is self._reading and visit.decoder is not None:
             visit.decoder.end()
@@ -165,13 +126,15 @@ class Desk:
                 await self._read(visit)
             except TowlineError as error:
                 self._refuse(visit, error)
+            except OSError as error:
+                self._refuse(visit, _no_room(error))
             finally:
                 self._reading = None
         self._idle = asyncio.get_running_loop().call_later(_IDLE_S, self.close)
 
-    async def _read(self, visit: _Visit) -> None:
+    async def _read(self, visit: Visit) -> None:
         if visit.file < 0:
-            await _copy_out(visit)
+            await visit.copy_out()
         if self._decoder is None:
             self._decoder = await start(asdict(self._limits.request), self._compat, self._on_message, self._on_death)
         if visit.is_over:
@@ -235,9 +198,9 @@ class Desk:
         if self._decoder is not None:
             self._decoder.say({"do": "told", **told})
 
-    async def _infer(self, visit: _Visit | None, message: dict[str, Any], descriptors: list[int]) -> None:
+    async def _infer(self, visit: Visit | None, message: dict[str, Any], descriptors: list[int]) -> None:
         """It is read. Its arrays are believed no more than a worker's."""
-        raw = await _copied(descriptors, min(int(message["size"]), self._most_bytes))
+        raw = await copied(descriptors, min(int(message["size"]), self._most_bytes))
         if visit is None or visit.is_over:
             return
         try:
@@ -246,9 +209,7 @@ class Desk:
             if served is None:
                 self._read_again(visit)
                 return
-            inputs = read_frame(raw.data, 0, len(raw))
-            rows = _checked(served, str(message["signature"]), inputs, self._limits.request)
-            request = messages.asked_from(message, inputs, rows)
+            request = messages.asked_from(message, raw.data, served, self._limits.request)
         except TowlineError as error:
             self._refuse(visit, error)
             return
@@ -269,41 +230,45 @@ class Desk:
             return None
         return served if served.digest == message["digest"] else None
 
-    def _read_again(self, visit: _Visit) -> None:
+    def _read_again(self, visit: Visit) -> None:
         if visit.reads >= _MAX_READS:
             self._refuse(visit, Unavailable("Its model was replaced again and again while the body was read.", retry_after_s=1.0))
         else:
             visit.decoder = None
             self._enqueue(visit)
 
-    def _ran(self, visit: _Visit, result: Response | TowlineError) -> None:
+    def _ran(self, visit: Visit, result: Response | TowlineError) -> None:
         """Have the decoder write the answer. The arrays are only lent until this returns."""
         if visit.is_over or visit.decoder is None:
             return
         if isinstance(result, TowlineError):
             visit.decoder.say({"do": "ran", "id": visit.id, "error": messages.error_message(result)})
             return
-        file, size = messages.tensors_file(result.outputs)
+        try:
+            file, size = messages.tensors_file(result.outputs)
+        except OSError as error:
+            self._refuse(visit, _no_room(error))
+            return
         visit.decoder.say({"do": "ran", "id": visit.id, "size": size, "name": result.name, "number": result.number}, (file,))
         os.close(file)
 
-    async def _reply(self, visit: _Visit | None, message: dict[str, Any], descriptors: list[int]) -> None:
+    async def _reply(self, visit: Visit | None, message: dict[str, Any], descriptors: list[int]) -> None:
         size = int(message["size"])
         if size > _MAX_EXPANSION * self._limits.request.max_request_bytes:
             raise ValueError(f"an answer of {size} bytes")
-        body = await _copied(descriptors, size)
+        body = await copied(descriptors, size)
         response = messages.response_from(message, body.tobytes())
         if visit is not None and self._visits.pop(visit.id, None) is not None:
             visit.answer(response)
 
-    async def _decline(self, visit: _Visit | None) -> None:
+    async def _decline(self, visit: Visit | None) -> None:
         if visit is None or visit.is_over:
             return
         self._visits.pop(visit.id, None)
         # Of its own: its client may go meanwhile, and the file with it.
         file = os.dup(visit.file)
         try:
-            body = await _copied([file], visit.size)
+            body = await copied([file], visit.size)
         finally:
             os.close(file)
         if (found := visit.exchange.found) is not None and visit.file >= 0:
@@ -340,47 +305,7 @@ class Desk:
             await decoder.ended()
 
 
-def _checked(served: Served, signature: str, inputs: dict[str, np.ndarray], limits: Limits) -> int:
-    """The rows of a request. Raises TowlineError when its arrays are not what the signature takes."""
-    specs = served.signature(signature)
-    if [spec.name for spec in specs.inputs] != list(inputs):
-        raise FrameError("The decoder gave other inputs than the signature has.")
-    for spec in specs.inputs:
-        if inputs[spec.name].dtype != dtypes.BY_NAME[spec.dtype].numpy:
-            raise FrameError("The decoder gave an input another type than the signature has.")
-    return InputCheck(specs, limits).rows([array.shape for array in inputs.values()], list(inputs))
-
-
-async def _copy_out(visit: _Visit) -> None:
-    """Write the body to a file of memory, a slice in each turn of the loop, and give its own memory back."""
-    exchange = visit.exchange
-    pieces: deque[bytes | bytearray | memoryview] = deque(exchange.parts or ())
-    if not pieces:
-        pieces.append(exchange.body if exchange.room is None else exchange.room)
-    exchange.parts, exchange.room, exchange.body = None, None, b""
-    file = messages.memory_file(0)
-    try:
-        while pieces and not visit.is_over:
-            piece = memoryview(pieces.popleft())
-            for start in range(0, len(piece), SLICE_BYTES):
-                os.write(file, piece[start : start + SLICE_BYTES])
-                await asyncio.sleep(0)
-    except BaseException:
-        os.close(file)
-        raise
-    if visit.is_over:
-        os.close(file)
-    else:
-        visit.file = file
-
-
-async def _copied(descriptors: list[int], size: int) -> np.ndarray:
-    """At most `size` bytes of a file of memory, a slice in each turn of the loop. Never mapped: its other end might cut it short."""
-    # Not filled with zeros first, as a bytearray would be.
-    raw = np.empty(size, np.uint8)
-    done = 0
-    while done < size and (got := os.preadv(descriptors[0], [raw.data[done : done + SLICE_BYTES]], done)):
-        done += got
-        if done > SLICE_BYTES:
-            await asyncio.sleep(0)
-    return raw[:done]
+def _no_room(error: OSError) -> Unavailable:
+    """No descriptor or no memory is left for a file of memory."""
+    log.error("a large body cannot be read: %s", error)
+    return Unavailable("The server has no room for a body of this size now.", code="NO_DECODER", retry_after_s=5.0)

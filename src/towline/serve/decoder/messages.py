@@ -21,11 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from towline.core import errors
+from towline.core import dtypes, errors
 from towline.core.errors import Kind, TowlineError
-from towline.core.frames import write_frame
+from towline.core.frames import FrameError, read_frame, write_frame
 from towline.core.inference import Request
 from towline.core.manifest import decode_manifest, encode_manifest
+from towline.serve.codecs.check import InputCheck, Limits
 from towline.serve.contract import HttpRequest, HttpResponse, Served
 
 _ERRORS = {
@@ -87,10 +88,19 @@ def asked_message(request: Request) -> dict[str, Any]:
     }
 
 
-def asked_from(message: Mapping[str, Any], inputs: dict[str, np.ndarray], rows: int) -> Request:
+def asked_from(message: Mapping[str, Any], raw: memoryview, served: Served, limits: Limits) -> Request:
+    """What the decoder read, believed no more than a worker. Raises TowlineError when it is not what the signature takes."""
+    name = str(message["signature"])
+    signature = served.signature(name)
+    inputs = read_frame(raw, 0, len(raw))
+    if [spec.name for spec in signature.inputs] != list(inputs):
+        raise FrameError("The decoder gave other inputs than the signature has.")
+    if any(inputs[spec.name].dtype != dtypes.BY_NAME[spec.dtype].numpy for spec in signature.inputs):
+        raise FrameError("The decoder gave an input another type than the signature has.")
+    rows = InputCheck(signature, limits).rows([array.shape for array in inputs.values()], list(inputs))
     deadline = None if message["deadline"] is None else float(message["deadline"])
     outputs = tuple(map(str, message["outputs"]))
-    return Request(inputs, rows, deadline, str(message["request_id"]), int(message["priority"]), outputs, str(message["signature"]))
+    return Request(inputs, rows, deadline, str(message["request_id"]), int(message["priority"]), outputs, name)
 
 
 def served_message(served: Served) -> dict[str, Any]:

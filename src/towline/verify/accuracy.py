@@ -62,7 +62,7 @@ def reading_of(signature: Signature, data: DataSet, output: str = "") -> Reading
     specs = [spec for spec in signature.outputs if not output or spec.name == output]
     if not specs:
         raise refused(f"there is no output '{output[:64]}'; this version has {_names(signature)}", hint="Name one: --output NAME.")
-    is_class = data.truth is None or data.truth.dtype.kind == "i"
+    is_class = data.truth is None or (data.truth.dtype.kind == "i" and data.truth.ndim == 1)
     for fits, kind in _CLASSES if is_class else _VALUES:
         found = [spec for spec in specs if fits(spec)]
         if len(found) == 1 or (found and kind == "ranked"):

@@ -10,8 +10,10 @@ import pytest
 
 from towline.core.errors import UsageError
 from towline.core.manifest import Signature, TensorSpec
-from towline.verify.data.dataset import DataSet
+from towline.verify.accuracy import Answered, judged, reading_of
+from towline.verify.data.dataset import DataSet, in_memory
 from towline.verify.data.opening import open_data
+from towline.verify.metrics.regression import Regressed
 
 MATRIX = Signature((TensorSpec("x", "float32", ("N", 2)),), (TensorSpec("y", "float32", ("N", 3)),))
 COLUMNS = Signature((TensorSpec("age", "float32", ("N", 1)), TensorSpec("city", "string", ("N", 1))), ())
@@ -125,3 +127,25 @@ def test_numbers_of_an_archive_stored_as_floats_are_values_and_not_classes(tmp_p
 
     assert data.truth is not None
     assert data.truth.dtype == np.float64
+
+
+def test_a_column_of_whole_numbers_is_a_class_a_row(tmp_path: Path):
+    np.savez(tmp_path / "d.npz", x=np.zeros((3, 2)), y=np.array([[2], [0], [1]]))
+
+    truth = open_data(tmp_path / "d.npz", MATRIX).truth
+
+    assert truth is not None
+    assert truth.tolist() == [2, 0, 1]
+
+
+def test_several_labels_of_a_row_are_judged_each_by_its_error():
+    truth = np.array([[1, 0, 1], [0, 1, 0]])
+    reading = reading_of(MATRIX, in_memory({"x": np.zeros((2, 2))}, "", truth))
+    answers = np.array([[0.5, 0, 1], [0, 1, 0.25]], np.float32)
+
+    found = judged(Answered(reading, answers, (), 2, 0), truth)
+
+    assert isinstance(found, Regressed)
+    assert found.mae == pytest.approx(0.75 / 6)
+    with pytest.raises(UsageError, match=r"labels have shape \[2, 4\], the answers \[2, 3\]"):
+        judged(Answered(reading, answers, (), 2, 0), np.ones((2, 4), int))

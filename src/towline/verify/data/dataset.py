@@ -86,11 +86,12 @@ def in_memory(
 def truth_of(values: Sequence[object] | np.ndarray, known: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Truths as numbers, and the classes they name. Words are looked up among `known`, the version's labels, where it has any.
 
-    Whole numbers are classes; any other number is a value to come near to.
+    Whole numbers are classes, one a row; several of a row, and any other number, are values to come near to.
     """
     array = np.asarray(values)
     if array.dtype.kind in "iub":
-        return array.astype(np.int64), tuple(known)
+        # A column of them is what a table or a framework makes of one a row.
+        return array.reshape(len(array) if array.size == len(array) else array.shape).astype(np.int64), tuple(known)
     if array.dtype.kind == "f":
         whole = array.ndim == 1 and np.isfinite(array).all() and (array == np.floor(array)).all() and array.size and array.min() >= 0
         # A CSV without decimals means classes; 3.0 of a .npy was stored as a float on purpose.

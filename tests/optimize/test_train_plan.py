@@ -10,7 +10,7 @@ import pytest
 
 from towline.optimize.base import Material, Pass, PassFailed, settings_of
 from towline.optimize.passes import kind_of, pass_of
-from towline.optimize.train import SHARES, Finetune, Sparse, finetunings, ramp_epochs, share_after, sparsities
+from towline.optimize.train import SHARES, Finetune, Sparse, ramp_epochs, share_after, sparsities
 from towline.optimize.training.settings import Training
 
 
@@ -61,9 +61,7 @@ def test_there_is_an_epoch_to_make_zeros_and_one_to_make_up_for_them(epochs: int
     assert ramp_epochs(epochs, ramp) == first
 
 
-def test_a_teacher_is_tried_where_one_answers():
-    assert [one.alpha for one in finetunings(taught=False)] == [0.0]
-    assert [one.alpha for one in finetunings(taught=True)] == [0.0, 0.5]
+def test_ever_more_zeros_are_tried_by_the_training_that_is_given():
     assert [one.share for one in sparsities(Training(epochs=9))] == list(SHARES)
     assert {one.training.epochs for one in sparsities(Training(epochs=9))} == {9}
     assert sparsities() == tuple(replace(Sparse(), share=share) for share in SHARES)

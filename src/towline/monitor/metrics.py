@@ -12,7 +12,6 @@ from typing import Generic, Protocol, TypeVar
 
 from towline.monitor.process import ProcessSample
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # What a client names but nobody serves: its text never becomes a label.
 UNKNOWN = "_unknown"
 # Where label sets beyond the bound are counted together.

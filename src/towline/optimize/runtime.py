@@ -22,7 +22,6 @@ SURELY = 1.05
 CLOSELY = 2
 # Rows that may share a run: those beyond what clients can send at once are never reached.
 BATCHES = (1, 4, 16, 64)
-SLOW_MS = 1.0
 
 
 @dataclass(frozen=True)

@@ -86,12 +86,6 @@ class Sparse:
         return make_sparse(self, model, into, material)
 
 
-def finetunings(training: Training = TUNING, *, taught: bool) -> tuple[Finetune, ...]:
-    """What is worth a try: from the truth alone and, where a teacher answers, with it."""
-    plain = Finetune(training, alpha=0.0)
-    return (plain, Finetune(training)) if taught else (plain,)
-
-
 def sparsities(training: Training | None = None) -> tuple[Sparse, ...]:
     """Ever more zeros by magnitude, which needs no luck with a penalty."""
     base = Sparse() if training is None else Sparse(training=training)

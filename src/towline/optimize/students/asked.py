@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from towline.optimize.base import PassFailed
@@ -114,12 +113,6 @@ def asked_of(model: Any, output: str) -> Asked:
     if not found:
         raise PassFailed(f"The graph has no output '{output}': {', '.join(value.name for value in model.graph.output)}.")
     return Asked(inputs, found[0], len(model.graph.output), _activation(model, output), *_tokens(model))
-
-
-def read_asked(model: Path, output: str) -> Asked:
-    import onnx
-
-    return asked_of(onnx.load(model, load_external_data=False), output)
 
 
 def _taken(value: Any) -> Taken:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from towline.core import dtypes
 from towline.core.manifest import Signature, TensorSpec
 from towline.serve.codecs import media
 from towline.serve.codecs.check import MAX_RANK
@@ -42,14 +41,6 @@ def element(dtype: str) -> Schema:
         return {"type": "number", "exclusiveMinimum": -bound, "exclusiveMaximum": bound}
     info = np.iinfo(dtype)
     return {"type": "integer", "minimum": int(info.min), "maximum": int(info.max)}
-
-
-def answered_element(dtype: str) -> Schema:
-    """One element as it is answered: NaN and infinity are null."""
-    kind = dtypes.BY_NAME[dtype]
-    if kind.is_float:
-        return {"type": ["number", "null"]}
-    return {"type": {"bool": "boolean", "string": "string"}.get(dtype, "integer")}
 
 
 def nested(spec: TensorSpec, inner: Schema, *, dropped: int = 0, max_rows: int = 0) -> Schema:

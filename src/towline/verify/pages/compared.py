@@ -69,7 +69,7 @@ class ComparedPage:
 
 
 def compared_page(shown: ComparedPage, language: str = "en") -> str:
-    """A whole document; `language` is one of words.LANGUAGES. What came from outside is escaped."""
+    """A whole document; `language` is en or zh. What came from outside is escaped."""
     say = words(language)
     failed = any(not one.passed for one in shown.verdicts)
     body = [

@@ -37,7 +37,7 @@ class MeasuredPage:
 
 
 def measured_page(shown: MeasuredPage, language: str = "en") -> str:
-    """A whole document; `language` is one of words.LANGUAGES. What came from outside is escaped."""
+    """A whole document; `language` is en or zh. What came from outside is escaped."""
     say = words(language)
     found = shown.found
     body = [

@@ -70,7 +70,7 @@ class OptimizedPage:
 
 
 def optimized_page(shown: OptimizedPage, language: str = "en") -> str:
-    """A whole document; `language` is one of words.LANGUAGES. What came from outside is escaped."""
+    """A whole document; `language` is en or zh. What came from outside is escaped."""
     say = words(language)
     tried = [replace(one, settings=settings(one.settings, say)) for one in shown.tried]
     body = [

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from towline.verify.pages.sentences import chinese
 from towline.verify.pages.settings import part
 
-LANGUAGES = ("en", "zh")
 Say = Callable[[str], str]
 
 _CHINESE = {

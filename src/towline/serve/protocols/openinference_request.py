@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
-import msgspec
 import numpy as np
-from msgspec import UNSET, Meta, UnsetType
 
 from towline.core import dtypes
 from towline.core.errors import InvalidRequest
@@ -17,39 +15,21 @@ from towline.core.inference import Request
 from towline.core.manifest import TensorSpec
 from towline.core.refs import clip
 from towline.serve.codecs import binary, check, exact, json, nested, numbers
-from towline.serve.codecs.check import MAX_DIM, InputCheck, Limits
+from towline.serve.codecs.check import InputCheck, Limits
 from towline.serve.contract import Served
+from towline.serve.protocols.openinference_body import Input, Output, header_size, parse
+from towline.serve.protocols.openinference_parameters import (
+    MAX_PRIORITY,
+    MAX_TIMEOUT_US,
+    binary_size,
+    checked_id,
+    checked_parameters,
+    classes,
+    flag,
+    number,
+)
 
-MAX_ID = 256
-MAX_CLASSES = 65_536
-MAX_PRIORITY = (1 << 32) - 1
-MAX_TIMEOUT_US = 86_400_000_000
 _NESTED = re.compile(rb"[ \t\r\n]*\[[ \t\r\n]*\[")
-_SHARED_MEMORY = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")
-
-_Parameters = dict[str, Any] | UnsetType | None
-
-
-class _Input(msgspec.Struct, gc=False):
-    name: str
-    datatype: str
-    shape: list[Annotated[int, Meta(ge=0, le=MAX_DIM)]]
-    parameters: _Parameters = UNSET
-    data: msgspec.Raw | UnsetType = UNSET
-
-
-class Output(msgspec.Struct, gc=False):
-    """One output as it was asked for."""
-
-    name: str
-    parameters: _Parameters = UNSET
-
-
-class _Body(msgspec.Struct, gc=False):
-    inputs: list[_Input]
-    id: str | UnsetType | None = UNSET
-    parameters: _Parameters = UNSET
-    outputs: list[Output] | UnsetType | None = UNSET
 
 
 class Tensor(Protocol):
@@ -60,9 +40,6 @@ class Tensor(Protocol):
 
     @property
     def shape(self) -> Sequence[int]: ...
-
-
-_decode_body = msgspec.json.Decoder(_Body).decode
 
 
 @dataclass(frozen=True)
@@ -103,15 +80,15 @@ class InferCodec:
 
     def decode(self, body: bytes, header_length: bytes | None, deadline: float | None, received_s: float) -> Asked:
         """`header_length` is the value of Inference-Header-Content-Length, None without one. Raises InvalidRequest."""
-        size = len(body) if header_length is None else _header_size(header_length, len(body))
+        size = len(body) if header_length is None else header_size(header_length, len(body))
         if size == 0 and header_length is not None:
             return Asked(self._decode_raw(body, deadline), self._all[True], self._check.has_batch)
         head = body if header_length is None else bytes(body[:size])
-        parsed = _parse(head)
+        parsed = parse(head)
         parameters = checked_parameters(parsed.parameters, "parameters")
         codec = self.meant(parsed.inputs, parameters)
         arrays, rows = codec._arrays(parsed.inputs, memoryview(body)[size:])
-        as_binary = _flag(parameters, "binary_data_output", "parameters")
+        as_binary = flag(parameters, "binary_data_output", "parameters")
         return codec.asked(arrays, rows, parameters, parsed.id or "", parsed.outputs or [], deadline, received_s, as_binary=as_binary)
 
     def asked(
@@ -127,14 +104,14 @@ class InferCodec:
         as_binary: bool,
     ) -> Asked:
         """What every transport's request comes to: id, `timeout`, `priority` and outputs are checked and read here."""
-        timeout_us = _number(parameters, "timeout", MAX_TIMEOUT_US)
+        timeout_us = number(parameters, "timeout", MAX_TIMEOUT_US)
         if timeout_us:
             until = received_s + timeout_us / 1e6
             deadline = until if deadline is None else min(deadline, until)
         wanted = self._wanted(outputs, as_binary)
         names = tuple(output.name for output in wanted) if outputs else ()
-        priority = _number(parameters, "priority", MAX_PRIORITY)
-        request = Request(arrays, rows, deadline, _checked_id(id), priority, names, self._name)
+        priority = number(parameters, "priority", MAX_PRIORITY)
+        request = Request(arrays, rows, deadline, checked_id(id), priority, names, self._name)
         return Asked(request, wanted, self._check.has_batch)
 
     def meant(self, inputs: Sequence[Tensor], parameters: dict[str, Any]) -> InferCodec:
@@ -163,14 +140,14 @@ class InferCodec:
         """The inputs by name, in the signature's order."""
         return self._specs
 
-    def _arrays(self, inputs: list[_Input], tail: memoryview) -> tuple[dict[str, np.ndarray], int]:
+    def _arrays(self, inputs: list[Input], tail: memoryview) -> tuple[dict[str, np.ndarray], int]:
         """The inputs in the signature's order, and the rows."""
         rows = self.check_inputs(inputs)
         found: dict[str, np.ndarray] = {}
         offset = 0
         for index, item in enumerate(inputs):
             field, spec = f"inputs[{index}]", self._specs[item.name]
-            size = _binary_size(item, field)
+            size = binary_size(item, field)
             if size is None:
                 found[item.name] = self._from_json(bytes(item.data), spec, tuple(item.shape), f"{field}.data")  # type: ignore[arg-type]
                 continue
@@ -257,8 +234,8 @@ class InferCodec:
                 )
             seen.add(output.name)
             parameters = checked_parameters(output.parameters, f"{field}.parameters")
-            as_binary = _flag(parameters, "binary_data", f"{field}.parameters", all_binary)
-            wanted.append(Wanted(output.name, as_binary, _classes(parameters, f"{field}.parameters")))
+            as_binary = flag(parameters, "binary_data", f"{field}.parameters", all_binary)
+            wanted.append(Wanted(output.name, as_binary, classes(parameters, f"{field}.parameters")))
         return tuple(wanted)
 
 
@@ -274,126 +251,3 @@ def codec_for(served: Served, limits: Limits, name: str = "") -> InferCodec:
 
 def _flat_type(spec: TensorSpec) -> Any:
     return None if spec.dtype == "string" else list[json.element_type(spec.dtype)]  # type: ignore[misc]
-
-
-def _header_size(value: bytes, body_size: int) -> int:
-    """How many bytes of the body are JSON; 0 for none."""
-    # Before int(): it also takes signs, spaces and underscores, and any number of digits.
-    size = int(value) if value.isdigit() and len(value) <= 18 else -1
-    if not 0 <= size <= body_size:
-        shown = clip(value.decode("ascii", "replace"), 24)
-        raise InvalidRequest(
-            f"inference header size should be in range (0, {body_size}), got: {shown!r}",
-            code="BAD_HEADER_LENGTH",
-            field="inference-header-content-length",
-        )
-    return size
-
-
-def _parse(head: bytes) -> _Body:
-    json.check_amount(head)
-    try:
-        parsed = _decode_body(head)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        # The exact parser says what is wrong with the JSON; when nothing is, msgspec says what is wrong with its content.
-        exact.parse(head)
-        if isinstance(error, msgspec.DecodeError):
-            raise exact.explain(error) from None
-        raise InvalidRequest("The body is no infer request.", code="BAD_JSON") from None
-    try:
-        is_plain = head.count(b'"') == 2 * _strings(parsed) + _quotes_in_data(parsed)
-    except RecursionError:
-        raise InvalidRequest("The parameters are nested too deeply.", code="BAD_JSON", field="parameters") from None
-    if not is_plain:
-        # There are strings nobody asked for: strangers are ignored, duplicate keys refused.
-        exact.parse(head)
-    return parsed
-
-
-def _strings(body: _Body) -> int:
-    """How many strings, keys included, the fields that were decoded are made of (without `data`)."""
-    count = 1 + _strings_in(body.parameters, 1) + (body.outputs is not UNSET)
-    if body.id is not UNSET:
-        count += 2 if isinstance(body.id, str) else 1
-    for given in body.inputs:
-        count += 5 + _strings_in(given.parameters, 1) + (given.data is not UNSET)
-    for output in body.outputs or []:
-        count += 2 + _strings_in(output.parameters, 1)
-    return count
-
-
-def _strings_in(value: Any, key: int) -> int:
-    """Strings in a JSON value, plus `key` for the key it stands under when there is one."""
-    if value is UNSET:
-        return 0
-    if isinstance(value, str):
-        return key + 1
-    if isinstance(value, dict):
-        return key + sum(_strings_in(item, 1) for item in value.values())
-    if isinstance(value, list):
-        return key + sum(_strings_in(item, 0) for item in value)
-    return key
-
-
-def _quotes_in_data(body: _Body) -> int:
-    return sum(bytes(given.data).count(b'"') for given in body.inputs if given.data is not UNSET)
-
-
-def checked_parameters(parameters: _Parameters, field: str) -> dict[str, Any]:
-    """The parameters of a request, an input or an output, unless they name memory of this machine."""
-    if not parameters:
-        return {}
-    for name in _SHARED_MEMORY:
-        if name in parameters:
-            raise InvalidRequest(
-                "Shared memory regions are not supported: clients may not name memory of this machine.",
-                code="UNSUPPORTED",
-                field=f"{field}.{name}",
-                hint="Send the tensor in the body.",
-            )
-    return parameters
-
-
-def _binary_size(given: _Input, field: str) -> int | None:
-    """The tensor's bytes after the JSON, None when its data is in the JSON."""
-    parameters = checked_parameters(given.parameters, f"{field}.parameters")
-    size = parameters.get("binary_data_size")
-    if (size is None) == (given.data is UNSET):
-        problem = "needs 'data', or 'binary_data_size' in its parameters" if size is None else "has both 'data' and 'binary_data_size'"
-        raise InvalidRequest(
-            f"Input '{clip(given.name)}' {problem}.", code="MISSING_DATA" if size is None else "AMBIGUOUS_DATA", field=field
-        )
-    if size is not None and (type(size) is not int or size < 0):
-        raise InvalidRequest(
-            "binary_data_size must be a whole number of bytes.", code="WRONG_TYPE", field=f"{field}.parameters.binary_data_size"
-        )
-    return size
-
-
-def _number(parameters: dict[str, Any], name: str, highest: int) -> int:
-    value = parameters.get(name, 0)
-    if type(value) is not int or not 0 <= value <= highest:
-        raise InvalidRequest(f"'{name}' must be a whole number from 0 to {highest}.", code="WRONG_TYPE", field=f"parameters.{name}")
-    return value
-
-
-def _flag(parameters: dict[str, Any], name: str, field: str, default: bool = False) -> bool:
-    value = parameters.get(name, default)
-    if not isinstance(value, bool):
-        raise InvalidRequest(f"'{name}' must be true or false.", code="WRONG_TYPE", field=f"{field}.{name}")
-    return value
-
-
-def _classes(parameters: dict[str, Any], field: str) -> int:
-    if "classification" not in parameters:
-        return 0
-    count = parameters["classification"]
-    if type(count) is not int or not 1 <= count <= MAX_CLASSES:
-        raise InvalidRequest(f"'classification' must be from 1 to {MAX_CLASSES}.", code="OUT_OF_RANGE", field=f"{field}.classification")
-    return count
-
-
-def _checked_id(value: str) -> str:
-    if len(value) > MAX_ID or any(char < " " or char == "\x7f" for char in value):
-        raise InvalidRequest(f"'id' must be at most {MAX_ID} characters and hold no control characters.", code="BAD_ID", field="id")
-    return value

@@ -15,7 +15,9 @@ from towline.core.refs import clip
 from towline.serve.codecs import binary, check
 from towline.serve.codecs.check import Limits
 from towline.serve.protocols.grpc.messages import MESSAGES
-from towline.serve.protocols.openinference_request import Asked, InferCodec, Output, checked_parameters
+from towline.serve.protocols.openinference_body import Output
+from towline.serve.protocols.openinference_parameters import checked_parameters
+from towline.serve.protocols.openinference_request import Asked, InferCodec
 from towline.serve.protocols.openinference_response import array_of, datatype_of
 
 _Response = MESSAGES["inference.ModelInferResponse"]

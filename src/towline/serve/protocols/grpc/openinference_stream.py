@@ -17,7 +17,7 @@ from towline.serve.protocols.grpc.contract import Call, Cancel, Refusal, Refused
 from towline.serve.protocols.grpc.messages import MESSAGES
 from towline.serve.protocols.grpc.status import OPEN_INFERENCE
 from towline.serve.protocols.grpc.wire import delimited
-from towline.serve.protocols.openinference_request import MAX_ID
+from towline.serve.protocols.openinference_parameters import MAX_ID
 
 # Requests of one stream that are running or whose answers wait to be written; with so many, no further one is read.
 MAX_IN_FLIGHT = 64

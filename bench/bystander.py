@@ -44,15 +44,15 @@ def _measured(server: RunningServer) -> dict[str, float]:
         took_s.append(time.monotonic() - began_s)
         _change(server, "unload")
 
-    _asked_while(server, lambda: time.sleep(1.0))
+    asked_while(server, lambda: time.sleep(1.0))
     busy_ms: list[float] = []
     quiet_ms: list[float] = []
     # In turns: a shared machine is slower in one minute than in the next, and p99 of a few hundred answers is a matter of luck.
     for _ in range(CYCLES):
         began_s = time.monotonic()
-        busy_ms += _asked_while(server, come_and_go)
+        busy_ms += asked_while(server, come_and_go)
         as_long = threading.Timer(time.monotonic() - began_s, lambda: None)
-        quiet_ms += _asked_while(server, as_long.run)
+        quiet_ms += asked_while(server, as_long.run)
     quiet, busy = (statistics.quantiles(taken, n=100)[98] for taken in (quiet_ms, busy_ms))
     return {
         "bystander_quiet_ms": quiet,
@@ -68,7 +68,7 @@ def _change(server: RunningServer, verb: str) -> None:
         raise RuntimeError(f"big was not {verb}ed: {status} {answer[:200]!r}")
 
 
-def _asked_while(server: RunningServer, work: Callable[[], None]) -> list[float]:
+def asked_while(server: RunningServer, work: Callable[[], None]) -> list[float]:
     """How many milliseconds each answer took while `work` went on."""
     worker = threading.Thread(target=work)
     taken_ms: list[float] = []

@@ -46,6 +46,7 @@ GOALS = (
     Goal("overload_memory_mib", "ten times the load: the front's memory", "<=", 64, "MiB more"),
     Goal("overload_lost", "ten times the load: requests without an answer", "<=", 0, ""),
     Goal("bystander_ratio", "a bystander's p99 while 500 MB of another model come and go, against its quiet p99", "<=", 1.25, "x"),
+    Goal("large_json_p99_ms", "a bystander's p99 while a client posts 56 MiB of wrong JSON again and again", "<=", 50, "ms"),
     Goal("help_cpu_ms", "`towline --help`", "<=", 120, "ms CPU"),
     Goal("ls_cpu_ms", "`towline ls`", "<=", 120, "ms CPU"),
     Goal("ps_cpu_ms", "`towline ps`", "<=", 120, "ms CPU"),

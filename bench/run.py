@@ -19,6 +19,7 @@ import goals
 import grpc_load
 import http_load
 import image_load
+import large_json
 import mobilenet
 import models
 import overload
@@ -81,7 +82,7 @@ def measure(folder: Path, options: argparse.Namespace) -> report.Measured:
         start=commands.start_to_first_answer(model, folder) if "start" in only else None,
         commands=commands.cold_commands(model) if "commands" in only else {},
         overload=overload.measure() if "overload" in only else {},
-        bystander=bystander.measure() if "bystander" in only else {},
+        bystander={**bystander.measure(), **large_json.measure()} if "bystander" in only else {},
     )
 
 

@@ -170,6 +170,16 @@ class FrameWriter:
                 np.concatenate([part[name] for part in parts], out=view)
         return plan.size
 
+    def begin(self, layout: Any) -> dict[str, np.ndarray] | None:
+        """Write all but the data of a frame that was written before, and give the arrays to be filled; None when it was not."""
+        plan = self._plans.get(layout)
+        if plan is None:
+            return None
+        if plan.head is not self._last:
+            self._buffer[self._start : self._start + len(plan.head)] = plan.head
+            self._last = plan.head
+        return plan.views
+
     def forget(self) -> None:
         """Something else was written at this place."""
         self._last = b""
@@ -184,7 +194,7 @@ class FrameWriter:
                 self._plans.clear()
             base = _address(np.frombuffer(self._buffer, np.uint8, 1))
             places = {name: (view, _address(view) - base, _address(view) - base + view.nbytes) for name, view in views.items()}
-            self._plans[key] = _Plan(self._buffer[self._start : self._start + head_size], size, places)
+            self._plans[key] = _Plan(self._buffer[self._start : self._start + head_size], size, places, views)
         return size
 
 
@@ -194,6 +204,7 @@ class _Plan(msgspec.Struct, frozen=True, gc=False):
     head: bytes
     size: int
     tensors: dict[str, tuple[np.ndarray, int, int]]
+    views: dict[str, np.ndarray]
 
 
 def _address(array: np.ndarray) -> int:

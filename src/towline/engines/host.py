@@ -30,6 +30,7 @@ from towline.core.version import check_sealed
 from towline.core.warmup import WarmReport, warm
 from towline.core.worker_messages import BATCH, DONE, ENDED, FAILED, MAX_ERROR_BYTES, PART, RUN, STREAM, error_message
 from towline.engines.polite import at_once, leave, politely
+from towline.engines.repeats import Repeats
 from towline.engines.streaming import Turns, give_parts
 
 _MAX_THREADS = 256
@@ -50,6 +51,7 @@ class Host:
         # One per slot of the arena; a slot is in one thread's hands at a time.
         self._readers: list[FrameReader] = []
         self._writers: list[FrameWriter] = []
+        self._repeats: list[Repeats] = []
         self._turns = Turns(0)
         self._threads = 0
         self._started = threading.Event()
@@ -119,6 +121,7 @@ class Host:
         starts_none = getattr(engine, "starts_no_threads", False) and options.threads_per_run == 1 and not manifest.processing
         waits = politely if starts_none else at_once
         self._session = waits(lambda: load_session(engine, folder, manifest, options))
+        self._repeats = [Repeats(self._session, writer, slot) for slot, writer in enumerate(self._writers)]
         settle_collector()
         return {"memory_bytes": memory_bytes()}
 
@@ -144,7 +147,7 @@ class Host:
         outputs_of = [[spec.name for spec in manifest.signatures[one].outputs] for one in manifest.signature_names]
         names = outputs_of[0]
         receive, send, unpack, pack, clock = link.recv, link.send, BATCH.unpack, BATCH.pack, time.perf_counter_ns
-        readers, writers = self._readers, self._writers
+        readers, writers, repeats = self._readers, self._writers, self._repeats
         # An engine gives each output one dtype: of a single one the shape tells all.
         only_one = len(names) == 1
         while len(message := receive(64)) == BATCH.size:
@@ -156,6 +159,9 @@ class Host:
             try:
                 inputs = readers[slot].read()
                 began = clock()
+                if not place and repeats[slot].run(inputs):
+                    send(pack(slot, DONE, min((clock() - began) // 1000, 0xFFFFFFFF)))
+                    continue
                 if place:
                     outputs = session.run(inputs, slot=slot, signature=manifest.signature_names[place])
                 else:
@@ -164,6 +170,8 @@ class Host:
                 layout = outputs[0].shape if only_one and not place else None
                 named = dict(zip(outputs_of[place] if place else names, outputs, strict=True))
                 writers[slot].write((named,), layout)
+                if layout is not None:
+                    repeats[slot].learn(inputs, outputs, layout, spent_us)
                 answer = pack(slot, DONE, spent_us)
             except TowlineError as error:
                 answer = pack(slot, FAILED, self._write_error(slot, error))

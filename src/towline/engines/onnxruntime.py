@@ -94,22 +94,52 @@ class OnnxRuntimeSession:
     def run(self, inputs: Mapping[str, np.ndarray], *, slot: int = 0, signature: str = "") -> Sequence[np.ndarray]:
         options = self._options.get(slot)
         if options is None or slot in self._terminated:
-            # A wish that came when its run had just ended must not stop this one.
-            self._terminated.discard(slot)
-            options = self._options[slot] = ort.RunOptions()
+            options = self._new_options(slot)
         try:
             if self._strings:
                 inputs = {name: _as_text(array) if name in self._strings else array for name, array in inputs.items()}
             run = self._runs.get(signature, self._run) if signature else self._run
             return run(self._names[signature], inputs, options)
-        except _FAILURES as error:
-            if slot in self._terminated:
-                raise EngineError("The run was stopped: its deadline had passed.", code="TERMINATED", kind=Kind.DEADLINE) from error
-            if _MEMORY_WORDS.search(str(error)):
-                raise EngineError("The model ran out of memory on this input.", code="OUT_OF_MEMORY", kind=Kind.OUT_OF_MEMORY) from error
-            raise EngineError(f"The model refused this input: {cleaned(error)}", code="ENGINE_REFUSED", kind=Kind.INVALID) from error
-        except MemoryError as error:
-            raise EngineError("The model ran out of memory on this input.", code="OUT_OF_MEMORY", kind=Kind.OUT_OF_MEMORY) from error
+        except (*_FAILURES, MemoryError) as error:
+            raise self._failure(error, slot) from error
+
+    def bind(self, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray], *, slot: int) -> Callable[[], None] | None:
+        """See engines/repeats.py. On the CPU only, where both lie."""
+        run = getattr(getattr(self._session, "_sess", None), "run_with_iobinding", None)
+        if run is None or self._strings or self._session.get_providers() != ["CPUExecutionProvider"]:
+            return None
+        binding = self._session.io_binding()
+        try:
+            for bind, arrays in ((binding.bind_input, inputs), (binding.bind_output, outputs)):
+                for name, array in arrays.items():
+                    bind(name, "cpu", 0, array.dtype.type, array.shape, array.__array_interface__["data"][0])
+        except _FAILURES:
+            return None
+        bound, all_options = binding._iobinding, self._options
+
+        def repeat() -> None:
+            options = all_options.get(slot)
+            if options is None or slot in self._terminated:
+                options = self._new_options(slot)
+            try:
+                run(bound, options)
+            except (*_FAILURES, MemoryError) as error:
+                raise self._failure(error, slot) from error
+
+        return repeat
+
+    def _new_options(self, slot: int) -> Any:
+        # A wish that came when its run had just ended must not stop this one.
+        self._terminated.discard(slot)
+        options = self._options[slot] = ort.RunOptions()
+        return options
+
+    def _failure(self, error: Exception, slot: int) -> EngineError:
+        if slot in self._terminated:
+            return EngineError("The run was stopped: its deadline had passed.", code="TERMINATED", kind=Kind.DEADLINE)
+        if isinstance(error, MemoryError) or _MEMORY_WORDS.search(str(error)):
+            return EngineError("The model ran out of memory on this input.", code="OUT_OF_MEMORY", kind=Kind.OUT_OF_MEMORY)
+        return EngineError(f"The model refused this input: {cleaned(error)}", code="ENGINE_REFUSED", kind=Kind.INVALID)
 
     def terminate(self, slot: int) -> None:
         options = self._options.get(slot)

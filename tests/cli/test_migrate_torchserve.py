@@ -78,9 +78,10 @@ def picture() -> bytes:
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("torchserve")
     mar(folder / "store" / "colour.mar")
+    mar(folder / "store" / "bare.mar", "base_handler", files={"model.onnx": tiny_models.mlp()})
     (folder / "config.properties").write_text(CONFIG)
     words = ["--model-store", folder / "store", "--config", folder / "config.properties", "--home", folder / "home", "--into", folder]
-    flags = ["torchserve", "--start", "--ncs", "--models", "colour.mar", "--disable-token-auth"]
+    flags = ["torchserve", "--start", "--ncs", "--models", "colour.mar", "bare.mar", "--disable-token-auth"]
     command = [*TOWLINE, "migrate", "torchserve", *map(str, words), "--", *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
@@ -118,6 +119,7 @@ def test_clients_of_the_old_server_get_the_same_answers_from_the_new_one(migrate
         nobody = requests.post(f"{url}/predictions/nobody", data=picture, timeout=30)
         no_version = requests.post(f"{url}/predictions/colour/2.0", data=picture, timeout=30)
         no_picture = requests.post(f"{url}/predictions/colour", data=b"hello", timeout=30)
+        tensors = requests.post(f"{url}/v1/models/bare:predict", json={"instances": [[0.25] * 10]}, timeout=30)
         no_part = requests.post(f"{url}/predictions/colour", files={"one": picture, "two": picture}, timeout=30)
 
     want = expected(picture)
@@ -131,6 +133,8 @@ def test_clients_of_the_old_server_get_the_same_answers_from_the_new_one(migrate
     assert (no_version.status_code, no_version.json()["type"]) == (404, "ModelVersionNotFoundException")
     assert (no_picture.status_code, no_picture.json()["type"]) == (400, "BadRequestException")
     assert no_part.status_code == 400
+    (row,) = onnxruntime.InferenceSession(tiny_models.mlp()).run(None, {"x": np.full((1, 10), 0.25, np.float32)})[0]
+    np.testing.assert_allclose(tensors.json()["predictions"], [row], rtol=1e-4)
 
 
 def test_properties_and_flags_have_rows_and_secrets_are_not_repeated(migrated: Path) -> None:
@@ -150,15 +154,14 @@ def test_properties_and_flags_have_rows_and_secrets_are_not_repeated(migrated: P
         assert word in page
     assert "changeit" not in page
     with opened_store(migrated / "home") as store:
-        (deployed,) = store.deployments()
+        deployed = next(one for one in store.deployments() if one.name == "colour")
     assert deployed.limits.timeout_s == 30
 
 
 def test_running_it_again_finds_what_was_there(towline: Run, migrated: Path) -> None:
     done = towline("migrate", "torchserve", "--model-store", migrated / "store", "--home", migrated / "home", "--json")
 
-    (model,) = done.json()["models"]
-    assert [one["state"] for one in model["versions"]] == ["existed"]
+    assert [one["state"] for model in done.json()["models"] for one in model["versions"]] == ["existed", "existed"]
 
 
 NOT_IMPORTED = {

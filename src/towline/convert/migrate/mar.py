@@ -23,18 +23,19 @@ LABELS = "index_to_name.json"
 _LABELS_FILE = "towline-labels.txt"
 _MAX_SMALL_BYTES = MAX_LABELS_BYTES
 _MAX_CODE_BYTES = 1 << 20
-# A handler that is only the graph with declared processing around it: the preset that does the same.
-_PRESETS = {"image_classifier": "imagenet"}
+_BARE = "base_handler"
+# A handler that is only the graph, with declared processing around it or none: the preset that does the same.
+_PRESETS = {"image_classifier": "imagenet", _BARE: ""}
 # The other stock handlers, and what stands in their place.
 _STOCK = {
     "object_detector": "Boxes above a threshold are no declared step: write a handler that does what object_detector did.",
     "image_segmenter": "The best class of each pixel is no declared step: write a handler that does what image_segmenter did.",
     "text_classifier": "Its vocabulary is a pickle, and it cuts words in its own way: write a handler that does what text_classifier did.",
-    "base_handler": "A bare BaseHandler takes no request as it is: write a handler, or import the model: towline import FILE.",
     "vision_handler": "It only prepares pictures: import the model with --preset imagenet, or write a handler.",
     "text_handler": "It only prepares text: write a handler.",
     "dali_image_classifier": "Import the model with --preset imagenet, whose steps run on the CPU.",
 }
+_BARE_NOTE = "base_handler: tensors come by the KServe routes, /v1/models and /v2/models, as they did through a service_envelope"
 _CUSTOM = "Make it a class with setup(), decode(), predict() and encode(), and serve it: towline serve handler.py:Class (how-to 'handler')."
 
 
@@ -59,7 +60,7 @@ class Mar:
         """Why it is not imported, and what to do; None when it is."""
         if self.handler in _STOCK:
             return f"Its handler '{self.handler}' has no counterpart here.", _STOCK[self.handler]
-        if not self.preset:
+        if self.handler not in _PRESETS:
             return f"Its handler '{clip(self.handler)}' is code of its own.", _CUSTOM
         if not self.serialized_file:
             return "It holds no serialized model.", _CUSTOM
@@ -120,7 +121,7 @@ def _mar(path: Path, manifest: Mapping[str, Any], *, has_labels: bool) -> Mar:
         return value
 
     handler = re.sub(r"\.py$", "", file("handler").partition(":")[0])
-    notes = []
+    notes = [_BARE_NOTE] if handler == _BARE else []
     if text("requirementsFile"):
         notes.append("requirementsFile: nothing is installed for a model; the environment of its framework has what it needs")
     if text("configFile"):

@@ -207,12 +207,12 @@ def _planned(name: str, mars: Sequence[Mar | PlannedModel], configured: Mapping[
 
 
 def _version(mar: Mar, number: int) -> PlannedVersion:
-    given = {"preset": mar.preset}
-    if mar.has_labels:
+    given = {"preset": mar.preset} if mar.preset else {}
+    if mar.preset and mar.has_labels:
         given["labels"] = LABELS
     if mar.model_file:
         given["arch"] = mar.model_file
-    if not mar.serialized_file.endswith(".onnx"):
+    if mar.preset and not mar.serialized_file.endswith(".onnx"):
         given["input"] = "float32[N,3,224,224]"
     return PlannedVersion(number, mar.path, mar.serialized_file, given, mar.old_version)
 

@@ -113,6 +113,22 @@ def test_routes_are_tried_in_turn_and_the_report_tells_why_the_first_were_passed
     assert event.data["routes"][-1]["parity"]["serving_default"]["passed"] is True
 
 
+def test_a_conversion_that_needs_nothing_forgiven_goes_before_one_that_does(bring: Import):
+    warnings = bring(options={"load": "unsteady", "routes": "close+right+engine"}).report.warnings
+
+    assert "Made by way of right." in warnings
+    assert "The route 'close' was not taken: it passed only with what rounding the input does to the source" in warnings
+    assert not any("In 1 of" in line for line in warnings)
+
+
+def test_where_all_need_something_forgiven_the_first_is_taken_and_says_so_and_no_engine_goes_before_it(bring: Import):
+    warnings = bring(options={"load": "unsteady", "routes": "close+wrong+engine"}).report.warnings
+
+    assert "Made by way of close." in warnings
+    assert "The route 'engine' was not taken: a conversion to ONNX passed" in warnings
+    assert any(line.startswith("In 1 of ") and "no more than rounding the input" in line for line in warnings)
+
+
 def test_each_signature_is_proven_and_served_from_a_file_of_its_own(bring: Import):
     version = bring(options={"two": "yes"}).version
 

@@ -31,6 +31,8 @@ class ToyImporter:
             toy = Toy(task.options)
             toy.notes = ("Somebody vouches for it.",) if task.trusted else ()
             return toy
+        if task.options.get("load") == "unsteady":
+            return UnsteadyToy(task.options)
         return KnowingToy(task.options) if "knows" in task.options else Toy(task.options)
 
 
@@ -64,10 +66,23 @@ class Toy:
             if name not in self.signatures:
                 continue
             factor = {"wrong": 2.01, "right": factor}.get(route, factor)
+            taken = "input" if route == "renamed" else "x"
+            nodes = [helper.make_node("Mul", [taken, "by"], ["y"])]
+            if route == "close":
+                # Off by a little where the input is 1.
+                nodes = [
+                    helper.make_node("Mul", [taken, "by"], ["twice"]),
+                    helper.make_node("Constant", [], ["one"], value_float=1.0),
+                    helper.make_node("Constant", [], ["little"], value_float=0.05),
+                    helper.make_node("Equal", [taken, "one"], ["is_one"]),
+                    helper.make_node("Cast", ["is_one"], ["as_float"], to=TensorProto.FLOAT),
+                    helper.make_node("Mul", ["as_float", "little"], ["more"]),
+                    helper.make_node("Add", ["twice", "more"], ["y"]),
+                ]
             graph = helper.make_graph(
-                [helper.make_node("Mul", ["x" if route != "renamed" else "input", "by"], ["y"])],
+                nodes,
                 "toy",
-                [helper.make_tensor_value_info("x" if route != "renamed" else "input", TensorProto.FLOAT, ["N", 3])],
+                [helper.make_tensor_value_info(taken, TensorProto.FLOAT, ["N", 3])],
                 [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])],
                 [helper.make_tensor("by", TensorProto.FLOAT, [3], [factor] * 3)],
             )
@@ -79,6 +94,8 @@ class Toy:
         if route == "linked":
             (into / "serving_default.onnx").unlink()
             (into / "serving_default.onnx").symlink_to("/etc/hostname")
+        if route == "engine":
+            return Converted(files, engine="torch", environment="torch")
         return Converted(files, notes=(f"Made by way of {route}.",))
 
     def layers(self, inputs: Mapping[str, np.ndarray], *, signature: str) -> Iterable[Layer]:
@@ -96,6 +113,15 @@ class KnowingToy(Toy):
         if not (inputs["x"] == 7).all():
             raise EngineError("Sevens only.")
         return super().answer(inputs, signature=signature)
+
+
+class UnsteadyToy(Toy):
+    """One that answers ones otherwise when their last digits change: what is off by a little there is no worse."""
+
+    def answer(self, inputs: Mapping[str, np.ndarray], *, signature: str) -> dict[str, np.ndarray]:
+        ones = np.ones_like(inputs["x"])
+        is_nudged = not np.array_equal(inputs["x"], ones) and np.allclose(inputs["x"], ones, atol=1e-5)
+        return {"y": super().answer(inputs, signature=signature)["y"] + np.float32(0.1 * is_nudged)}
 
 
 # What was said of the inputs of a live one, by the order of asking.

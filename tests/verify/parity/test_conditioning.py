@@ -59,6 +59,14 @@ def test_an_allowance_for_one_request_excuses_no_other():
     assert not judge(pairs, TOLERANCE, [{"y": 1.0}, {"y": 0.0}]).passed
 
 
+def test_the_requests_beyond_the_limit_are_told_and_those_alone_are_asked_again():
+    ones, off = np.ones(3, np.float32), np.full(3, 1.01, np.float32)
+    pairs = [({"x": ones}, {"y": ones}, {"y": given}) for given in (ones, off, ones)]
+
+    assert judge(pairs, TOLERANCE).beyond == {1}
+    assert judge(pairs, TOLERANCE, [{}, {"y": 1.0}, {}]).passed
+
+
 @pytest.mark.parametrize("answer", [np.int64([1, 2]), np.array([b"a"], dtype=object)])
 def test_what_is_no_float_is_never_excused(answer: np.ndarray):
     assert movement({"y": answer}, [{"y": answer[::-1].copy()}])["y"] == 0

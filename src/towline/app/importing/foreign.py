@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from towline.convert.base import ConversionFailed, Task
 from towline.convert.foreign.converter import BROKEN, DIED, TIMEOUT, Converter, Launch, Loaded
 from towline.convert.foreign.importers import importer_entry
 from towline.convert.foreign.lookout import SOURCE_ESCAPES
-from towline.convert.made import default_of
+from towline.convert.made import ONNX_ENGINE, default_of
 from towline.convert.recognise import Recognised, recognise
 from towline.core.environments import python_of
 from towline.core.errors import DeadlineExceeded, EngineError, ImportRefused, UsageError, VersionError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 # A route's own failures; anything else ends the import.
 _FAILURES = (ConversionFailed, EngineError, ImportRefused, VersionError, DeadlineExceeded)
+_FORGIVEN = "it passed only with what rounding the input does to the source"
 # These end it too: every other route would be asked of the same process, which is gone.
 _ENDS = (SOURCE_ESCAPES, DIED, TIMEOUT, BROKEN)
 
@@ -80,31 +82,46 @@ class _Import:
         data = labelled_data(self._given, loaded.signatures)
         asked = references(self._converter, loaded.signatures, self._samples(loaded), examples)
         tolerances = {name: self._tolerance(signature, loaded) for name, signature in loaded.signatures.items()}
+        with ExitStack() as kept:
+            attempts, (attempt, candidate) = self._best(loaded, asked, tolerances, kept)
+            self._order.say(_equal(attempt))
+            default = default_of(loaded.signatures)
+            measured = on_labelled(self._order, self._converter, candidate, data, default) if data else None
+            # Its memory is needed for what comes next.
+            self._converter.close()
+            evidence: dict[str, object] = {"source_kind": self._found.kind, "routes": [one.as_json() for one in attempts]}
+            evidence |= {"labelled": measured.as_json()} if measured else {}
+            answers = candidate.source_answers or kept_answers(asked, default, tolerances[default])
+            notes = (
+                *loaded.notes,
+                *candidate.notes,
+                *_passed_over(attempts, attempt),
+                *_ill_conditioned(attempt),
+                *([measured.words()] if measured else []),
+            )
+            whole = replace(candidate, evidence=evidence, notes=notes, source_answers=answers, examples=examples)
+            return seal(self._order, self._given, whole)
+
+    def _best(
+        self, loaded: Loaded, asked: Sequence[Reference], tolerances: Mapping[str, Tolerance], kept: ExitStack
+    ) -> tuple[Sequence[Attempt], tuple[Attempt, Candidate]]:
+        """All attempts, and of them the first that passed with nothing forgiven, else the first that passed; its folder is in `kept`."""
         attempts: list[Attempt] = []
+        best: tuple[Attempt, Candidate] | None = None
         for route in self._routes(loaded):
-            with self._order.store.stage() as staged:
+            with ExitStack() as own:
+                staged = own.enter_context(self._order.store.stage())
                 self._order.say("Comparing it with its source" if route == GIVEN_ROUTE else f"Converting it by way of {route}")
-                attempt, candidate = self._try(route, loaded, asked, tolerances, staged)
+                attempt, candidate = self._try(route, loaded, asked, tolerances, staged, has_one=best is not None)
                 attempts.append(attempt)
-                if candidate is not None:
-                    self._order.say(_equal(attempt))
-                    measured = on_labelled(self._order, self._converter, candidate, data, default_of(loaded.signatures)) if data else None
-                    # Its memory is needed for what comes next.
-                    self._converter.close()
-                    evidence: dict[str, object] = {"source_kind": self._found.kind, "routes": [one.as_json() for one in attempts]}
-                    evidence |= {"labelled": measured.as_json()} if measured else {}
-                    default = default_of(loaded.signatures)
-                    answers = candidate.source_answers or kept_answers(asked, default, tolerances[default])
-                    notes = (
-                        *loaded.notes,
-                        *candidate.notes,
-                        *_passed_over(attempts),
-                        *_ill_conditioned(attempt),
-                        *([measured.words()] if measured else []),
-                    )
-                    whole = replace(candidate, evidence=evidence, notes=notes, source_answers=answers, examples=examples)
-                    return seal(self._order, self._given, whole)
-        raise refused(self._found, attempts, self._order.store.aside("refused"), self._order.name)
+                if candidate is not None and (best is None or attempt.is_strict):
+                    best = attempt, candidate
+                    kept.enter_context(own.pop_all())
+            if best is not None and best[0].is_strict:
+                break
+        if best is None:
+            raise refused(self._found, attempts, self._order.store.aside("refused"), self._order.name)
+        return attempts, best
 
     def _routes(self, loaded: Loaded) -> Sequence[str]:
         if self._given.against is not None:
@@ -128,11 +145,13 @@ class _Import:
         return tolerance_for(signature, tightened=self._given.tolerance, quantised=loaded.facts.get("quantised") == "yes")
 
     def _try(
-        self, route: str, loaded: Loaded, asked: Sequence[Reference], tolerances: Mapping[str, Tolerance], staged: Path
+        self, route: str, loaded: Loaded, asked: Sequence[Reference], tolerances: Mapping[str, Tolerance], staged: Path, *, has_one: bool
     ) -> tuple[Attempt, Candidate | None]:
-        """The attempt, and what it made when that is equal to the source."""
+        """The attempt, and what it made when that is equal to the source. `has_one`: a conversion to ONNX passed before."""
         try:
             candidate = self._maker.made(route, loaded, staged)
+            if has_one and candidate.made.engine != ONNX_ENGINE:
+                return Attempt(route, "a conversion to ONNX passed"), None
             if route == GIVEN_ROUTE:
                 return self._given_one(loaded, candidate, asked, tolerances)
             if because := unlike(loaded.signatures, candidate.made.signatures):
@@ -237,8 +256,9 @@ def _ill_conditioned(attempt: Attempt) -> tuple[str, ...]:
     )
 
 
-def _passed_over(attempts: Sequence[Attempt]) -> tuple[str, ...]:
-    return tuple(f"The route '{one.route}' was not taken: {one.because}" for one in attempts[:-1])
+def _passed_over(attempts: Sequence[Attempt], taken: Attempt) -> tuple[str, ...]:
+    others = (one for one in attempts if one is not taken)
+    return tuple(f"The route '{one.route}' was not taken: {one.because or _FORGIVEN}" for one in others)
 
 
 def _words(specs: Mapping[str, str]) -> str:

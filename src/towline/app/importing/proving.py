@@ -127,20 +127,21 @@ def compared(
 
 
 def _with_rounding(source: Asked, signature: str, pairs: Sequence[Pair], tolerance: Tolerance, strict: Parity) -> Parity:
-    """The verdict when each request is held to no less than what rounding its input does to the source; `strict` where that settles
-    nothing, because it is so of most requests or does not explain the gap."""
-    moved = []
-    for request, answer, _ in pairs:
-        try:
-            again = [source.answer(nudged(request, seed=seed), signature=signature) for seed in range(NUDGES)]
-        except EngineError:
-            again = []
-        moved.append(movement(answer, again))
-    needing = sum(not judge([pair], tolerance).passed for pair in pairs)
-    if needing > MOST * len(pairs):
+    """The verdict when each request that failed is held to no less than what rounding its input does to the source; `strict` where that
+    settles nothing, because it is so of most requests or does not explain the gap."""
+    if len(strict.beyond) > MOST * len(pairs):
         return strict
+    moved = [_moved(source, signature, *pair[:2]) if place in strict.beyond else {} for place, pair in enumerate(pairs)]
     lenient = judge(pairs, tolerance, moved)
-    return replace(lenient, ill_conditioned=needing) if lenient.passed else strict
+    return replace(lenient, ill_conditioned=len(strict.beyond)) if lenient.passed else strict
+
+
+def _moved(source: Asked, signature: str, request: Arrays, answer: Arrays) -> dict[str, float]:
+    try:
+        again = [source.answer(nudged(request, seed=seed), signature=signature) for seed in range(NUDGES)]
+    except EngineError:
+        again = []
+    return movement(answer, again)
 
 
 def explained(
@@ -202,6 +203,11 @@ class Attempt:
     because: str = ""
     parity: Mapping[str, Parity] = field(default_factory=dict)
     error: TowlineError | None = None
+
+    @property
+    def is_strict(self) -> bool:
+        """Nothing was forgiven: no request passed only because rounding its input moves the source."""
+        return not any(one.ill_conditioned for one in self.parity.values())
 
     @property
     def distance(self) -> float:

@@ -45,6 +45,11 @@ class Parity:
         """The widest error of all outputs, as a multiple of what is allowed; inf where they cannot be compared."""
         return max((math.inf if one.is_misplaced else one.strain for one in self.outputs.values()), default=math.inf)
 
+    @property
+    def beyond(self) -> frozenset[int]:
+        """The requests (from 0) of which some output differs by more than is allowed."""
+        return frozenset(place for one in self.outputs.values() for place in one.beyond)
+
     def as_json(self) -> dict[str, object]:
         """Plain JSON, for an event's data and for reports, below 128 KiB: the 64 outputs that differ most, points for plots of the first
         eight of a conversion that passed. What is infinite is null."""
@@ -142,7 +147,7 @@ def _as_json(one: Compared, *, with_points: bool) -> dict[str, object]:
     figures = {
         name: value if not isinstance(value, float) or math.isfinite(value) else None
         for name, value in vars(one).items()
-        if name != "points"
+        if name not in ("points", "beyond")
     }
     points = [list(point) for point in one.points] if with_points else []
     return {**figures, "passed": one.passed, "place": list(one.place), "errors": list(one.errors), "points": points}

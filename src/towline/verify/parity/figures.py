@@ -25,7 +25,8 @@ class Compared:
     `strain` is the widest error as a multiple of what is allowed: up to 1 passes. The worst element is `place` of request `sample`
     (from 0), where the source gives `expected` and the conversion `got`. `cosine` is None where either side is all zeros or no number,
     `top1` (share of rows whose greatest element, along the last axis, is the same) where an output holds no scores.
-    `points` are (source, conversion) of some elements; `errors` counts elements that are equal, then by decade (DECADES).
+    `points` are (source, conversion) of some elements; `errors` counts elements that are equal, then by decade (DECADES). `beyond` are the
+    requests (from 0) that differ by more than is allowed.
     """
 
     dtype: str
@@ -47,6 +48,7 @@ class Compared:
     points: tuple[tuple[float, float], ...] = ()
     errors: tuple[int, ...] = ()
     is_misplaced: bool = False
+    beyond: tuple[int, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -109,6 +111,7 @@ def compared(pairs: Sequence[Pair], limit: Bound, moved: Sequence[float] = ()) -
         points=_points(pairs),
         errors=_by_decade(shares),
         is_misplaced=any(one.is_misplaced for one in found),
+        beyond=tuple(place for place, one in enumerate(found) if one.is_misplaced or strains[place] > 1.0),
     )
 
 

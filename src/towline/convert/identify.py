@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import lzma
-import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,6 +37,9 @@ def head_of(file: BinaryIO) -> bytes:
     head = file.read(HEAD_BYTES)
     if not head.startswith(b"PK\x03\x04"):
         return head
+    # Here, as few models are one: with what it imports it would cost every start of a server 4 ms.
+    import zipfile
+
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()[:_MAX_MEMBERS]

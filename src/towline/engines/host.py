@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import json
 import os
 import socket
@@ -251,6 +250,9 @@ def load_engine(name: str) -> Engine:
 
 
 def _plugin(name: str) -> Engine:
+    # Here: with what it imports it would cost every start 10 ms.
+    import importlib.metadata
+
     for entry in importlib.metadata.entry_points(group="towline.engines"):
         if entry.name == name:
             engine: Engine = entry.load()()

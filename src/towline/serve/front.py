@@ -191,6 +191,8 @@ class Front:
         for task in tasks:
             task.add_done_callback(_end_without)
         self.hub.send({"to": "controller", "do": "front-started"})
+        # What uvicorn imports at its own start, before the first answer waits for it.
+        self.server.config.load()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._may_accept.wait(), _HOLD_S)
         answering = asyncio.ensure_future(self.server.serve([self._listener]))

@@ -8,10 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from towline.app.sources import check_file
-from towline.convert.declaration import read_declaration
-from towline.convert.declared_inputs import parse_inputs
 from towline.convert.files import refuse_foreign
-from towline.convert.presets import NAMES as PRESETS
 from towline.convert.recognise import Recognised, recognise
 from towline.core.errors import UsageError
 from towline.core.refs import clip
@@ -49,7 +46,10 @@ class Given:
     @property
     def processing_digest(self) -> str | None:
         """What tells one declaration from another, before the graph it is for is known."""
+        # Here and below, what most imports do without is loaded by those that need it: a server's first answer waits for every import.
         if self.processing is not None:
+            from towline.convert.declaration import read_declaration
+
             return read_declaration(self.processing).digest() + self._fused
         return f"preset {self.preset}{self._fused}" if self.preset else None
 
@@ -137,8 +137,8 @@ def _check_words(given: Given) -> None:
         raise UsageError("Both a processing file and a preset were given.", hint="A preset is a whole declaration: give one of the two.")
     if given.fuse and not given.processing and not given.preset:
         raise UsageError("--fuse needs steps to fuse.", hint="Declare them: --processing FILE, or --preset imagenet.")
-    if given.preset and given.preset not in PRESETS:
-        raise UsageError(f"There is no preset '{clip(given.preset)}'.", code="NO_SUCH_PRESET", hint=f"There is: {', '.join(PRESETS)}.")
+    if given.preset:
+        _check_preset(given.preset)
     if given.foreign is not None and given.against is not None:
         raise UsageError(
             f"{given.model} is {given.foreign.what}, which is proven equal to itself.",
@@ -148,6 +148,8 @@ def _check_words(given: Given) -> None:
         )
     if given.options.get("input"):
         # Read by the importer, too; what is misspelt is told before a framework is started.
+        from towline.convert.declared_inputs import parse_inputs
+
         parse_inputs(given.options["input"])
     told = (*given.options, *(["tolerance"] if given.tolerance is not None else []), *(["data"] if given.data is not None else []))
     if not converts and (told or given.trust):
@@ -167,3 +169,10 @@ def file_digest(path: Path) -> str:
         return "sha256:" + hashlib.sha256(inner.encode()).hexdigest()
     with path.open("rb") as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_preset(name: str) -> None:
+    from towline.convert.presets import NAMES
+
+    if name not in NAMES:
+        raise UsageError(f"There is no preset '{clip(name)}'.", code="NO_SUCH_PRESET", hint=f"There is: {', '.join(NAMES)}.")

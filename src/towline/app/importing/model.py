@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from towline.app.fetching.fetch import fetched
 from towline.app.home import actor as current_actor
 from towline.app.home import opened_store
 from towline.app.importing.given import Given, checked
@@ -75,6 +74,7 @@ def import_model(
     Booster; `sample` may then be an array, a dict of arrays or a data frame. It is converted here, and left as it was.
     Raises UsageError for a path that is no readable file, ImportRefused for what may not be imported.
     """
+    from towline.app.fetching.fetch import fetched
     from towline.serve.workers.local import LocalWorker
 
     words = {**(options or {}), **({"arch": arch} if arch else {}), **({"input": input} if input else {})}
@@ -199,6 +199,8 @@ def _import(order: Order, given: Given | HandlerSource) -> tuple[ImportResult, L
             return known, None
         with Inspection(copied.folder / copied.model_file, start=order.start_reader) as inspection:
             # While another process reads the model, this one loads what the next steps need.
+            import importlib.metadata  # noqa: F401
+
             import towline.app.importing.trying
             import towline.convert.report
             import towline.convert.version

@@ -13,14 +13,11 @@ import numpy as np
 import towline
 from towline.app.importing.given import OPTIONS, PROCESSING, SAMPLE, Given
 from towline.app.machine import memory
-from towline.convert.declaration import read_declaration
 from towline.convert.files import Copied
 from towline.convert.inspected import Inspected
 from towline.convert.labels import encode_labels, read_labels
 from towline.convert.made import ONNX_ENGINE, Made
 from towline.convert.onnx import StartReader, start_here
-from towline.convert.presets import preset
-from towline.convert.processing import Prepared, prepare
 from towline.convert.report import ImportReport
 from towline.core.errors import ImportRefused, VersionError, WorkerDied
 from towline.core.manifest import Manifest
@@ -28,6 +25,7 @@ from towline.core.store import Store
 from towline.core.version import Version, check_sealed
 
 if TYPE_CHECKING:
+    from towline.convert.processing import Prepared
     from towline.convert.version import RecordedGolden
     from towline.serve.workers.local import LocalWorker
 
@@ -182,13 +180,17 @@ def loaded_by(start_worker: StartWorker, folder: Path, manifest: Manifest) -> Lo
 
 def _prepared(given: Given, inspected: Inspected, labels: tuple[str, ...] | None) -> Prepared | None:
     """The processing that was asked for, fitted to the graph."""
+    if given.processing is None and not given.preset:
+        return None
+    from towline.convert.declaration import read_declaration
+    from towline.convert.presets import preset
+    from towline.convert.processing import prepare
+
     if given.processing is not None:
-        return prepare(read_declaration(given.processing), inspected.signature, labels)
-    if given.preset:
-        return prepare(
-            preset(given.preset, inspected.signature, inspected.makers, has_labels=labels is not None), inspected.signature, labels
-        )
-    return None
+        declared = read_declaration(given.processing)
+    else:
+        declared = preset(given.preset, inspected.signature, inspected.makers, has_labels=labels is not None)
+    return prepare(declared, inspected.signature, labels)
 
 
 def _tools(given: Given, prepared: Prepared | None, made: Made) -> dict[str, str]:

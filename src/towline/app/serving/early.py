@@ -5,18 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from typing import NamedTuple
 
 # -P: a numpy.py in the folder this was started in is not ours to run.
 PYTHON = (sys.executable, "-P", "-m")
 FORK_SERVER = ("towline.engines.forks", "fork-server", "{channel}")
 
 
-class Begun(NamedTuple):
-    """A child of ours, and our end of its channel."""
-
-    pid: int
-    end: socket.socket
+# The pid of a child of ours, and our end of its channel.
+Begun = tuple[int, socket.socket]
 
 
 def begin() -> Begun | None:
@@ -30,4 +26,4 @@ def begin() -> Begun | None:
         except OSError:
             ours.close()
             return None
-    return Begun(pid, ours)
+    return pid, ours

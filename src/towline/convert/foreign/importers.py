@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
@@ -44,6 +43,8 @@ def importer_entry(name: str, route: str = "") -> Entry:
     name = _BY_ROUTE.get((name, route), name)
     if name in BUILT_IN:
         return BUILT_IN[name]
+    import importlib.metadata
+
     for found in importlib.metadata.entry_points(group=GROUP):
         if found.name == name:
             return Entry(name, "", found.value)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import metadata, resources
 
+import towline
 from towline.core.errors import TowlineError
 from towline.serve.codecs import json
 from towline.serve.codecs.check import Limits
@@ -45,7 +45,7 @@ class Description:
 
     def __init__(self, plane: DataPlane, limits: Limits) -> None:
         self._plane, self._limits = plane, limits
-        self._version = metadata.version("towline")
+        self._version = towline.__version__
         self._of: list[tuple[str, int, str]] | None = None
         self._written = b""
 
@@ -70,6 +70,8 @@ class Description:
 
 def _file(name: str, content_type: bytes) -> Callable[[HttpRequest, Mapping[str, str], Reply], None]:
     def handler(request: HttpRequest, names: Mapping[str, str], reply: Reply) -> None:
+        from importlib import resources
+
         body = (resources.files("towline.serve.openapi") / "page" / name).read_bytes()
         reply(HttpResponse(200, body, content_type, _HEADERS))
 

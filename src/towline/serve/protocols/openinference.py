@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from importlib import metadata
 from typing import Any
 
+import towline
 from towline.core import dtypes
 from towline.core.errors import InvalidRequest, NotFound, TowlineError, Unavailable
 from towline.core.inference import Response
@@ -162,7 +162,7 @@ def find(plane: DataPlane, name: str, version: str | None) -> Served:
 
 
 def describe_server() -> dict[str, Any]:
-    return {"name": "towline", "version": metadata.version("towline"), "extensions": list(EXTENSIONS)}
+    return {"name": "towline", "version": towline.__version__, "extensions": list(EXTENSIONS)}
 
 
 def describe_model(plane: DataPlane, served: Served) -> dict[str, Any]:

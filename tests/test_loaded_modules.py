@@ -132,6 +132,17 @@ def test_a_worker_and_who_forks_it_have_the_core_and_its_engine_and_nothing_else
     assert not {"sqlite3", "uvicorn", "click", "asyncio"} & loaded[role]
 
 
+def test_the_controller_drives_its_worker_without_a_loop_and_loads_no_server(loaded: dict[str, set[str]]) -> None:
+    names = loaded["towline.app.serving.controller"]
+
+    assert "towline.serve.workers.local" in names
+    assert not {"asyncio", "uvicorn", "click", "ssl"} & names
+
+
+def test_the_fork_server_whom_all_wait_for_loads_no_reader_of_packages(loaded: dict[str, set[str]]) -> None:
+    assert not {"importlib.metadata", "email", "zipfile", "tempfile"} & loaded["towline.engines.forks"]
+
+
 def test_the_supervisor_is_small(loaded: dict[str, set[str]]) -> None:
     assert not {"numpy", "msgspec", "sqlite3", "uvicorn", "onnxruntime", "asyncio"} & loaded["supervisor"]
 

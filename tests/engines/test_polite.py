@@ -13,7 +13,7 @@ from towline.app.importing.model import import_model
 from towline.engines import host
 from towline.engines.polite import POLITE, politely
 from towline.serve.workers.local import LocalWorker
-from towline.serve.workers.pool import ArenaSize
+from towline.serve.workers.sizes import ArenaSize
 from towline.testing import tiny_models
 
 

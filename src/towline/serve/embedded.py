@@ -31,7 +31,8 @@ from towline.serve.routes import model_routes
 from towline.serve.slots import Slot
 from towline.serve.surroundings import Meters, SlotLimits, Surroundings
 from towline.serve.workers.children import Children
-from towline.serve.workers.pool import Pool, default_arena_size
+from towline.serve.workers.pool import Pool
+from towline.serve.workers.sizes import default_arena_size
 
 log = logging.getLogger("towline.serve")
 

@@ -37,7 +37,8 @@ from towline.serve.routes import inference_routes
 from towline.serve.slots import Slot
 from towline.serve.surroundings import Meters, SlotLimits, Surroundings
 from towline.serve.workers.hub import Hub
-from towline.serve.workers.pool import Pool, default_arena_size
+from towline.serve.workers.pool import Pool
+from towline.serve.workers.sizes import default_arena_size
 
 if TYPE_CHECKING:
     from towline.serve.protocols.grpc.server import Server as GrpcServer

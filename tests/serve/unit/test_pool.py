@@ -9,7 +9,8 @@ import pytest
 
 from towline.core.errors import Unavailable
 from towline.serve.workers.hub import Exit
-from towline.serve.workers.pool import ArenaSize, Pool
+from towline.serve.workers.pool import Pool
+from towline.serve.workers.sizes import ArenaSize
 
 
 class Undertaker:

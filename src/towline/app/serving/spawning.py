@@ -40,7 +40,7 @@ class ForkedWorkers:
     def start(self, folder: Path, manifest: Manifest, *, device: str = "cpu", timeout_s: float = 120.0) -> LocalWorker:
         # Loaded when a worker is needed: a server that only serves what it has never pays for it.
         from towline.serve.workers.local import LocalWorker
-        from towline.serve.workers.pool import default_arena_size
+        from towline.serve.workers.sizes import default_arena_size
 
         arena_size = default_arena_size(self._max_request_bytes)
         return LocalWorker.start(folder, manifest, device=device, timeout_s=timeout_s, spawn=self._spawn, arena_size=arena_size)

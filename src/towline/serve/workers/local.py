@@ -23,7 +23,7 @@ from towline.core.frames import read_frame, write_frame
 from towline.core.interpreter import command, worker_command, worker_kind
 from towline.core.manifest import Manifest, encode_manifest
 from towline.core.worker_messages import BATCH, DONE, MAX_ERROR_BYTES, RUN, error_from
-from towline.serve.workers.pool import ArenaSize
+from towline.serve.workers.sizes import ArenaSize
 
 _DEFAULT_ARENA = ArenaSize(slots=2, slot_bytes=1 << 30)
 _BIRTH_TIMEOUT_S = 60.0

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 from collections.abc import Container
-from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from towline.core import channel
 from towline.core.arena import Arena
-from towline.core.cpu import usable_cores
 from towline.core.errors import TowlineError, Unavailable
-from towline.core.handler import MAX_CONCURRENT
-from towline.core.manifest import Manifest
 from towline.serve.workers.hub import Exit
 from towline.serve.workers.process import Worker
+from towline.serve.workers.sizes import ArenaSize
 
 log = logging.getLogger("towline.serve")
 
@@ -37,21 +33,6 @@ class Undertaker(Protocol):
     def kill(self, pid: int) -> None: ...
 
     async def exit_of(self, pid: int) -> Exit: ...
-
-
-@dataclass(frozen=True)
-class ArenaSize:
-    slots: int
-    slot_bytes: int
-
-    def create(self) -> Arena:
-        return Arena.create(slots=self.slots, slot_bytes=self.slot_bytes)
-
-    def fitting(self, manifest: Manifest) -> ArenaSize:
-        """With a slot for each request that a handler takes at once."""
-        return (
-            self if manifest.handler is None else replace(self, slots=max(self.slots, min(manifest.handler.max_concurrent, MAX_CONCURRENT)))
-        )
 
 
 class Pool:
@@ -165,10 +146,3 @@ class Pool:
             raise
         self.hub.spawn(engine, their_link, their_control)
         return Worker(self._loop, link, control)
-
-
-def default_arena_size(max_request_bytes: int) -> ArenaSize:
-    """A JSON body may grow fourfold when decoded. Sparse memory: only what is written is paid for."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    slot_bytes = -(-(4 * max_request_bytes + (1 << 20)) // page) * page
-    return ArenaSize(slots=min(max(usable_cores(), 2), 16), slot_bytes=slot_bytes)

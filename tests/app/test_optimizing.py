@@ -17,7 +17,7 @@ from towline.app.optimizing import searching, workshop
 from towline.app.optimizing.journal import Journal
 from towline.app.optimizing.optimize import Limits, optimize
 from towline.app.optimizing.searching import Search
-from towline.core.errors import TowlineError, UsageError
+from towline.core.errors import MissingExtra, TowlineError, UsageError
 from towline.optimize.base import Chain, Pass
 from towline.optimize.graph import Half, Slim
 from towline.optimize.plan import Tried
@@ -186,6 +186,25 @@ def test_a_search_that_is_interrupted_goes_on_where_it_was(home: Path, tmp_path:
     assert [one.tried.last for one in stopped.tried] == [Slim()]
     assert [one.tried.last for one in whole.tried] == [Slim(), SMALL]
     assert asked == [Slim(), SMALL, SMALL]
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_lacked_an_extra_is_tried_once_that_is_installed(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    real = workshop.run_pass
+
+    def lacking(*rest: object) -> object:
+        raise MissingExtra("This needs a package.", hint="Install it: pip install 'towline[optimize]'")
+
+    for place in (optimizing, workshop):
+        monkeypatch.setattr(place, "chosen", lambda tried: None)
+    monkeypatch.setattr(workshop, "run_pass", lacking)
+    [before] = optimize("m", tmp_path / "data.npz", passes=(SMALL,), home=home).tried
+    monkeypatch.setattr(workshop, "run_pass", real)
+    [after] = optimize("m", tmp_path / "data.npz", passes=(SMALL,), home=home).tried
+
+    assert before.because == "This needs a package. Install it: pip install 'towline[optimize]'"
+    assert after.because != before.because
+    assert after.size_ratio > 0
 
 
 def test_two_runs_with_one_seed_make_the_same_choice(home: Path, tmp_path: Path):

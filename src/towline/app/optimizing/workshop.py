@@ -24,7 +24,7 @@ from towline.optimize.quantize import Int8
 from towline.optimize.sensitivity import Sensitivity
 from towline.verify.gates import Gate
 
-_FAILURES = (PassFailed, MissingExtra, ImportRefused, VersionError, EngineError, DeadlineExceeded)
+_FAILURES = (PassFailed, ImportRefused, VersionError, EngineError, DeadlineExceeded)
 # A training may take this long; what comes of a graph alone takes minutes at most.
 TRAINING_TIMEOUT_S = 24 * 3600.0
 
@@ -86,8 +86,11 @@ class Workshop:
         try:
             made = self._make(chain)
             found = self._compared(chain, made)
+        except MissingExtra as missing:
+            # Not remembered: it may be there the next time.
+            return _failed(chain, f"{missing.message} {missing.hint}")
         except _FAILURES as error:
-            tried = Tried(chain, fits=False, speedup=0.0, size_ratio=0.0, drop=0.0, because=error.message)
+            tried = _failed(chain, error.message)
         else:
             tried = _tried(chain, made, found)
             if chosen([*self.tried, tried]) is tried:
@@ -156,7 +159,7 @@ class Workshop:
             before = self._make(Chain(chain.passes[:-1]))
             try:
                 self._made[chain] = self._after(before, chain)
-            except _FAILURES as error:
+            except (MissingExtra, *_FAILURES) as error:
                 self._made[chain] = error
         made = self._made[chain]
         if isinstance(made, TowlineError):
@@ -187,6 +190,10 @@ class Workshop:
             if time.monotonic() >= self._until_s:
                 raise OutOfTime from None
             raise
+
+
+def _failed(chain: Chain, because: str) -> Tried:
+    return Tried(chain, fits=False, speedup=0.0, size_ratio=0.0, drop=0.0, because=because)
 
 
 def _tried(chain: Chain, made: Made, found: Comparison) -> Tried:

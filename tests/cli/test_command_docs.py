@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -10,7 +11,11 @@ import pytest
 from towline.cli.exits import BY_KIND
 from towline.cli.group import COMMANDS, cli
 
-DOCS = Path(__file__).parents[2] / "docs" / "reference"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs" / "reference"
+# What follows the verb, up to a quote, a bracket, another command, or the flags of another program.
+COMMAND_LINE = re.compile(rf"towline ({'|'.join(COMMANDS)})((?: (?!-- |[|;&])[^ `'\"\n),;]+)*)")
+OPTION = re.compile(r" (--[a-z][\w-]*)")
 
 
 def commands_of(verb: str) -> list[click.Command]:
@@ -59,9 +64,18 @@ def test_every_exit_code_is_documented(language: str) -> None:
         assert f"\n| {code} | " in page
 
 
-def test_links_between_the_pages_lead_somewhere() -> None:
-    import re
+def test_every_command_line_that_is_printed_has_options_that_there_are() -> None:
+    wrong = []
+    pages = [*(ROOT / "src").rglob("*.py"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("README*.md")]
+    for page in pages:
+        for verb, rest in COMMAND_LINE.findall(page.read_text(encoding="utf-8")):
+            known = {word for command in commands_of(verb) for option in command.params for word in (*option.opts, *option.secondary_opts)}
+            wrong += [f"{page.name}: {verb} {word}" for word in OPTION.findall(rest) if word not in {*known, "--help"}]
 
+    assert not wrong
+
+
+def test_links_between_the_pages_lead_somewhere() -> None:
     for page in [*(DOCS / "commands").glob("*.md"), *DOCS.glob("settings*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

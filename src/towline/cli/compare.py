@@ -69,6 +69,6 @@ def command(
     else:
         for line in compared_lines(found):
             emit(printable(line))
-        say_next(f"towline events --name {found.second.name}", *([found.remedy] if found.remedy else []))
+        say_next(f"towline events {found.second.name}", *([found.remedy] if found.remedy else []))
     if not found.passed:
         raise SystemExit(exits.GATE)

@@ -150,7 +150,7 @@ def _print(found: Optimized, data: str) -> None:
         say(f"  {found.stopped} The same command goes on where it was.")
     if found.result is None or found.best is None:
         emit(f"{found.version} stays: nothing tried was faster, or smaller and as fast, and still right.")
-        say_next("", f"towline events --name {found.version.name}")
+        say_next("", f"towline events {found.version.name}")
         return
     made = found.result.version
     emit(f"{made} {found.best.speedup:.2f}x as fast, {found.best.size_ratio:.2f}x the size  {made.digest}")

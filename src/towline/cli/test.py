@@ -69,6 +69,6 @@ def command(
     else:
         for line in [*tested_lines(tested), *verdict_lines(tested.verdicts)]:
             emit(printable(line))
-        say_next(f"towline events --name {tested.version.name}", f"towline compare {tested.version} OTHER --data {data}")
+        say_next(f"towline events {tested.version.name}", f"towline compare {tested.version} OTHER --data {data}")
     if not tested.passed:
         raise SystemExit(exits.GATE)

@@ -108,10 +108,10 @@ def _say_use(found: Tuned) -> None:
         if engine:
             say_step(f"Under {engine} it is better. {_HOW_TO_MOVE[engine].format(version)}")
         emit(f"{version} goes on as the server decides.")
-        say_next(f"towline events --name {version.name}")
+        say_next(f"towline events {version.name}")
         return
     emit(f"{version} runs with {found.chosen.setting.words()} on machines of this kind, from its next load on.")
     say(
         f"  the same for all versions, in towline.toml:  {'; '.join(f'{name} = {value}' for name, value in found.as_json()['use'].items())}"
     )
-    say_next(f"towline events --name {version.name}", f"towline serve {version}", f"towline bench {version}")
+    say_next(f"towline events {version.name}", f"towline serve {version}", f"towline bench {version}")

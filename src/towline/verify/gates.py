@@ -41,7 +41,7 @@ class Verdict:
     passed: bool
 
     def words(self) -> str:
-        value = "was not measured" if self.value is None else f"is {self.value:.6g}"
+        value = "was not measured" if self.value is None else f"is {self.value + 0.0:.6g}"
         return f"{self.gate.figure} {value}, wanted {self.gate.compare} {self.gate.limit:g}"
 
     def as_json(self) -> dict[str, object]:
@@ -73,7 +73,12 @@ def read_gates(path: Path) -> tuple[Gate, ...]:
     """The table [gates] of a TOML file, one figure per line. Raises UsageError with the line that is wrong."""
 
     def refused(what: str) -> UsageError:
-        return UsageError(f"{path} cannot be read as gates: {what}.", code="BAD_GATES", field="gates", hint='[gates]\naccuracy = ">= 0.97"')
+        return UsageError(
+            f"{path} cannot be read as gates: {what}.",
+            code="BAD_GATES",
+            field="gates",
+            hint='It takes a line [gates], and below it one such as accuracy = ">= 0.97".',
+        )
 
     raw = read_plain_file(path, MAX_FILE_BYTES, refused)
     try:

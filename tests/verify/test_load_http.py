@@ -92,11 +92,12 @@ def test_windows_that_nobody_asks_for_do_not_hold_up_the_load() -> None:
     with serving(Behaviour(silent=True)) as port, RunningLoad(job(port, Pace(1, rate=400_000.0), warmup_s=0.8)) as load:
         windows = load.windows()
         first = next(windows)
-        threading.Event().wait(0.8)
+        threading.Event().wait(1.2)
         late = list(islice(windows, 3))
 
     assert len(first.waiting_ns) > 150_000
-    assert max(window.seconds for window in late) < 0.5
+    # A load that is held up has a window as long as nobody asked.
+    assert max(window.seconds for window in late) < 1.1
     assert set(late[-1].errors) == {"never sent: too many waiting"}
 
 

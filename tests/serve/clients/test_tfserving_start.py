@@ -120,7 +120,7 @@ def test_what_is_not_needed_of_batching_is_told_once_and_the_rest_held_to(server
 def test_a_saved_model_without_its_environment_is_told_once_with_what_makes_it_and_the_next_lower_version_serves(
     server: RunningServer,
 ) -> None:
-    server.wait_until(lambda: "a:9 was not imported" in server.log(), timeout_s=10)
+    server.wait_until(lambda: "a:9 was not imported" in server.log())
     assert server.log().count("a:9 was not imported") == 1
     assert "towline env create tensorflow" in server.log()
     assert served(server, "a") == [2]
@@ -129,13 +129,13 @@ def test_a_saved_model_without_its_environment_is_told_once_with_what_makes_it_a
 def test_the_file_is_read_again_and_a_broken_one_changes_nothing(server: RunningServer, file: Path, folder: Path) -> None:
     before = file.read_text()
     file.write_text("model_config_list {")
-    server.wait_until(lambda: "left as it was" in server.log(), timeout_s=10)
+    server.wait_until(lambda: "left as it was" in server.log())
     assert (served(server, "a"), served(server, "b")) == ([2], [1, 2])
 
     file.write_text(config(f'name: "a" base_path: "{folder}/a" model_version_policy {{ specific {{ versions: 1 }} }}'))
     server.wait_until(lambda: served(server, "a") == [1] and served(server, "b") == [], timeout_s=20)
     # What is gone is told as ended, as TF Serving tells it.
-    server.wait_until(lambda: set(states(server, "b").values()) == {"END"}, timeout_s=10)
+    server.wait_until(lambda: set(states(server, "b").values()) == {"END"})
 
     file.write_text(before)
     server.wait_until(lambda: served(server, "a") == [2] and served(server, "b") == [1, 2], timeout_s=20)
@@ -148,7 +148,7 @@ def test_a_client_replaces_the_whole_configuration_and_it_outlives_the_controlle
 
     killed = server.controller_pid
     os.kill(killed, signal.SIGKILL)
-    server.wait_until(lambda: server.controller_pid not in (0, killed), timeout_s=10)
+    server.wait_until(lambda: server.controller_pid not in (0, killed))
     put(folder / "a", 3, MODELS[3])
     server.wait_until(lambda: served(server, "a") == [1, 2, 3], timeout_s=20)
     assert served(server, "b") == []

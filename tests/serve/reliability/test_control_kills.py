@@ -100,7 +100,7 @@ def test_what_was_unloaded_stays_so_through_a_controllers_death_though_the_comma
     assert change(server, "unload", "mlp")[0] == 200
     killed = server.controller_pid
     os.kill(killed, signal.SIGKILL)
-    server.wait_until(lambda: server.controller_pid not in (0, killed), timeout_s=10)
+    server.wait_until(lambda: server.controller_pid not in (0, killed))
     # It answers this only after it has decided what to serve.
     assert change(server, "load")[0] == 200
 

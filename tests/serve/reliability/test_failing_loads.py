@@ -131,7 +131,7 @@ def test_a_broken_new_version_leaves_the_old_one_serving(tmp_path: Path) -> None
     ):
         load.await_answers(32)
         publish_new_and_bad(tmp_path / "home")
-        server.wait_until(lambda: any(model["state"] == "failed" for model in server.state()["models"]), timeout_s=10)
+        server.wait_until(lambda: any(model["state"] == "failed" for model in server.state()["models"]))
         load.await_answers(64)
         listed = json.loads(server.get("/v1/models/good")[1])["model_version_status"]
         assert server.is_ready()

@@ -37,7 +37,7 @@ def test_no_request_fails_while_the_worker_is_killed_twenty_times(server: Runnin
             load.await_answers(64)
             killed = server.worker_pid("mlp")
             os.kill(killed, signal.SIGKILL)
-            server.wait_until(lambda killed=killed: server.worker_pid("mlp") != killed, timeout_s=5)
+            server.wait_until(lambda killed=killed: server.worker_pid("mlp") != killed)
 
     assert load.failures == []
     assert load.answered >= KILLS * 64
@@ -52,8 +52,8 @@ def test_no_request_fails_while_the_fork_server_is_killed_twenty_times_and_worke
             if turn % 4 == 0:
                 # The one that must be replaced while there is nobody to make it.
                 os.kill(worker, signal.SIGKILL)
-                server.wait_until(lambda worker=worker: server.worker_pid("mlp") != worker, timeout_s=10)
-            server.wait_until(lambda forks=forks: forks not in server.pids()["fork-server"] and server.fork_server_pid > 0, timeout_s=5)
+                server.wait_until(lambda worker=worker: server.worker_pid("mlp") != worker)
+            server.wait_until(lambda forks=forks: forks not in server.pids()["fork-server"] and server.fork_server_pid > 0)
 
     assert load.failures == []
 
@@ -66,7 +66,7 @@ def test_a_killed_front_is_back_on_the_same_socket_within_two_seconds(server: Ru
         killed_s = time.monotonic()
         # Connects meanwhile are queued by the kernel, not refused: the supervisor holds the socket.
         assert server.get("/livez")[0] == 200
-        server.wait_until(server.is_ready, timeout_s=5)
+        server.wait_until(server.is_ready)
         took_s = time.monotonic() - killed_s
         load.await_answers(64)
 
@@ -84,8 +84,8 @@ def test_answers_go_on_without_a_controller_and_the_next_one_takes_over(server: 
         os.kill(killed, signal.SIGSTOP)
         load.await_answers(200)
         os.kill(killed, signal.SIGKILL)
-        server.wait_until(lambda: server.controller_pid != killed, timeout_s=5)
-        server.wait_until(lambda: [model["state"] for model in server.state()["models"]] == ["ready"], timeout_s=10)
+        server.wait_until(lambda: server.controller_pid != killed)
+        server.wait_until(lambda: [model["state"] for model in server.state()["models"]] == ["ready"])
         load.await_answers(200)
 
     assert load.failures == []

@@ -72,7 +72,7 @@ def test_an_alias_moved_twenty_times_fails_no_request_and_mixes_no_answer(home: 
             number = 2 - turn % 2
             set_alias(f"mlp:{number}", "live", home=home)
             at = len(seen)
-            server.wait_until(lambda at=at, number=number: str(number) in seen[at:], timeout_s=10)
+            server.wait_until(lambda at=at, number=number: str(number) in seen[at:])
         load.await_answers(32)
         log = server.log()
 
@@ -84,10 +84,10 @@ def test_an_alias_moved_twenty_times_fails_no_request_and_mixes_no_answer(home: 
 def test_going_back_to_a_version_that_is_kept_starts_no_worker(home: Path) -> None:
     with RunningServer("mlp@live", home=home, settings={"keep_versions_s": 60}) as server:
         set_alias("mlp:2", "live", home=home)
-        server.wait_until(lambda: states(server) == {1: "draining", 2: "ready"}, timeout_s=10)
+        server.wait_until(lambda: states(server) == {1: "draining", 2: "ready"})
         pids = {model["version"]: model["pid"] for model in server.state()["models"]}
         set_alias("mlp:1", "live", home=home)
-        server.wait_until(lambda: states(server) == {1: "ready", 2: "draining"}, timeout_s=10)
+        server.wait_until(lambda: states(server) == {1: "ready", 2: "draining"})
 
         assert {model["version"]: model["pid"] for model in server.state()["models"]} == pids
 
@@ -145,7 +145,7 @@ def test_aliases_moved_while_there_is_no_controller_are_seen_by_the_next_one(hom
         load.await_answers(16)
         os.kill(server.controller_pid, signal.SIGKILL)
         set_alias("mlp:2", "live", home=home)
-        server.wait_until(lambda: "2" in seen, timeout_s=10)
+        server.wait_until(lambda: "2" in seen)
 
     assert load.failures == []
 

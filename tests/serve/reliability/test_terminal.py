@@ -58,7 +58,7 @@ def test_a_second_ctrl_c_does_not_wait_for_what_is_in_flight(server: RunningServ
     with socket.create_connection((server.host, server.port)) as waiting:
         waiting.sendall(ASK.raw)
         server.send_signal(signal.SIGINT)
-        server.wait_until(lambda: "Stopping" in server.log(), timeout_s=5)
+        server.wait_until(lambda: "Stopping" in server.log())
         began_s = time.monotonic()
         server.send_signal(signal.SIGINT)
 

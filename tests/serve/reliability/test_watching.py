@@ -131,7 +131,7 @@ def test_no_worker_is_kept_for_versions_that_are_not_served(tmp_path: Path) -> N
             lambda: b'"3"' in server.get("/v1/models/many")[1] and b"AVAILABLE" in server.get("/v1/models/many")[1], timeout_s=30
         )
         # One serves, one is spare.
-        server.wait_until(lambda: len(server.pids()["worker"]) <= 2, timeout_s=10)
+        server.wait_until(lambda: len(server.pids()["worker"]) <= 2)
 
 
 def test_a_watched_folder_is_served_again_after_a_restart(tmp_path: Path) -> None:

@@ -18,9 +18,11 @@ PYTEST := $(RUN)/python -m pytest
 
 # ONNX Runtime reports to its maker from 1.29 on; not from here.
 export ORT_DISABLE_TELEMETRY := 1
+# The tests start two thousand processes; without bytecode each of them compiles what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-frameworks test-services check fix bench bench-optimize bench-peers flame docs digits clean
+.PHONY: help demo test test-frameworks test-services prepare prepare-frameworks prepare-services check fix bench bench-optimize bench-peers flame docs digits clean
 
 help: ## list the tasks
 	@echo "Towline: make TASK"
@@ -29,23 +31,28 @@ help: ## list the tasks
 demo: $(VENV)/.package ## serve a small model, send it 200 digits, kill its worker (ONCE=1: then end)
 	@$(RUN)/towline demo $(if $(filter-out 0 no false,$(ONCE)),--once)
 
+# A file's tests stay together: they share what they started. ARGS="-n 0" runs all in one process, as a debugger needs.
 test: $(VENV)/.test ## the tests that need nothing but this checkout; under 10 minutes
-	$(PYTEST) -m "not services and not frameworks" $(ARGS)
+	$(PYTEST) -n 2 --dist loadfile -m "not services and not frameworks" $(ARGS)
 
-test-frameworks: $(VENV)/.test $(FRAMEWORKS_VENV)/.ready .venv-client-tfserving/.ready ## real models and clients from their frameworks, in environments of their own (some GB)
-	@# Does nothing where they are ready and of today's recipe.
-	for name in $(ENVIRONMENTS); do TOWLINE_ENVIRONMENTS=$(ENVIRONMENTS_FOLDER) $(RUN)/towline env create $$name || exit 1; done
+test-frameworks: prepare-frameworks ## real models and clients from their frameworks, in environments of their own (some GB)
 	TOWLINE_ENVIRONMENTS=$(ENVIRONMENTS_FOLDER) $(PYTEST) -m frameworks $(ARGS)
 
-test-services: $(VENV)/.test $(FUZZ_VENV)/.ready .venv-client-kserve/.ready .venv-client-s3/.ready ## the tests that need root and Debian packages (strace, wrk, Node, Chromium): installs those
+test-services: prepare-services ## the tests that need root and Debian packages (strace, wrk, Node, Chromium): installs those
+	@$(PYTEST) -m services $(ARGS); code=$$?; \
+	if [ $$code -eq 5 ]; then echo "test-services: no test is marked 'services' yet, so there was nothing to run."; exit 0; fi; exit $$code
+
+prepare: prepare-frameworks prepare-services ## only what the two above download and install
+
+prepare-frameworks: $(VENV)/.test $(FRAMEWORKS_VENV)/.ready .venv-client-tfserving/.ready $(addprefix environment-,$(ENVIRONMENTS))
+
+prepare-services: $(VENV)/.test $(FUZZ_VENV)/.ready .venv-client-kserve/.ready .venv-client-s3/.ready
 	@for pair in strace:strace wrk:wrk node:nodejs npm:npm chromium:chromium; do \
 	  command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
 	if [ -n "$$missing" ]; then \
 	  [ "$$(id -u)" = 0 ] || { echo "test-services: missing$$missing. Run as root, or: apt-get install$$missing" >&2; exit 1; }; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
 	fi
-	@$(PYTEST) -m services $(ARGS); code=$$?; \
-	if [ $$code -eq 5 ]; then echo "test-services: no test is marked 'services' yet, so there was nothing to run."; exit 0; fi; exit $$code
 
 check: $(VENV)/.test $(VENV)/.check ## formatting, lint, types (strict), the import table
 	$(RUN)/ruff format --check $(CODE)
@@ -118,6 +125,10 @@ $(FUZZ_VENV)/.ready: pyproject.toml | $(VENV)/.pip
 	  $(PYTHON) -m venv --clear --without-pip $(FUZZ_VENV)
 	$(PIP) --python $(FUZZ_VENV)/bin/python install --quiet --group fuzz
 	@touch $@
+
+# Does nothing where it is ready and of today's recipe.
+environment-%: $(VENV)/.package
+	TOWLINE_ENVIRONMENTS=$(ENVIRONMENTS_FOLDER) $(RUN)/towline env create $*
 
 # Clients that tests run in processes of their own, too large for the tests' environment or at odds with it.
 .venv-client-%/.ready: pyproject.toml | $(VENV)/.pip

@@ -48,8 +48,8 @@ class _Proven:
 
 @dataclass(frozen=True)
 class Bench:
-    """What every trial works with. `repeats`: the widest gap of plain repeats, by output. `may_go_on` is asked before ever longer rows
-    are tried, with the seconds that the next will take at worst. `unnamed` are the symbols that import made up for dims without a name.
+    """What every trial works with. `repeats`: the widest gap of plain repeats, by output. `unnamed`: the symbols that import made up for
+    dims without a name. `climb_s` is how long ever longer rows are tried, as long as `may_grow` says that there is memory for them.
     """
 
     runner: Guarded
@@ -57,7 +57,8 @@ class Bench:
     rng: np.random.Generator
     repeats: Mapping[str, float]
     clock: Callable[[], float]
-    may_go_on: Callable[[float], bool]
+    may_grow: Callable[[], bool]
+    climb_s: float
     unnamed: Collection[str] = ()
 
 
@@ -145,8 +146,8 @@ def _climb(bench: Bench, proven: _Proven) -> None:
     """Twice the length as long as it is taken and nothing departs; then the longest that the engine takes, if it refuses more."""
     refused = MOST_LENGTH + 1
     reached = max(proven.longest.values())
-    last_s = 0.0
-    while reached + 1 < refused and bench.may_go_on(_DEARER * last_s):
+    last_s, until_s = 0.0, bench.clock() + bench.climb_s
+    while reached + 1 < refused and bench.clock() + _DEARER * last_s < until_s and bench.may_grow():
         length = min(2 * reached, MOST_LENGTH) if refused > MOST_LENGTH else (reached + refused) // 2
         if _bytes(bench.recipe, proven, length) > MAX_INPUT_BYTES:
             refused = length

@@ -226,16 +226,15 @@ class _Test:
         return reached
 
     def _padding(self, recipe: Recipe, gaps: Mapping[str, Gaps], loaded_bytes: int) -> Found:
-        """Whether rows of unlike length may share a run. It has a quarter of the budget again: the proof of the rows loses nothing."""
-        until_s = self._clock.monotonic() + self._options.budget_s / 4
+        """Whether rows of unlike length may share a run. Its time is its own: the proof of the rows loses nothing."""
 
-        def may_go_on(takes_s: float) -> bool:
+        def may_grow() -> bool:
             grown_bytes = self._runner.peak_memory_bytes() - loaded_bytes
-            return self._clock.monotonic() + takes_s < until_s and not self._too_much(loaded_bytes + grown_bytes * _CLIMB)
+            return not self._too_much(loaded_bytes + grown_bytes * _CLIMB)
 
         repeats = {name: gap.repeats for name, gap in gaps.items()}
-        bench = Bench(self._runner, recipe, self._rng, repeats, self._clock.monotonic, may_go_on, self._options.unnamed)
-        return find_padding(bench)
+        climb_s, unnamed = self._options.budget_s / 2, self._options.unnamed
+        return find_padding(Bench(self._runner, recipe, self._rng, repeats, self._clock.monotonic, may_grow, climb_s, unnamed))
 
     def _weigh(self, heaviest: Mapping[str, np.ndarray]) -> None:
         """Run the request that needs the most memory, so that the peak knows it."""

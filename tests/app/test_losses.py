@@ -20,6 +20,7 @@ from towline.core.manifest import (
     Step,
     TensorSpec,
 )
+from towline.optimize.rows import write_rows
 from towline.optimize.sensitivity import answers_file
 from towline.verify.accuracy import Reading
 from towline.verify.data.dataset import in_memory
@@ -99,3 +100,15 @@ def test_without_labels_or_with_some_that_no_output_answers_nothing_is_told():
 
     assert losses_of(scores, 10, in_memory({"x": RIGHT}, "", None), "y") is None
     assert losses_of(pictures, 10, in_memory({"x": RIGHT}, "", TRUTH), "y") is None
+
+
+@pytest.mark.parametrize(("kind", "known"), [(np.int64, 35), (np.float32, 20)])
+def test_rows_that_a_training_holds_back_tell_too_where_their_labels_are_of_one_kind(kind: type, known: int, tmp_path: Path):
+    scores = manifest(Processing(), {DEFAULT_SIGNATURE: Signature((), (TensorSpec("y", "float32", (None, 10)),))})
+    rows = write_rows(tmp_path / "rows", [({"x": RIGHT}, TRUTH.astype(kind), {})], count=100, output="y", held_back=15)
+
+    found = losses_of(scores, 10, in_memory({"x": RIGHT}, "", TRUTH).first(20), "y", rows)
+
+    assert found is not None
+    # Batches of three: two rows of the twenty do not calibrate.
+    assert found.truth.tolist() == [*TRUTH[: 20 // 3 * 3], *TRUTH[85:]][: known - 2]

@@ -113,7 +113,7 @@ def test_each_operator_tells_what_the_labelled_rows_that_calibrate_lose_by_it(ho
     with open_store(home) as store:
         recorded = store.events(kind="version.optimized")[-1].data["guilty"]
     assert recorded[0]["loss"]["lost"] == losses[0].lost
-    assert "labelled rows that calibrate" in page_of_search(found)
+    assert "40 labelled rows" in page_of_search(found)
 
 
 def test_who_asks_for_fixed_sizes_gets_a_version_that_says_so_and_refuses_others(tmp_path: Path, only_int8: None):

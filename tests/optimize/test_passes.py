@@ -14,6 +14,7 @@ from towline.optimize.base import Pass, PassFailed
 from towline.optimize.graph import Half, Slim
 from towline.optimize.process import Work, run_pass, run_sensitivity, write_calibration
 from towline.optimize.quantize import DynamicInt8, Int8, reduces_range
+from towline.optimize.rows import write_rows
 from towline.optimize.sensitivity import answers_file, moved, sqnr_db
 from towline.testing import tiny_models
 
@@ -82,6 +83,25 @@ def test_answers_of_each_operator_alone_stay_for_whoever_knows_what_is_right(mod
     kept = [np.load(answers_file(tmp_path / "scratch", number)) for number in (None, 0, 1)]
     np.testing.assert_allclose(kept[0], answers(model), atol=1e-6)
     assert [sqnr_db([kept[0]], [one]) for one in kept[1:]] == pytest.approx([one.sqnr_db for one in found])
+
+
+def test_rows_that_a_training_holds_back_are_answered_behind_those_that_calibrate(model: Path, tmp_path: Path):
+    batches = write_calibration([{"x": ROWS[:10]}, {"x": ROWS[10:20]}], tmp_path)
+    rows = write_rows(tmp_path / "rows", [({"x": ROWS}, np.zeros(64, np.int64), {})], count=64, output="y", held_back=25)
+
+    list(run_sensitivity(Int8(), Work(model, batches, rows), tmp_path / "scratch", "y"))
+
+    kept = np.load(answers_file(tmp_path / "scratch", None))
+    np.testing.assert_allclose(kept, answers(model)[[*range(20), *range(39, 59)]], atol=1e-6)
+
+
+def test_no_more_rows_are_answered_than_the_work_allows(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    costs = [one.cost for one in sensitivity.sensitivities(model, tmp_path, [{"x": ROWS[:10]}], Int8())]
+    monkeypatch.setattr(sensitivity, "MOST_WORK", 35 * sum(costs) * len(costs))
+
+    list(sensitivity.sensitivities(model, tmp_path, [{"x": ROWS[:10]}], Int8(), "y", iter([{"x": ROWS[10:20]}] * 9)))
+
+    assert len(np.load(answers_file(tmp_path, None))) == 30
 
 
 def test_of_wide_answers_only_some_rows_stay(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

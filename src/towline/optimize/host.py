@@ -18,7 +18,8 @@ from towline.core.worker_messages import error_message
 from towline.optimize.base import Material
 from towline.optimize.passes import pass_of
 from towline.optimize.quantize import Int8
-from towline.optimize.sensitivity import sensitivities
+from towline.optimize.rows import labelled_batches
+from towline.optimize.sensitivity import MOST_ROWS, sensitivities
 
 
 def main(arguments: list[str]) -> int:
@@ -40,7 +41,9 @@ def main(arguments: list[str]) -> int:
             chosen = pass_of(job["pass"], job["settings"])
             if job["do"] == "sensitivity":
                 assert isinstance(chosen, Int8)
-                for one in sensitivities(model, into, calibration, chosen, job["output"]):
+                size = len(next(iter(calibration[0].values()), ()))
+                more = labelled_batches(material.rows, size, MOST_ROWS // size) if material.rows and job["output"] else ()
+                for one in sensitivities(model, into, calibration, chosen, job["output"], more):
                     out.write(json.dumps(asdict(one)) + "\n")
                     out.flush()
             else:

@@ -6,7 +6,7 @@ A folder holds `rows.json` and a .npy per array, whose first axis is rows. Writt
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,3 +88,11 @@ def open_rows(folder: Path) -> Rows:
         return {name: np.load(folder / file, mmap_mode="r", allow_pickle=False) for name, file in table[kind].items()}
 
     return Rows(mapped("inputs"), mapped("truth").get("truth"), mapped("answers"), table["output"], table["held_back"])
+
+
+def labelled_batches(folder: Path, size: int, most: int) -> Iterator[Arrays]:
+    """The rows held back, in whole batches of `size`, `most` of them; none where nobody knows what is right of them."""
+    rows = open_rows(folder)
+    if rows.truth is not None:
+        for start in range(rows.to_fit, rows.count - size + 1, size)[:most]:
+            yield {name: np.array(array[start : start + size]) for name, array in rows.inputs.items()}

@@ -5,8 +5,9 @@ The measure is the signal-to-quantisation-noise ratio of the outputs, 10 log10(s
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,10 @@ VALUE = 30
 # Of an operator whose noise drowns the outputs it does not matter by how much.
 MOST_DB = 120.0
 MAX_ANSWER_BYTES = 4 << 20
+# Labelled rows that tell what is lost, beside those that calibrate.
+MOST_ROWS = 1000
+# Products, and values by VALUE, of all operators and rows together: about a minute or two.
+MOST_WORK = 2e12
 
 
 @dataclass(frozen=True)
@@ -71,10 +76,13 @@ def guiltiest(found: Sequence[Sensitivity]) -> list[Sensitivity]:
     return sorted(found, key=lambda one: (-(one.noise / noise + one.sure_loss / lost) / one.cost, one.operator))
 
 
-def sensitivities(model: Path, scratch: Path, calibration: Sequence[Arrays], how: Int8, output: str = "") -> Iterator[Sensitivity]:
+def sensitivities(
+    model: Path, scratch: Path, calibration: Sequence[Arrays], how: Int8, output: str = "", more: Iterable[Arrays] = ()
+) -> Iterator[Sensitivity]:
     """Of each operator that a CPU gains by, in the order of the graph. Raises PassFailed for a graph that cannot be quantised.
 
     Where an `output` is named, its answers to the rows lie in `scratch`, as answers_file names them: in float, and of each that was given.
+    `more` are batches that do not calibrate and are answered too, as far as MOST_WORK allows.
     """
     import onnx
 
@@ -82,7 +90,8 @@ def sensitivities(model: Path, scratch: Path, calibration: Sequence[Arrays], how
     graph = onnx.load(whole).graph
     costs = {node.name: cost for node, cost in _costs(graph)}
     nodes = [(node.name, node.op_type) for node in graph.node if node.name in costs][:MAX_OPERATORS]
-    expected = answers(whole, calibration)
+    rows = [*calibration, *itertools.islice(more, _affordable(costs.values(), calibration))]
+    expected = answers(whole, rows)
     place = [one.name for one in graph.output].index(output) if output else None
     _keep(scratch, None, expected, place)
     given = 0
@@ -94,10 +103,16 @@ def sensitivities(model: Path, scratch: Path, calibration: Sequence[Arrays], how
                 write_pairs(whole, scratch / "alone.onnx", seen, how.scheme, [other for other, _ in nodes if other != name])
         except PassFailed:
             continue
-        got = answers(scratch / "alone.onnx", calibration)
+        got = answers(scratch / "alone.onnx", rows)
         _keep(scratch, given, got, place)
         given += 1
         yield Sensitivity(name, kind, sqnr_db(expected, got), moved(expected, got), costs[name])
+
+
+def _affordable(costs: Collection[float], calibration: Sequence[Arrays]) -> int:
+    """Batches beyond those that calibrate: each is answered by a graph per operator."""
+    rows = len(next(iter(calibration[0].values())))
+    return max(0, int(MOST_WORK / max(1.0, sum(costs) * len(costs) * rows)) - len(calibration))
 
 
 def answers_file(scratch: Path, number: int | None) -> Path:

@@ -149,7 +149,7 @@ def test_what_labelled_rows_lose_by_an_operator_is_drawn_with_how_sure_it_is():
     assert read.told("Loss by operator, pt") == ["Conv_0: 5 (2 … 8)", "Gemm: 0.5 (0 … 1.5)"]
     assert [one.get("fill") == "none" for one in drawing.iter(f"{SVG}circle")] == [False, True]
     assert "What of accuracy is lost by quantising this operator alone, on 200 labelled rows" in read.text
-    assert "在 200 行带标签的校准数据上，只量化这个算子时 accuracy 的损失" in page(KEPT, guilty=guilty, language="zh").text
+    assert "在 200 行带标签的数据上，只量化这个算子时 accuracy 的损失" in page(KEPT, guilty=guilty, language="zh").text
     assert "none of them alone loses any accuracy" in page(KEPT, guilty=guilty[:1]).text
     assert "labelled" not in page(KEPT, guilty=(Suspect("Gemm", 60.0),)).text
 

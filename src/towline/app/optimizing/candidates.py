@@ -112,10 +112,15 @@ def calibration(of: Version, data: DataSet, rows: int = CALIBRATION_ROWS) -> lis
     """The first rows as the graph is given them: what declared processing makes of pictures or text is what is calibrated with."""
     manifest = of.manifest
     size = rows_per_run(manifest)
-    # Whole batches only: what collects histograms takes no other shape.
-    some = data.first(max(min(rows, data.rows) // size, 1) * size)
+    some = data.first(calibration_rows(manifest, min(rows, data.rows)))
     with reader(of) as read:
         return [dict(read(batch.inputs)) for batch in some.batches(size)]
+
+
+def calibration_rows(manifest: Manifest, rows: int) -> int:
+    """How many of so many rows calibrate. Whole batches only: what collects histograms takes no other shape."""
+    size = rows_per_run(manifest)
+    return max(rows // size, 1) * size
 
 
 @contextmanager

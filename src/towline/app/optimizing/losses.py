@@ -9,9 +9,11 @@ import numpy as np
 
 from towline.app.judging.compared_figures import paired_figures
 from towline.app.judging.judge import yardstick
+from towline.app.optimizing.candidates import calibration_rows
 from towline.app.optimizing.lessons import graph_output
 from towline.core.errors import UsageError
 from towline.core.manifest import TENSORS_SIGNATURE, Manifest
+from towline.optimize.rows import open_rows
 from towline.optimize.sensitivity import Loss, answers_file
 from towline.verify.accuracy import Answered, Reading, judged, reading_of
 from towline.verify.data.dataset import DataSet
@@ -20,7 +22,8 @@ from towline.verify.metrics.classification import Classified
 
 @dataclass(frozen=True)
 class Losses:
-    """`truth` is of the rows that calibrate, in their order; `reading` is how the graph's own output answers it."""
+    """`truth` is of the rows that calibrate, then of those held back of the rows to train on; `reading` is how the graph's own output
+    answers it."""
 
     reading: Reading
     truth: np.ndarray
@@ -54,8 +57,9 @@ class Losses:
         return Loss(name, lost, ends[0] + 0.0, ends[1] + 0.0, len(truth))
 
 
-def losses_of(manifest: Manifest, classes: int, calibrating: DataSet, output: str) -> Losses | None:
-    """By the labels of the rows that calibrate; None where they have none, or where `output` is none of the graph's."""
+def losses_of(manifest: Manifest, classes: int, calibrating: DataSet, output: str, rows: Path | None = None) -> Losses | None:
+    """By the labels of the rows that calibrate, and of those that a training in `rows` holds back. None without labels, and where `output`
+    is none of the graph's."""
     if calibrating.truth is None:
         return None
     signature = manifest.signatures[TENSORS_SIGNATURE] if manifest.processing else manifest.signature
@@ -63,4 +67,8 @@ def losses_of(manifest: Manifest, classes: int, calibrating: DataSet, output: st
         reading = reading_of(signature, calibrating, graph_output(manifest, output))
     except UsageError:
         return None
-    return Losses(reading, calibrating.truth, classes)
+    truth = calibrating.truth[: calibration_rows(manifest, calibrating.rows)]
+    learnt = open_rows(rows) if rows is not None else None
+    if learnt is not None and learnt.truth is not None and learnt.truth.dtype.kind == truth.dtype.kind:
+        truth = np.concatenate([truth, learnt.truth[learnt.to_fit :]])
+    return Losses(reading, truth, classes)

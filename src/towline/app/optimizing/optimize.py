@@ -184,7 +184,7 @@ def _searched(store: Store, version: Version, whole: DataSet, wanted: _Wanted, w
         base = side(version, version.manifest, worker, judging, output=wanted.options.output, say=say)
         gates = wanted.limits.gates(has_labels=whole.truth is not None)
         classes = len(labels_of(version, version.manifest))
-        losses = losses_of(version.manifest, classes, some, base.answered.reading.output)
+        losses = losses_of(version.manifest, classes, some, base.answered.reading.output, rows)
         materials = Materials(work, journal.keep, calibrating, rows, losses)
         workshop = Workshop(order, version, base, gates, materials, journal, until_s)
         search = Search(workshop, _situation(version, wanted, rows), wanted.chains)

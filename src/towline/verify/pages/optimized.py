@@ -107,9 +107,9 @@ def _losses(guilty: Sequence[Suspect], say: Say) -> Iterator[str]:
     named = {"figure": known[0][1].figure, "rows": known[0][1].rows}
     lost = sorted(((name, loss) for name, loss in known if loss.lost > 0), key=lambda one: (-one[1].low, -one[1].lost))
     if not lost:
-        yield f"<p>{text(say('On {rows} labelled rows that calibrate, none of them alone loses any {figure}.').format(**named))}</p>"
+        yield f"<p>{text(say('On {rows} labelled rows, none of them alone loses any {figure}.').format(**named))}</p>"
         return
-    told = say("What of {figure} is lost by quantising this operator alone, on {rows} labelled rows that calibrate. Filled: surely.")
+    told = say("What of {figure} is lost by quantising this operator alone, on {rows} labelled rows. Filled: surely.")
     title = say("Loss by operator") + (", pt" if named["figure"] == "accuracy" else "")
     drawn = spans(title, [loss.span(name) for name, loss in lost[:_MOST_BARS]], words="{:.3g}".format)
     yield f"<p>{text(told.format(**named))}</p>"

@@ -132,11 +132,9 @@ _CHINESE = {
     "Noise that quantising this operator alone makes in the outputs, dB below them: the fewer, the guiltier.": (
         "只量化这个算子时，噪声比输出低多少 dB：越少越有问题。"
     ),
-    "On {rows} labelled rows that calibrate, none of them alone loses any {figure}.": (
-        "在 {rows} 行带标签的校准数据上，没有哪个算子单独损失 {figure}。"
-    ),
-    "What of {figure} is lost by quantising this operator alone, on {rows} labelled rows that calibrate. Filled: surely.": (
-        "在 {rows} 行带标签的校准数据上，只量化这个算子时 {figure} 的损失。实心：确有损失。"
+    "On {rows} labelled rows, none of them alone loses any {figure}.": ("在 {rows} 行带标签的数据上，没有哪个算子单独损失 {figure}。"),
+    "What of {figure} is lost by quantising this operator alone, on {rows} labelled rows. Filled: surely.": (
+        "在 {rows} 行带标签的数据上，只量化这个算子时 {figure} 的损失。实心：确有损失。"
     ),
     "Loss by operator": "各算子的损失",
     "The data has no labels: nothing is said about right and wrong.": "数据没有标签：不谈对错。",

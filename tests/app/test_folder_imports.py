@@ -69,6 +69,15 @@ def test_a_version_counts_once_two_looks_saw_it_alike(place: Place) -> None:
     assert place.taken == [1]
 
 
+def test_a_folder_without_numbers_is_told_once(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    watcher = place.watcher()
+    (place.folder / "mine").mkdir(parents=True)
+    (place.folder / "saved_model.pb").write_bytes(b"")
+
+    assert served(watcher, looks=3) == ()
+    assert caplog.messages == [f"digits: {place.folder} holds no version; each is a folder named by its number: 1, 2, …."]
+
+
 def test_only_what_is_to_be_served_is_taken_in(place: Place) -> None:
     for number in (1, 2, 3):
         place.put(number, b"%d" % number)

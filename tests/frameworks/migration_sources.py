@@ -103,9 +103,19 @@ def write_half_plus(amount: float, place: Path) -> None:
         features = {"x": v1.FixedLenFeature([1], tf.float32), "x2": v1.FixedLenFeature([1], tf.float32, default_value=[0.0])}
         x = tf.identity(v1.parse_example(serialized, features)["x"], name="x")
         y = tf.add(half * x, more, name="y")
+        old = tf.raw_ops.ParseExample(
+            serialized=serialized, names=[], sparse_keys=[], dense_keys=["x"], dense_defaults=[[]], sparse_types=[], dense_shapes=[[1]]
+        )
+        words = v1.parse_example(serialized, {"words": v1.VarLenFeature(tf.string)})["words"]
         signatures = {
             "serving_default": signature({"x": info(x)}, {"y": info(y)}, v1.saved_model.PREDICT_METHOD_NAME),
             "regress_x_to_y": signature({"inputs": info(serialized)}, {"outputs": info(y)}, v1.saved_model.REGRESS_METHOD_NAME),
+            "regress_by_the_old_parser": signature(
+                {"inputs": info(serialized)}, {"outputs": info(half * old.dense_values[0])}, v1.saved_model.REGRESS_METHOD_NAME
+            ),
+            "count_words": signature(
+                {"inputs": info(serialized)}, {"outputs": info(tf.shape(words.values))}, v1.saved_model.PREDICT_METHOD_NAME
+            ),
             "classify_x_to_y": signature({"inputs": info(serialized)}, {"scores": info(y)}, v1.saved_model.CLASSIFY_METHOD_NAME),
         }
         session.run(v1.global_variables_initializer())

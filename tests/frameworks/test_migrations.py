@@ -28,13 +28,14 @@ def write(environments: Path, name: str, what: str, folder: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def migrate(folder: Path, *words: object) -> RunningServer:
-    """A server on what `towline migrate` made of it."""
+def migrate(folder: Path, *words: object, twice: bool = False) -> RunningServer:
+    """A server on what `towline migrate` made of it, perhaps twice."""
     command = [*TOWLINE, "migrate", *map(str, words), "--home", str(folder / "home"), "--into", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    again = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=300, check=False)
-    assert {one["state"] for model in json.loads(again.stdout)["models"] for one in model["versions"]} == {"existed"}, again.stderr
+    if twice:
+        again = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=300, check=False)
+        assert {one["state"] for model in json.loads(again.stdout)["models"] for one in model["versions"]} == {"existed"}, again.stderr
     settings = tomllib.loads((folder / "towline.toml").read_text()) | {"port": 0, "grpc_port": 0}
     return RunningServer(home=folder / "home", settings=settings, flags=("--rest_api_port=0",) if words[0] == "tfserving" else ())
 
@@ -57,7 +58,7 @@ def test_an_eager_model_in_an_archive_answers_torchserves_clients_as_pytorch_doe
     write(environments, "torch", "answers", torch_sources)
     (expected,) = np.load(torch_sources / "scores.npy")
 
-    with migrate(torch_sources, "torchserve", "--model-store", torch_sources / "store") as server:
+    with migrate(torch_sources, "torchserve", "--model-store", torch_sources / "store", twice=True) as server:
         status, body = server.ask("PUT", "/predictions/colours", file.getvalue())
 
     assert status == 200, body
@@ -115,6 +116,10 @@ def test_tf_servings_own_command_line_serves_its_own_first_model_and_what_is_put
         server.wait_until(lambda: served() == ["123"], timeout_s=120)
         assert ask("predict", instances=[[1.0], [2.0], [5.0]]) == {"predictions": [[2.5], [3.0], [4.5]]}
         assert ask("regress", signature_name="regress_x_to_y", examples=[{"x": 1.0}, {"x": 2.0}]) == {"results": [2.5, 3.0]}
+        assert ask("regress", signature_name="regress_by_the_old_parser", examples=[{"x": 1.0}]) == {"results": [0.5]}
+        # What parses sparse features has no counterpart.
+        known = json.loads(server.get("/v1/models/half_plus_two/metadata")[1])["metadata"]["signature_def"]["signature_def"]
+        assert known.keys() == {"serving_default", "regress_x_to_y", "regress_by_the_old_parser", "classify_x_to_y"}
         assert ask("classify", signature_name="classify_x_to_y", examples=[{"x": 1.0}]) == {"results": [[["0", 2.5]]]}
 
         (tensorflow_models / "half_plus_three").rename(base / "200")

@@ -50,6 +50,8 @@ class Watcher:
         What is refused counts as not there until its files change: the next lower number is taken, and what answers goes on answering.
         """
         before, self._seen = self._seen, scan(self.watched.folder)
+        if not self._seen:
+            self._complain(f"{self.watched.name}: {self.watched.folder} holds no version; each is a folder named by its number: 1, 2, ….")
         resting = {number: Numbered(self.watched.name, number, found) for number, found in at_rest(before, self._seen).items()}
         usable = tuple(number for number, one in resting.items() if not self._is_refused(one, self._imports.refusal(one)))
         # The newest first: of what is converted, which takes its time, the others come one after another.

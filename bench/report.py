@@ -163,6 +163,8 @@ def _image_notes(image: ImageFigures) -> list[str]:
         f"{image.requests_per_s:.1f} requests/s, {rate} the {image.raw_per_s:.1f} runs/s of a `session.run` loop with a thread per core;",
         f"{image.cpu_us / 1e3:.2f} ms of processor time per request, {cpu} the loop's {image.raw_cpu_us / 1e3:.2f} ms;",
         f"p50 {image.p50_us / 1e3:.1f} ms, p99 {image.p99_us / 1e3:.1f} ms.",
+        f"A bare server that does nothing but read the tensor and run the model in a thread per core: {image.bare_per_s:.1f} requests/s,",
+        f"{image.bare_cpu_us / 1e3:.2f} ms; Towline gives {image.rate_of_bare:.2f}x that rate for {image.cpu_of_bare:.2f}x that time.",
     ]
 
 

@@ -16,7 +16,7 @@ def made(bench):
         machine = {"date": "2026-01-02", "cpu": "a processor", "cores": 2, "rounds": "1 round", "packages": {"towline": "0.1.0"}}
         return report.Measured(machine=machine, **parts)
 
-    seen = image(0.97, 0.9, 1.0, 1.05, 1.0, 1.1, 140.0, 150.0, 7000.0, 6700.0, 50_000.0, 60_000.0, 2)
+    seen = image(0.97, 0.9, 1.0, 1.05, 1.0, 1.1, 140.0, 150.0, 7000.0, 6700.0, 50_000.0, 60_000.0, 2, 145.0, 6900.0, 0.99, 1.01)
     return report, server, measured, seen
 
 
@@ -65,6 +65,7 @@ def test_the_page_shows_every_scenario_with_its_spread(made):
     assert "| 64 | **Towline** | 20.0 µs | 2.00x (1.00 to 9.00) | 50,000 |" in page
     assert "| 64 | grpc.aio, plain handler | 300.0 µs |" in page
     assert "0.97x (0.90 to 1.00) the 150.0 runs/s" in page
+    assert "Towline gives 0.99x that rate for 1.01x that time" in page
 
 
 def test_a_readme_gets_ratios_and_the_day_between_its_marks_and_keeps_the_rest(made):

@@ -84,9 +84,11 @@ def test_a_healthy_machine_has_nothing_broken(towline: Run) -> None:
         "disk",
         "store",
         "port",
+        "grpc port",
     }
-    numpy = next(check for check in found["checks"] if check["name"] == "packages")
-    assert "onnxruntime 1." in numpy["found"]
+    told = {check["name"]: check["found"] for check in found["checks"]}
+    assert all(f"{package} " in told["packages"] for package in ("onnxruntime", "grpcio", "pysimdjson"))
+    assert "image (pillow " in told["extras"]
 
 
 def test_a_home_that_is_a_file_is_broken(towline: Run, home: Path) -> None:
@@ -108,14 +110,15 @@ def test_bad_settings_are_broken_and_nothing_more_is_guessed(towline: Run, monke
     assert "from 0 to 65535" in ran.out
 
 
-def test_a_taken_port_is_told(towline: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("setting", "name", "flag"), [("PORT", "port", "--port"), ("GRPC_PORT", "grpc port", "--grpc-port")])
+def test_a_taken_port_is_told(towline: Run, monkeypatch: pytest.MonkeyPatch, setting: str, name: str, flag: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        monkeypatch.setenv("TOWLINE_PORT", str(taken.getsockname()[1]))
+        monkeypatch.setenv(f"TOWLINE_{setting}", str(taken.getsockname()[1]))
         checks = towline("doctor", "--json").json()["checks"]
 
-    port = next(check for check in checks if check["name"] == "port")
+    port = next(check for check in checks if check["name"] == name)
     assert port["state"] == "warn"
-    assert "--port 0" in port["hint"]
+    assert f"{flag} 0" in port["hint"]
 
 
 def test_a_store_that_is_no_store_is_broken(towline: Run, home: Path) -> None:

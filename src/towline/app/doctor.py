@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,11 +20,13 @@ from towline.app.home import find_settings
 from towline.app.listing import DATABASE
 from towline.app.machine import free_bytes, memory, open_file_limit, processor
 from towline.app.running import ps
-from towline.core.config import home_folder
+from towline.core.config import NO_PORT, home_folder
 from towline.core.errors import TowlineError, UsageError
 
-REQUIRED = ("click", "httptools", "msgspec", "numpy", "onnx", "onnxruntime", "orjson", "protobuf", "uvicorn", "uvloop")
-OPTIONAL = ("onnxruntime-gpu", "rich", "torch", "tensorflow")
+# What a line of our own requirements is about, and the extra that it belongs to.
+_REQUIREMENT = re.compile(r"([\w.-]+)[^;]*(?:;.*extra == ['\"]([\w-]+))?")
+# Frameworks that serve where they are installed beside Towline.
+_BESIDE = ("onnxruntime-gpu", "torch", "tensorflow")
 ENOUGH_MEMORY_BYTES = 512 << 20
 ENOUGH_DISK_BYTES = 1 << 30
 ENOUGH_OPEN_FILES = 4096
@@ -64,7 +67,9 @@ def _checks(home: str | Path | None, deep: bool) -> Iterator[Check]:
     folder = home_folder(loaded.settings, os.environ)
     yield from _home(folder)
     yield _store(folder, deep)
-    yield _port(loaded.settings.host, loaded.settings.port, folder)
+    yield _port("port", "--port", loaded.settings.host, loaded.settings.port, folder)
+    if loaded.settings.grpc_port != NO_PORT:
+        yield _port("grpc port", "--grpc-port", loaded.settings.host, loaded.settings.grpc_port, folder)
 
 
 def _python() -> Check:
@@ -77,14 +82,15 @@ def _python() -> Check:
 
 
 def _packages() -> Iterator[Check]:
-    versions = {name: _installed(name) for name in (*REQUIRED, *OPTIONAL)}
-    missing = [name for name in REQUIRED if versions[name] is None]
-    found = ", ".join(f"{name} {versions[name]}" for name in REQUIRED if versions[name])
-    if missing:
+    by_extra = _required()
+    required = by_extra.pop("")
+    if missing := [name for name in required if _installed(name) is None]:
         yield Check("packages", "broken", f"missing: {', '.join(missing)}", "Run 'pip install --force-reinstall towline'.")
     else:
-        yield Check("packages", "ok", found)
-    yield Check("extras", "ok", ", ".join(f"{name} {versions[name]}" for name in OPTIONAL if versions[name]) or "none")
+        yield Check("packages", "ok", _with_versions(required))
+    whole = [f"{extra} ({_with_versions(names)})" for extra, names in by_extra.items() if all(map(_installed, names))]
+    beside = _with_versions([name for name in _BESIDE if _installed(name)])
+    yield Check("extras", "ok", ", ".join(filter(None, (*whole, beside))) or "none")
 
 
 def _environments() -> Check:
@@ -94,6 +100,23 @@ def _environments() -> Check:
     if stale:
         return Check("environments", "warn", words, f"Make it anew: towline env create {stale[0]}")
     return Check("environments", "ok", words or "none")
+
+
+def _required() -> dict[str, list[str]]:
+    """The packages that Towline asks for, by extra; under the empty name those of every user. Nothing where it was never installed."""
+    by_extra: dict[str, list[str]] = {"": []}
+    try:
+        lines = importlib.metadata.requires("towline") or ()
+    except importlib.metadata.PackageNotFoundError:
+        lines = ()
+    for line in lines:
+        if found := _REQUIREMENT.match(line):
+            by_extra.setdefault(found[2] or "", []).append(found[1])
+    return by_extra
+
+
+def _with_versions(names: Iterable[str]) -> str:
+    return ", ".join(f"{name} {_installed(name)}" for name in names)
 
 
 def _installed(name: str) -> str | None:
@@ -190,7 +213,7 @@ def _store(folder: Path, deep: bool) -> Check:
     return Check("store", "ok", "every file is what its digest says" if deep else "whole (--deep reads every file)")
 
 
-def _port(host: str, port: int, folder: Path) -> Check:
+def _port(name: str, flag: str, host: str, port: int, folder: Path) -> Check:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -198,11 +221,11 @@ def _port(host: str, port: int, folder: Path) -> Check:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except OSError as error:
-        ours = next((server for server in ps(home=folder) if server.url.endswith(f":{port}")), None)
-        if ours is not None:
-            return Check("port", "ok", f"{host}:{port} is used by our own server, pid {ours.pid}")
-        return Check("port", "warn", f"{host}:{port}: {error.strerror}", "Serve elsewhere: towline serve --port 0 takes a free one.")
-    return Check("port", "ok", f"{host}:{port} is free")
+        for server in ps(home=folder):
+            if any(url and url.endswith(f":{port}") for url in (server.url, server.grpc_url)):
+                return Check(name, "ok", f"{host}:{port} is used by our own server, pid {server.pid}")
+        return Check(name, "warn", f"{host}:{port}: {error.strerror}", f"Serve elsewhere: towline serve {flag} 0 takes a free one.")
+    return Check(name, "ok", f"{host}:{port} is free")
 
 
 def _tilde(folder: Path) -> str:

@@ -99,6 +99,7 @@ def test_a_student_that_is_no_model_is_refused_before_anything_is_trained(tmp_pa
         (Lessons(student="s.onnx"), (), "student needs rows"),
         (Lessons(teacher="m:2"), (), "teacher needs rows"),
         (Lessons(), ("pruning",), "no pass 'pruning'"),
+        (Lessons(), ("prune", "distill"), "'distill' needs rows to train on"),
     ],
 )
 def test_a_wish_that_could_only_be_passed_over_is_refused(home: Path, lessons: Lessons, only: tuple[str, ...], said: str):

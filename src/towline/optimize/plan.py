@@ -112,9 +112,18 @@ def taught_chains(situation: Situation) -> tuple[Chain, ...]:
 
 def known_names() -> tuple[str, ...]:
     """The names of all passes that a search may be told to keep to."""
+    return tuple(dict.fromkeys(one.name for one in _all_passes()))
+
+
+def trained_names() -> frozenset[str]:
+    """Those of the passes that train, and so need rows to train on."""
+    return frozenset(one.name for one in _all_passes() if one.environment == "torch")
+
+
+def _all_passes() -> tuple[Pass, ...]:
     whole = Situation("", Training(), (Distill(),), only=frozenset({"offline", Fuse.name, FixShape.name, "sparse"}))
     chains = (*first_chains(whole), *taught_chains(whole), *(Chain((one,)) for one in quantisation_trainings()))
-    return tuple(dict.fromkeys(one.name for chain in chains for one in chain.passes))
+    return tuple(one for chain in chains for one in chain.passes)
 
 
 def wants_sensitivity(tried: Sequence[Tried]) -> bool:

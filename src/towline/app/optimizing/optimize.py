@@ -28,7 +28,7 @@ from towline.core.store import Store
 from towline.core.version import Version
 from towline.optimize.base import Chain, Pass
 from towline.optimize.distill import students_to_try
-from towline.optimize.plan import Situation, chosen, known_names
+from towline.optimize.plan import Situation, chosen, known_names, trained_names
 from towline.optimize.plan import Tried as Tried
 from towline.optimize.process import write_calibration
 from towline.optimize.rows import open_rows
@@ -150,6 +150,8 @@ def _check(lessons: Lessons, only: Collection[str], chains: Sequence[Chain]) -> 
     unknown = sorted(set(only) - set(known_names()))
     if unknown:
         raise UsageError(f"There is no pass '{unknown[0][:64]}'.", field="only", hint=f"There is: {', '.join(known_names())}.")
+    if only and not lessons and trained_names().issuperset(only):
+        raise UsageError(f"'{min(only)}' needs rows to train on.", field="only", hint="Give some: --train PATH.")
 
 
 @dataclass(frozen=True)

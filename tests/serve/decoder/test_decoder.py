@@ -153,6 +153,9 @@ def test_every_answer_is_the_one_that_the_front_would_give(loop: asyncio.Runner,
         monkeypatch.setattr(front.plane, "refusal", Overloaded("No.", retry_after_s=7.0))
         refused = await front.ask("/v1/models/m:predict", TFS)
         assert (refused.status, refused.headers, refused.refusal) == (429, ((b"retry-after", b"7"),), "QUEUE_FULL")
+        # What its version has counted is not counted again.
+        front.plane.refusal.is_counted = True  # type: ignore[union-attr]
+        assert (await front.ask("/v1/models/m:predict", TFS)).refusal == ""
 
     play(loop, front, scenario)
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 from plane import Api, HonestPlane, version
 
 from towline.core.config import Settings
-from towline.serve.contract import HttpRequest, HttpResponse, Reply
+from towline.serve.contract import HttpRequest, HttpResponse, Reply, Route, whole_body
 from towline.serve.decoder.choice import MAX_OWN_BYTES, is_for_decoder
 from towline.serve.protocols.exchange import Exchange
 from towline.serve.protocols.gate import Gate
+from towline.serve.protocols.table import RouteTable
 from towline.testing import tiny_models
 
 PLANE = HonestPlane(version("numbers", tiny_models.identity()), version("words", tiny_models.identity("string")))
@@ -99,24 +100,23 @@ class Elsewhere:
 def test_the_front_itself_parses_no_body_of_more_than_it_may(wires_around: Callable[[Gate], object]) -> None:
     """Whatever the packets, and also when its head was seen before."""
     parsed: list[int] = []
-    gate = Gate(ROUTES, Settings(), clock=lambda: 100.0, boot_id="test")
-    handle = gate.handle
 
-    def counted(found: object, request: HttpRequest, reply: Reply) -> object:
+    def parse(request: HttpRequest, names: Mapping[str, str], reply: Reply) -> None:
         parsed.append(len(request.body))
-        return handle(found, request, reply)  # type: ignore[arg-type]
+        reply(HttpResponse(200, b"{}"))
 
-    gate.handle = counted  # type: ignore[assignment, method-assign]
+    routes = RouteTable([Route("POST", "/predict", parse, json_size=whole_body)])
+    gate = Gate(routes, Settings(), clock=lambda: 100.0, boot_id="test")
     gate.aside = elsewhere = Elsewhere()
     bomb = zlib.compress(b" " * (8 << 20))
     for body, header in ((b" " * LARGE, b""), (b" " * MAX_OWN_BYTES, b""), (b"{}", b""), (bomb, b"content-encoding: deflate\r\n")):
-        head = b"POST /v1/models/numbers:predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n%b\r\n" % (len(body), header)
+        head = b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n%b\r\n" % (len(body), header)
         wire = wires_around(gate)
-        for _ in range(2):
+        for _ in range(4):
             wire.data_received(head + body)  # type: ignore[attr-defined]
         wire.data_received(head)  # type: ignore[attr-defined]
         for start in range(0, len(body), 100_000):
             wire.data_received(body[start : start + 100_000])  # type: ignore[attr-defined]
 
-    assert elsewhere.taken == [LARGE] * 3 + [len(bomb)] * 3
-    assert parsed == [MAX_OWN_BYTES] * 3 + [2] * 3
+    assert elsewhere.taken == [LARGE] * 5 + [len(bomb)] * 5
+    assert parsed == [MAX_OWN_BYTES] * 5 + [2] * 5

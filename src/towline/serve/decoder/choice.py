@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from towline.serve.codecs import compression
+from towline.serve.codecs import compression, json
 from towline.serve.protocols.exchange import Exchange
 
 # The most JSON of one request that the front's own thread parses: some ten milliseconds of work.
-MAX_OWN_BYTES = 1 << 20
+MAX_OWN_BYTES = json.LARGE_BYTES
 # No coding that is undone makes more of a byte.
 _MAX_EXPANSION = 1032
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import msgspec
 
+from towline.serve.codecs.json import LARGE_BYTES
 from towline.serve.contract import Handler, HttpRequest, HttpResponse
 from towline.serve.protocols.chunks import OpenEnd
 from towline.serve.protocols.table import Found
@@ -86,11 +87,12 @@ class Head(msgspec.Struct, frozen=True, gc=False):
 
 
 def learn(data: bytes, exchange: Exchange) -> Head | None:
-    """The head of a request that came whole, and alone, in `data`; None when it did not, or its coded body's size tells nothing."""
+    """The head of a request that came whole, and alone, in `data`; None when it did not, or may be the decoder's to read."""
     raw = data[: len(data) - exchange.body_bytes]
     # The first empty line must be the end: else there is more in `data` than this request.
     found = exchange.found
-    if found is None or found.handler is None or exchange.is_coded or raw.find(_END_OF_HEAD) != len(raw) - len(_END_OF_HEAD):
+    may_be_large = exchange.is_coded or exchange.body_bytes > LARGE_BYTES
+    if found is None or found.handler is None or may_be_large or raw.find(_END_OF_HEAD) != len(raw) - len(_END_OF_HEAD):
         return None
     is_plain = not any(name in _NOT_PLAIN for name, _ in exchange.headers)
     return Head(raw, len(raw), len(data), exchange.method, exchange.headers, is_plain, found, found.handler)

@@ -53,6 +53,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def as_installed() -> dict[str, str]:
+    """Our environment, in which Python keeps its bytecode, as an installed package has it: without, each start compiles Towline anew."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def every_core() -> set[int]:
     return os.sched_getaffinity(0)
 
@@ -72,7 +77,7 @@ def running(
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
-            env={**os.environ, **(environment or {}), _MARK: mark.partition("=")[2]},
+            env={**as_installed(), **(environment or {}), _MARK: mark.partition("=")[2]},
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from towline.app.importing.model import import_model
-from towline.app.serving.desired import check_names, together
+from towline.app.serving.desired import check_names, together, version_meant
 from towline.core.deployment import Deployment, Policy
-from towline.core.errors import UsageError
+from towline.core.errors import NotFound, UsageError
+from towline.core.refs import parse_ref
+from towline.store.sqlite import open_store
 from towline.testing import tiny_models
 from towline.testing.server import RunningServer
 
@@ -49,6 +51,15 @@ def test_a_file_does_not_take_the_name_of_something_else_that_is_asked_for(files
     with pytest.raises(UsageError, match=f"'{files[-1]}' would be served as 'a'"):
         check_names(files, names, wished)
     check_names(files[-1:], names[-1:], ["b"])
+
+
+def test_a_folder_that_was_meant_is_told_how_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "flowers").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    with open_store(tmp_path / "home") as store, pytest.raises(NotFound, match="no model 'flowers'") as missing:
+        version_meant(store, parse_ref("flowers"))
+    assert "./flowers" in missing.value.hint
 
 
 def test_two_versions_that_are_named_are_both_answered_from(tmp_path: Path) -> None:

@@ -200,3 +200,21 @@ def test_new_folders_of_the_store_are_private(publish: object, home: Path) -> No
     publish("digits")  # type: ignore[operator]
 
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
+
+
+def test_a_value_from_the_environment_is_refused_by_the_name_of_its_variable(towline: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOWLINE_PORT", "http")
+
+    assert "'port' must be a whole number, got 'http' (TOWLINE_PORT)" in towline("config", "show").err
+
+
+def test_a_folder_of_numbered_versions_is_pointed_to_its_newest_file(towline: Run) -> None:
+    for number in (1, 2):
+        Path(f"digits/{number}").mkdir(parents=True)
+        Path(f"digits/{number}/model.onnx").touch()
+
+    ran = towline("import", "digits")
+
+    assert ran.code == 2
+    assert "digits/2/model.onnx" in ran.err
+    assert "towline serve --watch digits" in ran.err

@@ -42,5 +42,8 @@ def check_file(path: Path, what: str) -> None:
 def _hint(path: Path, kind: int) -> str:
     if kind != stat.S_IFDIR:
         return "Copy the content to a file first."
-    inside = sorted(path.glob("*.onnx"))
-    return f"Give the file itself: {inside[0]}" if inside else "Give the file itself."
+    if inside := sorted(path.glob("*.onnx")):
+        return f"Give the file itself: {inside[0]}"
+    if inside := sorted(path.glob("*/*.onnx")):
+        return f"Give the file itself: {inside[-1]}. Or serve the versions of the folder as they appear: towline serve --watch {path}"
+    return "Give the file itself."

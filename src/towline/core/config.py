@@ -122,8 +122,8 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str], file: Pa
     layers.append(("flag", {name: value for name, value in flags.items() if value is not None}))
     for where, layer in layers:
         for name, value in layer.items():
-            values[name] = _checked(name, value, where)
             origin[name] = f"TOWLINE_{name.upper()}" if where == "environment" else where
+            values[name] = _checked(name, value, origin[name])
     for name, port in _PORTS_OF.get(values.get("compat", ""), {}).items():
         if origin[name] == "default":
             values[name], origin[name] = port, "compat"

@@ -127,7 +127,7 @@ def _fetch_remote(source: str, url: SplitResult, into: Path, max_bytes: int) -> 
     try:
         import fsspec
     except ImportError:
-        raise _missing("fsspec", url.scheme) from None
+        raise _missing(REMOTE[url.scheme], url.scheme) from None
     try:
         system, path = fsspec.core.url_to_fs(source)
         _copy_all(system, path, into, max_bytes, shown(url))

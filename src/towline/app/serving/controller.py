@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 from towline.app.importing.model import import_into, name_of
-from towline.app.serving.desired import check_names, deployment_for, desired_models, together
+from towline.app.serving.desired import check_names, deployment_for, desired_models, together, version_meant
 from towline.app.serving.folder_imports import FolderImports
 from towline.app.serving.folders import Folders
 from towline.app.serving.inbox import Inbox, Letter
@@ -123,7 +123,7 @@ class Controller:
         """A ref must exist; a file is imported. Either becomes a deployment, so that `towline serve` alone serves it again."""
         files = [ref for ref in refs if _is_file(ref)]
         parsed = [parse_ref(ref) for ref in refs if ref not in files]
-        wished = together(deployment_for(ref, self._store.version(ref)) for ref in parsed)
+        wished = together(deployment_for(ref, version_meant(self._store, ref)) for ref in parsed)
         check_names(files, [name_of(file) for file in files], wished)
         for deployment in wished.values():
             self._wants(deployment)

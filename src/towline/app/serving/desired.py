@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from towline.core.deployment import Deployment, Policy, chosen_numbers
-from towline.core.errors import UsageError
+from towline.core.errors import NotFound, UsageError
 from towline.core.refs import Ref
 from towline.core.runtime import TUNED, Runtime, this_machine
 from towline.core.store import Store
@@ -21,6 +22,17 @@ def deployment_for(ref: Ref, version: Version) -> Deployment:
     if ref.number is not None or ref.digest:
         return Deployment(version.name, Policy("specific", numbers=(version.number,)))
     return Deployment(version.name, Policy("latest"))
+
+
+def version_meant(store: Store, ref: Ref) -> Version:
+    """Raises NotFound; for what is a folder here, with the word that takes it for one."""
+    try:
+        return store.version(ref)
+    except NotFound as missing:
+        if Path(ref.name).is_dir():
+            hint = f"'{ref.name}' is a folder here. To import what is in it: ./{ref.name}"
+            raise NotFound(missing.message, code=missing.code, field=missing.field, hint=hint) from None
+        raise
 
 
 def together(asked: Iterable[Deployment]) -> dict[str, Deployment]:

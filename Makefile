@@ -31,9 +31,10 @@ help: ## list the tasks
 demo: $(VENV)/.package ## serve a small model, send it 200 digits, kill its worker (ONCE=1: then end)
 	@$(RUN)/towline demo $(if $(filter-out 0 no false,$(ONCE)),--once)
 
-# A file's tests stay together: they share what they started. ARGS="-n 0" runs all in one process, as a debugger needs.
+# A file's tests stay together: they share what they started. Files come by name; those with few tests, which are the long ones, would
+# else come last. ARGS="-n 0" runs all in one process, as a debugger needs.
 test: $(VENV)/.test ## the tests that need nothing but this checkout; under 10 minutes
-	$(PYTEST) -n 2 --dist loadfile -m "not services and not frameworks" $(ARGS)
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m "not services and not frameworks" $(ARGS)
 
 test-frameworks: prepare-frameworks ## real models and clients from their frameworks, in environments of their own (some GB)
 	TOWLINE_ENVIRONMENTS=$(ENVIRONMENTS_FOLDER) $(PYTEST) -m frameworks $(ARGS)

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from towline.convert.foreign.importers import importer_entry
 from towline.convert.recognise import recognise
 from towline.convert.watch import MODEL_FILE, Found
 from towline.core.environments import python_of
@@ -55,6 +54,9 @@ class FolderImports:
             return self._outcomes[wanted]
         if wanted.found.source.name == MODEL_FILE:
             return None
+        # Late: a server whose folders hold ONNX, or that has none, has no use for it.
+        from towline.convert.foreign.importers import importer_entry
+
         try:
             source = recognise(wanted.found.source)
             environment = importer_entry(source.importer).environment if source is not None else ""
@@ -70,7 +72,8 @@ class FolderImports:
         """Whether it is in the store; not yet, if it is being converted, or others are before it. Raises TowlineError that refuses it."""
         refusal = self.refusal(wanted)
         if refusal is not None:
-            raise refusal
+            # It is kept: without the frames of those who asked before.
+            raise refusal.with_traceback(None)
         if wanted in self._outcomes:
             return True
         if wanted.found.source.name != MODEL_FILE:
@@ -79,9 +82,12 @@ class FolderImports:
             return False
         try:
             self._import_onnx(wanted.found.source, wanted.name, wanted.number)
-        except (TowlineError, OSError) as error:
-            self._remember(wanted, error if isinstance(error, TowlineError) else _unreadable(error))
-            raise self._outcomes[wanted] from None  # type: ignore[misc]
+        except TowlineError as error:
+            self._remember(wanted, error)
+            raise
+        except OSError as error:
+            self._remember(wanted, _unreadable(error))
+            raise _unreadable(error) from None
         self._remember(wanted, None)
         return True
 

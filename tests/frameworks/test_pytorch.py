@@ -237,7 +237,7 @@ REFUSALS = [
     ("lacking", "WEIGHTS_MISMATCH", "they lack 'layers.3.weight', 'layers.3.bias'", "does not hold the whole model"),
     ("classes", "WEIGHTS_MISMATCH", "'layers.3.weight' is [4,16], expected [3,16]", "num_classes=4"),
     ("other", "WEIGHTS_MISMATCH", "The weights are not those of Cnn", "a network of 2 layers"),
-    ("no-such-class", "BAD_ARCHITECTURE", "There is no 'Perceptron' in the file", "model.py:Class"),
+    ("no-such-class", "BAD_ARCHITECTURE", "There is no 'Perceptron' in the file of --arch; it has '", "model.py:Class"),
     ("argument", "BAD_ARCHITECTURE", "Mlp cannot be made", "--arch"),
     ("torchvision-name", "BAD_ARCHITECTURE", "torchvision has no model 'resnet5000'", "Did you mean torchvision:resnet50?"),
     ("two-inputs", "INPUT_NEEDED", "The model takes x, state", "--input"),

@@ -16,15 +16,20 @@ from towline.convert import wording
 from towline.convert.arch import ARCH_HINT, Arch
 from towline.core.errors import ImportRefused
 
+# Classes of a file that a refusal names.
+_MOST_NAMED = 5
+
 
 def make(arch: Arch, module: ModuleType | None = None) -> torch.nn.Module:
     """The architecture, with weights that mean nothing yet. Raises ImportRefused."""
     if arch.is_torchvision:
         return _made_by_torchvision(arch)
-    thing = getattr(module or load_file(Path(arch.place)), arch.name, None)
+    code = module or load_file(Path(arch.place))
+    thing = getattr(code, arch.name, None)
     if thing is None:
+        there = f"; it has {', '.join(map(wording.name, classes))}" if (classes := _modules_in(code)) else ""
         raise ImportRefused(
-            f"There is no {wording.name(arch.name)} in the file of --arch.", code="BAD_ARCHITECTURE", field="arch", hint=ARCH_HINT
+            f"There is no {wording.name(arch.name)} in the file of --arch{there}.", code="BAD_ARCHITECTURE", field="arch", hint=ARCH_HINT
         )
     if isinstance(thing, torch.nn.Module):
         return thing
@@ -42,6 +47,12 @@ def make(arch: Arch, module: ModuleType | None = None) -> torch.nn.Module:
             f"{arch.name} gave a {type(made).__name__}, expected a torch.nn.Module.", code="BAD_ARCHITECTURE", field="arch", hint=ARCH_HINT
         )
     return made
+
+
+def _modules_in(code: ModuleType) -> list[str]:
+    """The module classes that a file defines itself, the last first: a whole network comes behind its parts."""
+    found = [name for name, one in vars(code).items() if isinstance(one, type) and issubclass(one, torch.nn.Module)]
+    return [name for name in reversed(found) if vars(code)[name].__module__ == code.__name__][:_MOST_NAMED]
 
 
 def load_file(path: Path) -> ModuleType:

@@ -196,8 +196,9 @@ class Front:
         self.server.config.load()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._may_accept.wait(), _HOLD_S)
+        host = self._listener.getsockname()[0]
         answering = asyncio.ensure_future(self.server.serve([self._listener]))
-        await self._start_grpc()
+        await self._start_grpc(host)
         self.plane.are_ports_open = True
         self._report_soon()
         await answering
@@ -209,7 +210,7 @@ class Front:
         self.plane.close()
         self.pool.close()
 
-    async def _start_grpc(self) -> None:
+    async def _start_grpc(self, host: str) -> None:
         """Listen for gRPC beside HTTP, unless it is off. Without its port a server does not start; one that answers goes on."""
         if self._settings.grpc_port == NO_PORT:
             return
@@ -217,12 +218,14 @@ class Front:
         await asyncio.to_thread(importlib.import_module, "towline.serve.protocols.grpc.server")
         from towline.serve.protocols.grpc.server import Bounds, server_for
 
+        if self._draining is not None:
+            return
         most = self._settings.max_connections
         # One connection carries many calls, so that a part of them is enough, and HTTP's descriptors stay its own.
         bounds = Bounds(self._settings.max_request_bytes, max_calls=most, max_connections=max(1, most // 8))
         server = server_for(self._settings.grpc_server, self.service, bounds)
         try:
-            await server.start(self._listener.getsockname()[0], self._settings.grpc_port)
+            await server.start(host, self._settings.grpc_port)
         except TowlineError as error:
             log.error("gRPC is not served: %s", error)
             self.hub.send({"to": "supervisor", "do": "fatal", "error": error.message, "hint": error.hint, "exit_code": 2})

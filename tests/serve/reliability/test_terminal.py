@@ -53,6 +53,14 @@ def test_ctrl_c_reaches_everyone_of_the_terminal_and_only_the_supervisor_decides
     assert "Traceback" not in server.log()
 
 
+def test_a_server_that_is_stopped_while_it_starts_says_that_and_no_more(model: Path) -> None:
+    with RunningServer(model, await_ready=False) as server:
+        # From here on it may hold its clients, load its model, or open its second port.
+        assert server.front_pid
+        assert server.stop() == 0
+        assert "Traceback" not in server.log()
+
+
 def test_a_second_ctrl_c_does_not_wait_for_what_is_in_flight(server: RunningServer) -> None:
     os.kill(server.worker_pid("mlp"), signal.SIGSTOP)
     with socket.create_connection((server.host, server.port)) as waiting:

@@ -7,6 +7,7 @@ It imports what the command line named, tells the front what to serve whenever t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -273,7 +274,9 @@ def main(argv: list[str]) -> None:
         controller.run()
     except TowlineError as error:
         code = _EXIT_CODES.get(error.kind, 1)
-        channel.send(end, {"to": "supervisor", "do": "fatal", "exit_code": code, "error": error.message, "hint": error.hint})
+        # It may be gone as well, which is then why: a reader or worker of ours ended with it.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            channel.send(end, {"to": "supervisor", "do": "fatal", "exit_code": code, "error": error.message, "hint": error.hint})
     except (BrokenPipeError, ConnectionResetError):
         # The supervisor is gone, and so is the reason to be here.
         pass

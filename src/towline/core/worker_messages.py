@@ -1,7 +1,11 @@
 """What front and worker say to each other. Batches: 8 bytes over the link. Everything else: JSON over the control channel.
 
+With "start" the front may give the ends of two pipes. Each thread that reads MOVE on the link goes on with RUN and DONE there: a pipe wakes
+its reader for two thirds of what a socket costs. PART stays on the link, and so does the news of a worker's end.
+
 Control, front to worker   {"do": "load", "folder", "digest", "manifest", "device", "slots", "slot_bytes"} + 2 descriptors
-                           {"do": "warm", "folder"}   {"do": "start", "threads"}   {"do": "terminate", "slot"}   {"do": "ping"}
+                           {"do": "warm", "folder"}   {"do": "start", "threads"} (+ 2 descriptors)   {"do": "terminate", "slot"}
+                           {"do": "ping"}
                            {"do": "more", "slot"} or {"do": "stop", "slot"}: the one answer to each PART
 Control, worker to front   {"hello": pid}, then one answer per request in order: {"ok": {…}} or {"error": {"code", "message", "kind", …}};
                            "more" and "stop" have no answer. That of "terminate" comes once the engine was told: until then, and until the
@@ -23,6 +27,7 @@ from towline.core.errors import Kind, TowlineError
 BATCH = struct.Struct("<HHI")
 RUN, DONE, FAILED = 1, 2, 3
 STREAM, PART, ENDED = 4, 5, 6
+MOVE = 7
 MAX_ERROR_BYTES = 2048
 
 

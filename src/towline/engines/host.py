@@ -27,7 +27,7 @@ from towline.core.manifest import Manifest, decode_manifest
 from towline.core.process import become, ignore_signals_of_the_terminal, settle_collector
 from towline.core.version import check_sealed
 from towline.core.warmup import WarmReport, warm
-from towline.core.worker_messages import BATCH, DONE, ENDED, FAILED, MAX_ERROR_BYTES, PART, RUN, STREAM, error_message
+from towline.core.worker_messages import BATCH, DONE, ENDED, FAILED, MAX_ERROR_BYTES, MOVE, PART, RUN, STREAM, error_message
 from towline.engines.polite import at_once, leave, politely
 from towline.engines.repeats import Repeats
 from towline.engines.streaming import Turns, give_parts
@@ -53,6 +53,8 @@ class Host:
         self._repeats: list[Repeats] = []
         self._turns = Turns(0)
         self._threads = 0
+        # To read batches from and to answer them on, once they were given: the link wakes its reader for more.
+        self._pipes: tuple[int, int] | None = None
         self._started = threading.Event()
 
     def work(self) -> None:
@@ -95,6 +97,8 @@ class Host:
                 self._turns.give(int(message["slot"]), wants_more=reply == "more")
                 return {}
             case "start":
+                if descriptors:
+                    self._pipes = (descriptors[0], descriptors[1])
                 return self._start(int(message["threads"]))
             case "terminate":
                 if self._session is not None:
@@ -145,15 +149,19 @@ class Host:
         manifest = self._manifest
         outputs_of = [[spec.name for spec in manifest.signatures[one].outputs] for one in manifest.signature_names]
         names = outputs_of[0]
-        receive, send, unpack, pack, clock = link.recv, link.send, BATCH.unpack, BATCH.pack, time.perf_counter_ns
+        receive: Callable[[int], bytes] = link.recv
+        send: Callable[[bytes], int] = link.send
+        unpack, pack, clock = BATCH.unpack, BATCH.pack, time.perf_counter_ns
         readers, writers, repeats = self._readers, self._writers, self._repeats
         # An engine gives each output one dtype: of a single one the shape tells all.
         only_one = len(names) == 1
-        while len(message := receive(64)) == BATCH.size:
+        while len(message := receive(BATCH.size)) == BATCH.size:
             slot, what, place = unpack(message)
             if what != RUN or slot >= len(readers) or place >= len(outputs_of):
                 if what == STREAM and slot < len(readers):
                     send(self._stream(slot, names))
+                elif what == MOVE and self._pipes is not None:
+                    receive, send = partial(os.read, self._pipes[0]), partial(os.write, self._pipes[1])
                 continue
             try:
                 inputs = readers[slot].read()

@@ -1,4 +1,4 @@
-"""What a worker inherits: two sockets, two pieces of shared memory, the log. No listening socket, no store."""
+"""What a worker inherits, or is given: two sockets, two pieces of shared memory, the ends of two pipes, the log. No listening socket, no store."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def test_neither_the_listening_socket_nor_the_store_reaches_a_process_that_runs_
         assert [link for link in held if str(server.home) in link and not link.endswith("server.log")] == []
 
 
-def test_a_worker_holds_only_its_two_sockets_its_memory_and_the_log(server: RunningServer) -> None:
+def test_a_worker_holds_only_its_two_sockets_and_pipes_its_memory_and_the_log(server: RunningServer) -> None:
     kinds = [re.sub(r":\[\d+\]| \(deleted\)|^/.*server\.log$", "", link) for link in links(server.worker_pid("mlp"))]
 
-    assert kinds.count("socket") == 2
-    assert set(kinds) <= {"socket", "/dev/null", "", "/memfd:towline-inputs", "/memfd:towline-outputs"}
+    assert (kinds.count("socket"), kinds.count("pipe")) == (2, 2)
+    assert set(kinds) <= {"socket", "pipe", "/dev/null", "", "/memfd:towline-inputs", "/memfd:towline-outputs"}
 
 
 def test_the_front_holds_no_file_of_the_store(server: RunningServer) -> None:

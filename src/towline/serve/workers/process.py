@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -16,7 +17,7 @@ from towline.core import channel
 from towline.core.arena import KEEP_BYTES, Arena
 from towline.core.errors import EngineError, Kind, TowlineError, Unavailable, VersionError
 from towline.core.frames import FrameError, FrameReader, FrameTooLarge, FrameWriter
-from towline.core.worker_messages import BATCH, DONE, ENDED, FAILED, MAX_ERROR_BYTES, PART, RUN, STREAM, error_from
+from towline.core.worker_messages import BATCH, DONE, ENDED, FAILED, MAX_ERROR_BYTES, MOVE, PART, RUN, STREAM, error_from
 from towline.serve.jobs import Batch
 
 Finish = Callable[[Batch, "dict[str, Any] | TowlineError", int], None]
@@ -58,6 +59,9 @@ class Worker:
         self._loop = loop
         self._link = link
         self._control = control
+        # Batches go over the link until the threads that run them have moved to pipes: ours to read, ours to write.
+        self._send: Callable[[bytes], int] = link.send
+        self._pipes: tuple[int, int] | None = None
         self._free: list[int] = []
         self._writers: list[FrameWriter] = []
         self._readers: list[FrameReader] = []
@@ -93,14 +97,18 @@ class Worker:
         self.idle -= 1
         first = batch.jobs[0]
         try:
-            self._link.send(BATCH.pack(slot, RUN if first.on_part is None else STREAM, first.signature))
+            self._send(BATCH.pack(slot, RUN if first.on_part is None else STREAM, first.signature))
         except OSError:
             # It is dying; the end of its link says so in a moment, and the batch is in `running` then.
             pass
 
     def _on_link(self) -> None:
+        self._hear(self._link.recv, 64)
+
+    def _hear(self, receive: Callable[[int], bytes], size: int) -> None:
+        """A message of the link, of which a longer one shows itself, or the next of what stands in the pipe."""
         try:
-            message = self._link.recv(64)
+            message = receive(size)
         except BlockingIOError:
             return
         except OSError:
@@ -228,8 +236,33 @@ class Worker:
 
     async def start(self, threads: int) -> None:
         assert self.arena is not None
-        await self.ask({"do": "start", "threads": min(threads, self.arena.slots)}, timeout_s=10.0)
-        self.threads = self.idle = min(threads, self.arena.slots)
+        threads = min(threads, self.arena.slots)
+        (their_in, our_out), (our_in, their_out) = os.pipe(), os.pipe()
+        try:
+            await self.ask({"do": "start", "threads": threads}, (their_in, their_out), timeout_s=10.0)
+            if self.is_dead:
+                raise Unavailable("The worker process has ended.", code="WORKER_DIED")
+        except BaseException:
+            os.close(our_in)
+            os.close(our_out)
+            raise
+        finally:
+            os.close(their_in)
+            os.close(their_out)
+        self._move(our_in, our_out, threads)
+        self.threads = self.idle = threads
+
+    def _move(self, to_read: int, to_write: int, threads: int) -> None:
+        """Have each thread go on with its batches on the pipes."""
+        self._pipes = (to_read, to_write)
+        for end in self._pipes:
+            os.set_blocking(end, False)
+        self._loop.add_reader(to_read, self._hear, partial(os.read, to_read), BATCH.size)
+        self._send = partial(os.write, to_write)
+        with contextlib.suppress(OSError):
+            # When it is dying, the end of its link says so in a moment.
+            for _ in range(threads):
+                self._link.send(BATCH.pack(0, MOVE, 0))
 
     async def ask(self, message: dict[str, Any], descriptors: tuple[int, ...] = (), *, timeout_s: float) -> dict[str, Any]:
         if self.is_dead:
@@ -302,6 +335,12 @@ class Worker:
         for end in (self._link, self._control):
             self._loop.remove_reader(end.fileno())
             end.close()
+        if self._pipes is not None:
+            self._loop.remove_reader(self._pipes[0])
+            # Never to a number that is another's by now.
+            self._send = self._link.send
+            for pipe in self._pipes:
+                os.close(pipe)
         error = Unavailable("The worker process has ended.", code="WORKER_DIED")
         if not self.born.done():
             self.born.set_exception(error)

@@ -1,4 +1,4 @@
-"""What a worker inherits, or is given: two sockets, two pieces of shared memory, the ends of two pipes, the log. No listening socket, no store."""
+"""What a worker inherits or is given: two sockets, two pieces of memory, ends of two pipes, the log. No listening socket, no store."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Worker:
         self._answers: deque[asyncio.Future[dict[str, Any]]] = deque()
         link.setblocking(False)
         control.setblocking(False)
-        loop.add_reader(link.fileno(), self._on_link)
+        loop.add_reader(link.fileno(), self._hear, link.recv, 64)
         loop.add_reader(control.fileno(), self._on_control)
 
     # Batches
@@ -101,9 +101,6 @@ class Worker:
         except OSError:
             # It is dying; the end of its link says so in a moment, and the batch is in `running` then.
             pass
-
-    def _on_link(self) -> None:
-        self._hear(self._link.recv, 64)
 
     def _hear(self, receive: Callable[[int], bytes], size: int) -> None:
         """A message of the link, of which a longer one shows itself, or the next of what stands in the pipe."""

@@ -187,5 +187,5 @@ def test_every_answer_is_the_direct_one_or_a_documented_refusal_for_a_minute(ser
     clients = play(server, budget_s=60, examples=1000, steps=30)
 
     assert clients.problems == []
-    assert clients.statuses[200] > 2_500
+    assert clients.statuses[200] > 1_000
     assert "Traceback" not in server.log()

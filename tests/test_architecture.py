@@ -61,7 +61,7 @@ LIBRARIES = {
     "uvloop": ("app/serving/front.py",),
     # In the converter process, in an environment of its own.
     **dict.fromkeys(("sklearn", "skl2onnx", "onnxmltools", "lightgbm", "joblib", "pandas"), ("convert/tabular",)),
-    "fsspec": ("app/fetching/fetch.py",),
+    "fsspec": ("app/fetching/remote.py",),
     "onnx2tf": ("convert/onnx2tf.py",),
 }
 UNSAFE = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import fsspec
 import pytest
 
-from towline.app.fetching import fetch as fetching
 from towline.app.fetching import http as fetching_http
+from towline.app.fetching import remote
 from towline.app.fetching.fetch import fetched, is_url
 from towline.app.fetching.http import is_public, judged
 from towline.app.importing.model import import_model
@@ -316,7 +316,7 @@ def test_a_bucket_whose_names_lead_elsewhere_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_bucket_with_too_many_files_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetching, "MAX_FILES", 3)
+    monkeypatch.setattr(remote, "MAX_FILES", 3)
     for number in range(4):
         fsspec.filesystem("memory").pipe(f"/many/{number}", b"x")
 

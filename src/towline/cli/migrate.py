@@ -13,7 +13,7 @@ from towline.cli.output import emit, emit_json, printable, say, say_step
 from towline.cli.params import dry_run_option, home_option, json_option
 
 if TYPE_CHECKING:
-    from towline.app.migrating.migrate import Migration, ModelOutcome
+    from towline.app.migrating.outcome import Migration, ModelOutcome
     from towline.convert.migrate.plan import Plan
 
 F = TypeVar("F", bound=Callable[..., Any])

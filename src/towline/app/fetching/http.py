@@ -16,7 +16,7 @@ from typing import IO, Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from towline import __version__
-from towline.app.fetching.fetch import check_size, shown, write_bounded
+from towline.app.fetching.bounded import check_size, shown, write_bounded
 from towline.core.errors import DeadlineExceeded, ImportRefused, NotFound, TowlineError, Unreachable
 
 MAX_REDIRECTS = 5

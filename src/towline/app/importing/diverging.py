@@ -24,7 +24,7 @@ from towline.verify.parity.variants import variants
 from towline.verify.parity.weights import trailing_zeros
 
 if TYPE_CHECKING:
-    from towline.app.importing.sealing import StartWorker
+    from towline.app.importing.trying import StartWorker
 
 # What may go wrong while somebody else's graph is run: then there is no more to tell, and the refusal stands as it is.
 _NO_ANSWER = (EngineError, VersionError, WorkerDied, DeadlineExceeded, ImportRefused)

@@ -18,7 +18,7 @@ from towline.convert.version import draft_manifest
 from towline.core.errors import EngineError, ImportRefused
 
 if TYPE_CHECKING:
-    from towline.app.importing.sealing import StartWorker
+    from towline.app.importing.trying import StartWorker
 
 # How far a score may move, as a share of the greatest one; and in how many rows the first class must stay.
 SCORE_SHARE = 1 / 32

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from towline.app.home import actor as current_actor
 from towline.app.home import opened_store
 from towline.app.importing.given import Given, checked
-from towline.app.importing.sealing import Candidate, ImportResult, Order, Progress, StartWorker, existing, seal
+from towline.app.importing.sealing import Candidate, ImportResult, Order, Progress, existing, seal
 from towline.app.sources import is_handler
 from towline.convert.files import copy_source
 from towline.convert.onnx import Inspection, StartReader, start_here
@@ -20,6 +20,7 @@ from towline.core.store import Store
 
 if TYPE_CHECKING:
     from towline.app.importing.handler import HandlerSource
+    from towline.app.importing.trying import StartWorker
     from towline.serve.workers.local import LocalWorker
 
 MAX_NAME_CHARS = 128

@@ -25,12 +25,12 @@ from towline.core.store import Store
 from towline.core.version import Version, check_sealed
 
 if TYPE_CHECKING:
+    from towline.app.importing.trying import StartWorker
     from towline.convert.processing import Prepared
     from towline.convert.version import RecordedGolden
     from towline.serve.workers.local import LocalWorker
 
 Progress = Callable[[str], None]
-StartWorker = Callable[[Path, Manifest], "LocalWorker"]
 
 
 @dataclass(frozen=True)

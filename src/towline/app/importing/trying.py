@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from towline.core.manifest import Processing, Signature
+from towline.core.manifest import Manifest, Processing, Signature
 from towline.core.steps import read_steps
 from towline.verify.encoded import encoded_inputs, with_rows
 from towline.verify.sample_files import load_samples
 
+if TYPE_CHECKING:
+    from towline.serve.workers.local import LocalWorker
+
+# Makes the worker that a version is tried in, and has it loaded.
+StartWorker = Callable[[Path, Manifest], "LocalWorker"]
 _Request = Mapping[str, np.ndarray]
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from towline.app.home import actor, opened_store
 from towline.app.importing.model import import_into
 from towline.app.importing.sealing import ImportResult
+from towline.app.migrating.outcome import Migration, ModelOutcome, VersionOutcome
 from towline.app.migrating.page import SETTINGS_HEAD, page, settings_text, start_command
 from towline.convert.migrate.plan import Plan, PlannedModel, PlannedVersion
 from towline.core.config import FILE_NAME
@@ -24,53 +23,6 @@ PAGE_NAME = "MIGRATION.md"
 # Words for a converter, where there is one.
 _FOREIGN = ("arch", "input", "inputs", "outputs")
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class VersionOutcome:
-    """`state`: imported, existed (the same was there already), failed, or planned (nothing was done). `stored` is its number here."""
-
-    planned: PlannedVersion
-    state: str
-    stored: int = 0
-    digest: str = ""
-    error: str = ""
-    hint: str = ""
-
-
-@dataclass(frozen=True)
-class ModelOutcome:
-    model: PlannedModel
-    versions: tuple[VersionOutcome, ...] = ()
-    deployment: Deployment | None = None
-
-    @property
-    def is_whole(self) -> bool:
-        return not self.model.problem and all(one.state != "failed" for one in self.versions)
-
-
-@dataclass(frozen=True)
-class Migration:
-    """What became of a plan. `files` were written, none in a dry run; `command` starts the server that takes the old one's place."""
-
-    plan: Plan
-    models: tuple[ModelOutcome, ...]
-    command: str
-    files: tuple[Path, ...] = ()
-
-    @property
-    def is_whole(self) -> bool:
-        return all(one.is_whole for one in self.models)
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "server": self.plan.server,
-            "models": [_model_json(one) for one in self.models],
-            "settings": dict(self.plan.settings),
-            "mapped": [{"old": row.old, "value": row.value, "here": row.ours, "why": row.why} for row in self.plan.rows],
-            "files": [str(file) for file in self.files],
-            "command": self.command,
-        }
 
 
 def migrate(
@@ -202,28 +154,3 @@ def _write(file: Path, text: str) -> None:
     except BaseException:
         os.unlink(name)
         raise
-
-
-def _model_json(one: ModelOutcome) -> dict[str, Any]:
-    model = one.model
-    versions = [
-        {
-            "number": version.stored or version.planned.number,
-            "old": version.planned.old,
-            "source": str(version.planned.source),
-            "state": version.state,
-            **({"digest": version.digest} if version.digest else {}),
-            **({"error": version.error, "hint": version.hint} if version.error else {}),
-        }
-        for version in one.versions
-    ]
-    deployed = one.deployment or Deployment(model.name, model.policy, dict(model.labels), model.limits)
-    return {
-        "name": model.name,
-        "versions": versions,
-        "policy": str(deployed.policy),
-        "labels": deployed.labels,
-        "deployed": one.deployment is not None,
-        "notes": list(model.notes),
-        **({"problem": model.problem, "hint": model.hint} if model.problem else {}),
-    }

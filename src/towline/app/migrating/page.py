@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from towline.convert.migrate.plan import Plan
 
 if TYPE_CHECKING:
-    from towline.app.migrating.migrate import Migration, ModelOutcome, VersionOutcome
+    from towline.app.migrating.outcome import Migration, ModelOutcome, VersionOutcome
 
 SETTINGS_HEAD = "# Written by 'towline migrate'"
 _MARKS = {"imported": "imported", "existed": "was there already", "failed": "NOT IMPORTED", "planned": "planned"}

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from busy import kept_waiting_s
 from known_models import mlp_asks
 from load import Load
 
@@ -67,18 +68,13 @@ def test_a_killed_front_is_back_on_the_same_socket_within_two_seconds(server: Ru
         # Connects meanwhile are queued by the kernel, not refused: the supervisor holds the socket.
         assert server.get("/livez")[0] == 200
         server.wait_until(server.is_ready)
-        took_s = time.monotonic() - killed_s - kept_from_running_s(server.front_pid)
+        took_s = time.monotonic() - killed_s - kept_waiting_s(server.front_pid)
         load.await_answers(64)
 
     assert load.failures == []
     assert 1 <= load.breaks <= 2 * 16
     assert (server.port, server.front_pid != front) == (port, True)
     assert took_s < 2.0
-
-
-def kept_from_running_s(pid: int) -> float:
-    """How long a process that could run has waited for a core, which says how busy the machine is and nothing of the server."""
-    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
 
 
 def test_answers_go_on_without_a_controller_and_the_next_one_takes_over(server: RunningServer, model_file: Path) -> None:

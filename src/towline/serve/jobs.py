@@ -14,6 +14,7 @@ from towline.core import dtypes
 from towline.core.errors import EngineError, TowlineError
 from towline.core.inference import Merged, Request, Response
 from towline.core.manifest import Manifest
+from towline.core.refs import clip
 from towline.serve.contract import Done, OnPart
 
 log = logging.getLogger("towline.serve")
@@ -123,6 +124,8 @@ class Batch(msgspec.Struct, gc=False, eq=False):
         for job in jobs:
             request = job.request
             end = start + request.rows
+            if request.outputs and (lack := lacking(outputs, request.outputs)):
+                job.answer(lack)
             # As Job.answer does, for all of them: told apart, each would cost as much again as the engine's run.
             done, job.done = job.done, None
             if done is not None:
@@ -149,6 +152,8 @@ class Batch(msgspec.Struct, gc=False, eq=False):
         problem = misfit(outputs, expected[job.signature], None)
         if problem:
             job.answer(EngineError(problem, code="BAD_OUTPUT"))
+        elif lack := lacking(outputs, job.request.outputs):
+            job.answer(lack)
         elif job.done is not None and job.on_part is not None:
             job.parts += 1
             job.on_part(Response(selected(outputs, job.request.outputs), name, number), more)
@@ -160,6 +165,12 @@ _NOTHING: dict[str, Any] = {}
 def selected(outputs: dict[str, Any], wanted: tuple[str, ...]) -> dict[str, Any]:
     """Those that a request asks for; none named means all."""
     return {name: outputs[name] for name in wanted} if wanted else outputs
+
+
+def lacking(outputs: dict[str, Any], wanted: tuple[str, ...]) -> EngineError | None:
+    """Of what a request asks for, the first that there is not. It was to be refused when it was read; here it must not strand its batch."""
+    absent = next((name for name in wanted if name not in outputs), None)
+    return None if absent is None else EngineError(f"The model has no output '{clip(absent)}'.", code="BAD_OUTPUT", field="outputs")
 
 
 def expected_outputs(manifest: Manifest) -> tuple[Expected, ...]:

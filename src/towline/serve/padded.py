@@ -13,7 +13,7 @@ from towline.core.errors import EngineError
 from towline.core.inference import Response
 from towline.core.padding import joined, own_part
 from towline.serve.batcher import Batcher, late
-from towline.serve.jobs import Batch, Expected, Job, misfit, selected
+from towline.serve.jobs import Batch, Expected, Job, lacking, misfit, selected
 from towline.serve.padding import Group, Mix, Plan, cut_lengths
 
 log = logging.getLogger("towline.serve")
@@ -107,6 +107,8 @@ class PaddedBatch(Batch, gc=False, eq=False):
         for job in self.jobs:
             rows, lengths = slice(start, start + job.request.rows), self.plan.shape(job.group).lengths
             start = rows.stop
+            if lack := lacking(outputs, job.request.outputs):
+                job.answer(lack)
             if job.done is None:
                 continue
             own = {name: own_part(array, rows, cut_lengths(self.plan, name, lengths)) for name, array in outputs.items()}

@@ -115,6 +115,7 @@ def test_tf_servings_own_command_line_serves_its_own_first_model_and_what_is_put
     with RunningServer(flags=flags, settings=settings, await_ready=False) as server:
         server.wait_until(lambda: served() == ["123"], timeout_s=120)
         assert ask("predict", instances=[[1.0], [2.0], [5.0]]) == {"predictions": [[2.5], [3.0], [4.5]]}
+        assert ask("predict", instances=[1.0, 2.0, 5.0]) == {"predictions": [2.5, 3.0, 4.5]}
         assert ask("regress", signature_name="regress_x_to_y", examples=[{"x": 1.0}, {"x": 2.0}]) == {"results": [2.5, 3.0]}
         assert ask("regress", signature_name="regress_by_the_old_parser", examples=[{"x": 1.0}]) == {"results": [0.5]}
         # What parses sparse features has no counterpart.

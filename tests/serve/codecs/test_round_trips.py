@@ -18,6 +18,7 @@ from towline.core.manifest import Facts, Manifest, Measured, Origin, Signature, 
 from towline.serve.codecs import binary, exact
 from towline.serve.codecs.check import Limits
 from towline.serve.protocols import openinference_request, openinference_response, simple_answer, simple_body, tfserving_body
+from towline.serve.protocols.tfserving_body import Form
 from towline.testing import tiny_models
 
 LIMITS = Limits(max_batch=1 << 20)
@@ -62,11 +63,11 @@ def same(got: np.ndarray, want: np.ndarray) -> None:
 def test_tf_serving_json_round_trips(drawn: tuple[str, np.ndarray]) -> None:
     dtype, array = drawn
     codec = tfserving_body.codec_for(served(TensorSpec("x", dtype, symbols(array))), LIMITS)
-    for is_row, answered, asked in ((True, b"predictions", b"instances"), (False, b"outputs", b"inputs")):
-        body = tfserving_body.encode(Response({"y": array}, "m", 1), is_row)
-        request, was_row = codec.decode(body.replace(answered, asked, 1))
+    for form, answered, asked in ((Form.ROWS, b"predictions", b"instances"), (Form.COLUMNS, b"outputs", b"inputs")):
+        body = tfserving_body.encode(Response({"y": array}, "m", 1), form)
+        request, came = codec.decode(body.replace(answered, asked, 1))
         same(request.inputs["x"], array)
-        assert (was_row, request.rows) == (is_row, array.shape[0])
+        assert (came, request.rows) == (form, array.shape[0])
 
 
 @QUICK
@@ -79,8 +80,8 @@ def test_tf_serving_json_of_two_inputs_round_trips(one: tuple[str, np.ndarray], 
         TensorSpec(name, dtype, (*("N",), *array.shape[1:])) for (name, array), dtype in zip(drawn.items(), (one[0], two[0]), strict=True)
     ]
     codec = tfserving_body.codec_for(served(*specs), LIMITS)
-    for is_row, answered, asked in ((True, b"predictions", b"instances"), (False, b"outputs", b"inputs")):
-        body = tfserving_body.encode(Response(drawn, "m", 1), is_row)
+    for form, answered, asked in ((Form.ROWS, b"predictions", b"instances"), (Form.COLUMNS, b"outputs", b"inputs")):
+        body = tfserving_body.encode(Response(drawn, "m", 1), form)
         request, _ = codec.decode(body.replace(answered, asked, 1))
         for name, array in drawn.items():
             same(request.inputs[name], array)

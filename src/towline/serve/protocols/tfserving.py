@@ -72,7 +72,7 @@ class _Api:
                 served = self._find(names)
             body, deadline = (request.body, None) if request.is_plain else incoming.read(request, self._limits)
             codec = served.codecs.get(tfserving_body.DEFAULT) or tfserving_body.codec_for(served, self._limits)
-            decoded, is_row = codec.decode(body, deadline)
+            decoded, form = codec.decode(body, deadline)
         except TowlineError as error:
             reply(tf_serving_error(error))
             return None
@@ -81,7 +81,7 @@ class _Api:
             try:
                 if isinstance(result, TowlineError):
                     raise result
-                response: HttpResponse = JsonAnswer(200, tfserving_body.encode(result, is_row))
+                response: HttpResponse = JsonAnswer(200, tfserving_body.encode(result, form))
             except TowlineError as error:
                 response = tf_serving_error(error)
             reply(response)

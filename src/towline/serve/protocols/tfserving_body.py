@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import enum
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,16 @@ from towline.serve.contract import Served
 _ROW, _COLUMN = ("instances",), ("inputs",)
 # Where the codec of the default signature is kept.
 DEFAULT = ("tfserving", "")
+
+
+class Form(enum.Enum):
+    """How a body gives its values, and so how it is answered."""
+
+    ROWS = "instances"
+    COLUMNS = "inputs"
+    # A number a row for an input of one number a row, `[1.0, 2.0]` for `[[1.0], [2.0]]`: TF Serving holds nobody to a signature's rank, and
+    # its own first example sends this.
+    NUMBERS = "numbers"
 
 
 def codec_for(served: Served, limits: Limits, name: str = "") -> PredictCodec:
@@ -65,14 +76,14 @@ class PredictCodec:
         reads_floats = self._tail is not None and numbers.FloatReader.takes(self._specs[0])
         self._floats = numbers.FloatReader(self._specs[0], self._tail or (), "instances") if reads_floats else None
 
-    def decode(self, body: bytes, deadline: float | None = None) -> tuple[Request, bool]:
-        """The request, and whether it came in row form (`instances`). Raises InvalidRequest."""
+    def decode(self, body: bytes, deadline: float | None = None) -> tuple[Request, Form]:
+        """The request, and how it came. Raises InvalidRequest."""
         if len(body) > json.COUNTED_BYTES:
             json.check_amount(body)
         # Two quotes: the only string is the one key.
         if self._tail is not None and self._plain is not None and body.count(b'"') == 2:
             if self._floats is not None and len(body) >= numbers.MIN_BYTES and (found := self._floats.read(body)) is not None:
-                return self._request([found], True, deadline), True
+                return self._request([found], True, deadline), Form.ROWS
             if len(body) > json.LARGE_BYTES:
                 # It is read below, and once.
                 return self._decode_any(body, deadline)
@@ -82,10 +93,10 @@ class PredictCodec:
                 return self._decode_any(body, deadline)
             shape = array.shape
             if shape[1:] == self._tail and 0 < shape[0] <= self._limits.max_batch:
-                return Request({self._names[0]: array}, shape[0], deadline, signature=self._signature_name), True
+                return Request({self._names[0]: array}, shape[0], deadline, signature=self._signature_name), Form.ROWS
         return self._decode_any(body, deadline)
 
-    def _decode_any(self, body: bytes, deadline: float | None) -> tuple[Request, bool]:
+    def _decode_any(self, body: bytes, deadline: float | None) -> tuple[Request, Form]:
         for decode, values in ((self._plain, self._plain_values), (self._named, self._named_values)):
             if decode is None:
                 continue
@@ -112,7 +123,7 @@ class PredictCodec:
             except json.NOT_PLAIN:
                 break
             if arrays is not None:
-                return self._request(arrays, is_row, deadline), is_row
+                return self._request(arrays, is_row, deadline), Form.ROWS if is_row else Form.COLUMNS
             break
         return self._decode_exactly(exact.parse(body, allow_non_finite=True, stop_when_done=True), deadline)
 
@@ -135,7 +146,7 @@ class PredictCodec:
         rows = self._check.rows([array.shape for array in arrays], fields)
         return Request(dict(zip(self._names, arrays, strict=True)), rows, deadline, signature=self._signature_name)
 
-    def _decode_exactly(self, document: Any, deadline: float | None) -> tuple[Request, bool]:
+    def _decode_exactly(self, document: Any, deadline: float | None) -> tuple[Request, Form]:
         if not isinstance(document, dict):
             raise InvalidRequest("The request must be a JSON object: Is not object", code="WRONG_TYPE")
         name = document.get("signature_name", self._name)
@@ -150,7 +161,9 @@ class PredictCodec:
             raise _not_one_format(is_row)
         values = self._row_values(document["instances"]) if is_row else self._column_values(document["inputs"])
         arrays = [nested.to_array(value, spec, field, self._limits) for (field, value), spec in zip(values, self._specs, strict=True)]
-        return self._request(arrays, is_row, deadline), is_row
+        if is_row and self._tail == (1,) and arrays[0].ndim == 1:
+            return self._request([arrays[0].reshape(-1, 1)], True, deadline), Form.NUMBERS
+        return self._request(arrays, is_row, deadline), Form.ROWS if is_row else Form.COLUMNS
 
     def _row_values(self, rows: Any) -> list[tuple[str, Any]]:
         if not isinstance(rows, list):
@@ -225,14 +238,17 @@ def _not_one_format(both: bool) -> InvalidRequest:
     return InvalidRequest("Missing 'inputs' or 'instances' key", code="MISSING_INPUT", field="instances")
 
 
-def encode(response: Response, is_row: bool) -> bytes:
-    """The answer's body. Raises InvalidRequest when the outputs cannot be split into rows."""
+def encode(response: Response, form: Form) -> bytes:
+    """The body of the answer to what came in that form. Raises InvalidRequest when the outputs cannot be split into rows."""
     merged, start = response.merged, response.start
-    if is_row and merged is not None and (rows := merged.made or json.rows_of(merged)):
+    if form is Form.ROWS and merged is not None and (rows := merged.made or json.rows_of(merged)):
         if response.stop - start == 1:
             return b'{"predictions":[%b%b%b]}' % (rows.opening, rows.texts[start], rows.closing)
         return b'{"predictions":[%b]}' % rows.between(start, response.stop)
     outputs = response.own if merged is None else response.outputs
+    is_row = form is not Form.COLUMNS
+    if form is Form.NUMBERS:
+        outputs = {name: array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array for name, array in outputs.items()}
     if len(outputs) == 1:
         (array,) = outputs.values()
         if array.ndim:

@@ -52,7 +52,7 @@ def cases(rows: int) -> dict[str, Callable[[], object]]:
     asked = infer.decode(v2, None, None, 0.0)
     return {
         "v1 decode": lambda: tfserving_body.codec_for(slot, limits).decode(v1),
-        "v1 encode": lambda: tfserving_body.encode(response, True),
+        "v1 encode": lambda: tfserving_body.encode(response, tfserving_body.Form.ROWS),
         "predict decode": lambda: simple_body.codec_for(slot, limits).decode(plain),
         "predict encode": lambda: simple_answer.encode(response, (), is_item=False),
         "v2 JSON decode": lambda: infer.decode(v2, None, None, 0.0),

@@ -15,14 +15,13 @@ import pytest
 
 import towline
 from towline.app.importing.sealing import Order
-from towline.app.tuning import engined
-from towline.app.tuning import tune as tuning
+from towline.app.tuning import engined, searching
 from towline.app.tuning.engined import publish_under, under
 from towline.app.tuning.tune import Aim, tune
 from towline.convert.base import ConversionFailed
 from towline.core.manifest import encode_manifest
 from towline.core.refs import parse_ref
-from towline.core.runtime import Runtime
+from towline.core.runtime import TUNED, Runtime
 from towline.core.version import Version
 from towline.optimize.runtime import Choice, Setting
 from towline.serve.workers.local import LocalWorker
@@ -115,14 +114,14 @@ def test_one_that_answers_otherwise_is_not_taken(version: Version, home: Path, t
 def test_it_is_measured_beside_the_version_and_published_if_it_is_best(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is best a clock decides; here it counts as best."""
     best = Setting(Runtime(threads=2, runs=1, instances=1), "openvino")
-    monkeypatch.setattr(tuning, "choice", lambda *given: Choice(best, "It was made so.", 2.0))
+    monkeypatch.setattr(searching, "choice", lambda *given: Choice(best, "It was made so.", 2.0))
 
     found = tune("mlp:1", aim=Aim(clients=(2,), budget_s=2.0, engines=("openvino",)), publish=True, home=home)
 
     assert found.refused == ()
     assert found.published is not None
     with open_store(home) as store:
-        event = store.events(kind=tuning.TUNED)[-2]
+        event = store.events(kind=TUNED)[-2]
         assert store.version(parse_ref(str(found.published))).engine == "openvino"
     assert (event.digest, event.data["use"]) == (found.published.digest, {"threads": 2, "runs": 1, "instances": 1})
     assert found.use == Runtime()

@@ -66,8 +66,8 @@ def _figures(metrics: ServingMetrics, model: str, number: int) -> dict[str, Any]
 
 
 def connections_within(open_files: int) -> int:
-    """How many connections leave descriptors for workers: each takes six, and a front that has none left cannot replace one."""
-    return max(1, open_files - max(32, open_files // 8))
+    """How many connections leave descriptors for workers: each takes eight, and a front that has none left cannot replace one."""
+    return max(1, open_files - max(44, open_files // 8))
 
 
 def _raise_file_limit() -> int:

@@ -11,7 +11,7 @@ import pytest
 
 from towline.app.importing.model import import_model
 from towline.engines import host
-from towline.engines.polite import POLITE, SLICE_NS, politely
+from towline.engines.polite import POLITE, politely
 from towline.serve.workers.local import LocalWorker
 from towline.serve.workers.sizes import ArenaSize
 from towline.testing import tiny_models
@@ -26,21 +26,6 @@ def test_polite_work_runs_at_a_lower_priority_and_leaves_the_callers_as_it_was()
 
     assert politely(_own_priority) == before + POLITE
     assert _own_priority() == before
-
-
-def test_polite_work_runs_for_a_short_while_at_a_time():
-    """Whoever wakes meanwhile waits no longer than that, where the kernel hears of it (Linux 6.12)."""
-
-    def slices() -> list[int]:
-        told = Path(f"/proc/self/task/{threading.get_native_id()}/sched").read_text()
-        return [int(line.split(":")[1]) for line in told.splitlines() if line.startswith("se.slice")]
-
-    if not slices():
-        pytest.skip("this kernel does not tell how long a thread may run at a time")
-    before = slices()
-
-    assert politely(slices) == [SLICE_NS]
-    assert slices() == before
 
 
 def test_what_polite_work_raises_reaches_the_caller():

@@ -58,8 +58,9 @@ def test_ten_times_the_load_is_shed_and_forgotten(server: RunningServer, capacit
     assert set(load.statuses) <= {200, 429, 504}
     assert all(one.has_retry_after for one in load.refused)
     assert len(load.refused) > load.sent / 2
-    # How near it comes to the capacity is for `make bench`; a queue that answers everybody too late comes to a twentieth.
-    assert load.good_per_s(1, SECONDS) > capacity_per_s / 2
+    # How near it comes to the capacity is for `make bench`: here whoever asks wants the same two cores. A queue that answers everybody too
+    # late comes to a twentieth.
+    assert load.good_per_s(1, SECONDS) > capacity_per_s / 4
     assert load.statuses[504] < load.sent / 20
     assert server.rss_bytes(server.front_pid) - before < 64 * MIB
     assert max(one.at_s for one in load.outcomes) < SECONDS + 10

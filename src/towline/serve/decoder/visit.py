@@ -63,8 +63,8 @@ class Visit:
         try:
             while pieces and not self.is_over:
                 piece = memoryview(pieces.popleft())
-                for start in range(0, len(piece), SLICE_BYTES):
-                    os.write(file, piece[start : start + SLICE_BYTES])
+                while piece and not self.is_over:
+                    piece = piece[os.write(file, piece[:SLICE_BYTES]) :]
                     await asyncio.sleep(0)
         except BaseException:
             os.close(file)

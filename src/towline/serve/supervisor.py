@@ -36,9 +36,9 @@ _FORKED_ENGINE = "onnxruntime"
 
 @dataclass(frozen=True)
 class Commands:
-    """A module and its arguments for each process; `python` are the words before them. `{launch}` becomes how often it was started,
+    """A module and its arguments for each process; `python` are the words before them.
 
-    `{channel}` and `{listener}` the numbers of descriptors.
+    `{launch}` becomes how often it was started, `{channel}` and `{listener}` the numbers of descriptors.
     """
 
     python: Sequence[str]

@@ -167,11 +167,10 @@ def import_into(
     may_convert: bool = True,
     progress: Progress | None = None,
 ) -> tuple[ImportResult, LocalWorker | None]:
-    """`import_model` into an open store, through processes that `start_worker` and `start_reader` make. With `may_convert` false only
+    """`import_model` into an open store, through processes that `start_worker` and `start_reader` make.
 
-    ONNX is taken.
-
-    Also returns the worker that has loaded a new version: it is the caller's to close or to serve with. None when nothing was added.
+    With `may_convert` false only ONNX is taken. Also returns the worker that has loaded a new version: it is the caller's to close or to
+    serve with. None when nothing was added.
     """
     given: Given | HandlerSource
     if is_handler(str(source)):

@@ -15,9 +15,10 @@ _END_WAIT_S = 2.0
 
 
 class Children:
-    """What a Pool asks of a supervisor. A worker is started fresh, half a second slower than a fork; its end is told by its pidfd,
+    """What a Pool asks of a supervisor.
 
-    so that the program around us keeps its own SIGCHLD. Should this process end, the workers see their channels close, and end too.
+    A worker is started fresh, half a second slower than a fork; its end is told by its pidfd, so that the program around us keeps its own
+    SIGCHLD. Should this process end, the workers see their channels close, and end too.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -10,7 +10,8 @@ import timeit
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from towline.monitor.metrics import MAX_CODES, OTHER, UNKNOWN, ServingMetrics
+from towline.monitor.counters import MAX_CODES, OTHER
+from towline.monitor.metrics import UNKNOWN, ServingMetrics
 from towline.monitor.process import sample_process
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from towline.monitor.metrics import Histogram, RequestMetrics
+from towline.monitor.counters import Histogram, RequestMetrics
 
 _GOOD = frozenset({"OK", "200"})
 

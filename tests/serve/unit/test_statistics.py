@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from towline.core.inference import Request
-from towline.monitor.metrics import RequestMetrics
+from towline.monitor.counters import RequestMetrics
 from towline.serve.contract import Count
 from towline.serve.jobs import Batch, Job
 from towline.serve.statistics import MAX_SIZES, BatchCounts, statistics_of

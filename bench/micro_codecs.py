@@ -15,7 +15,14 @@ import numpy as np
 from towline.core.inference import Response
 from towline.core.manifest import Facts, Manifest, Measured, Origin, Signature, TensorSpec
 from towline.serve.codecs.check import Limits
-from towline.serve.protocols import openinference_request, openinference_response, simple_answer, simple_body, tfserving_body
+from towline.serve.protocols import (
+    openinference_request,
+    openinference_response,
+    simple_answer,
+    simple_body,
+    tfserving_answer,
+    tfserving_body,
+)
 
 
 class Slot:
@@ -52,7 +59,7 @@ def cases(rows: int) -> dict[str, Callable[[], object]]:
     asked = infer.decode(v2, None, None, 0.0)
     return {
         "v1 decode": lambda: tfserving_body.codec_for(slot, limits).decode(v1),
-        "v1 encode": lambda: tfserving_body.encode(response, tfserving_body.Form.ROWS),
+        "v1 encode": lambda: tfserving_answer.encode(response, tfserving_answer.Form.ROWS),
         "predict decode": lambda: simple_body.codec_for(slot, limits).decode(plain),
         "predict encode": lambda: simple_answer.encode(response, (), is_item=False),
         "v2 JSON decode": lambda: infer.decode(v2, None, None, 0.0),

@@ -17,8 +17,15 @@ from towline.core.inference import Response
 from towline.core.manifest import Facts, Manifest, Measured, Origin, Signature, TensorSpec
 from towline.serve.codecs import binary, exact
 from towline.serve.codecs.check import Limits
-from towline.serve.protocols import openinference_request, openinference_response, simple_answer, simple_body, tfserving_body
-from towline.serve.protocols.tfserving_body import Form
+from towline.serve.protocols import (
+    openinference_request,
+    openinference_response,
+    simple_answer,
+    simple_body,
+    tfserving_answer,
+    tfserving_body,
+)
+from towline.serve.protocols.tfserving_answer import Form
 from towline.testing import tiny_models
 
 LIMITS = Limits(max_batch=1 << 20)
@@ -64,7 +71,7 @@ def test_tf_serving_json_round_trips(drawn: tuple[str, np.ndarray]) -> None:
     dtype, array = drawn
     codec = tfserving_body.codec_for(served(TensorSpec("x", dtype, symbols(array))), LIMITS)
     for form, answered, asked in ((Form.ROWS, b"predictions", b"instances"), (Form.COLUMNS, b"outputs", b"inputs")):
-        body = tfserving_body.encode(Response({"y": array}, "m", 1), form)
+        body = tfserving_answer.encode(Response({"y": array}, "m", 1), form)
         request, came = codec.decode(body.replace(answered, asked, 1))
         same(request.inputs["x"], array)
         assert (came, request.rows) == (form, array.shape[0])
@@ -81,7 +88,7 @@ def test_tf_serving_json_of_two_inputs_round_trips(one: tuple[str, np.ndarray], 
     ]
     codec = tfserving_body.codec_for(served(*specs), LIMITS)
     for form, answered, asked in ((Form.ROWS, b"predictions", b"instances"), (Form.COLUMNS, b"outputs", b"inputs")):
-        body = tfserving_body.encode(Response(drawn, "m", 1), form)
+        body = tfserving_answer.encode(Response(drawn, "m", 1), form)
         request, _ = codec.decode(body.replace(answered, asked, 1))
         for name, array in drawn.items():
             same(request.inputs[name], array)

@@ -10,8 +10,8 @@ from hypothesis.extra import numpy as arrays
 
 from towline.core.inference import Merged, Response
 from towline.serve.codecs import json
-from towline.serve.protocols import tfserving_body
-from towline.serve.protocols.tfserving_body import Form
+from towline.serve.protocols import tfserving_answer
+from towline.serve.protocols.tfserving_answer import Form
 
 _SHAPES = arrays.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=4)
 _VALUES = st.one_of(
@@ -30,8 +30,8 @@ def test_rows_cut_out_of_a_batch_read_as_if_written_alone(array: np.ndarray, dat
     alone = Response({"y": array[start:stop]}, "m", 1)
     shared = Response({}, "m", 1, Merged({"y": array}), start, stop)
 
-    assert tfserving_body.encode(shared, Form.ROWS) == tfserving_body.encode(alone, Form.ROWS)
-    assert tfserving_body.encode(shared, Form.COLUMNS) == tfserving_body.encode(alone, Form.COLUMNS)
+    assert tfserving_answer.encode(shared, Form.ROWS) == tfserving_answer.encode(alone, Form.ROWS)
+    assert tfserving_answer.encode(shared, Form.COLUMNS) == tfserving_answer.encode(alone, Form.COLUMNS)
 
 
 def test_a_batch_is_written_once_for_all_its_requests(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +39,7 @@ def test_a_batch_is_written_once_for_all_its_requests(monkeypatch: pytest.Monkey
     monkeypatch.setattr(json, "dumps", lambda value, plain=json.dumps: (written.append(value), plain(value))[1])
     merged = Merged({"y": np.arange(12, dtype=np.float32).reshape(4, 3)})
 
-    bodies = [tfserving_body.encode(Response({}, "m", 1, merged, row, row + 1), Form.ROWS) for row in range(4)]
+    bodies = [tfserving_answer.encode(Response({}, "m", 1, merged, row, row + 1), Form.ROWS) for row in range(4)]
 
     assert bodies[2] == b'{"predictions":[[6.0,7.0,8.0]]}'
     assert len(written) == 1

@@ -12,7 +12,8 @@ from towline.core.errors import InvalidRequest
 from towline.core.inference import Merged, Response
 from towline.core.manifest import TensorSpec
 from towline.serve.codecs.check import Limits
-from towline.serve.protocols.tfserving_body import Form, codec_for, encode
+from towline.serve.protocols.tfserving_answer import Form, encode
+from towline.serve.protocols.tfserving_body import codec_for
 
 X = TensorSpec("x", "float32", ("N", 1))
 FIRST_EXAMPLE = b'{"instances": [1.0, 2.0, 5.0]}'

@@ -19,7 +19,7 @@ from towline.core.errors import DeadlineExceeded, EngineError, Kind, Overloaded,
 from towline.core.manifest import Signature, TensorSpec
 from towline.serve.codecs import json as json_codec
 from towline.serve.codecs.check import Limits
-from towline.serve.protocols import tfserving_body
+from towline.serve.protocols import tfserving_answer, tfserving_body
 from towline.testing import tiny_models
 
 
@@ -143,11 +143,11 @@ def api_request(api: Api):  # type: ignore[no-untyped-def]
 def test_outputs_named_bytes_come_back_as_base64() -> None:
     array = np.array([b"\xff", "a"], dtype=object)
 
-    assert json.loads(tfserving_body.encode(response(y_bytes=array), tfserving_body.Form.ROWS)) == {
+    assert json.loads(tfserving_answer.encode(response(y_bytes=array), tfserving_answer.Form.ROWS)) == {
         "predictions": [{"b64": "/w=="}, {"b64": "YQ=="}]
     }
     # No text: base64 all the same, for a body that is no JSON helps nobody.
-    assert json.loads(tfserving_body.encode(response(y=array), tfserving_body.Form.ROWS)) == {"predictions": [{"b64": "/w=="}, "a"]}
+    assert json.loads(tfserving_answer.encode(response(y=array), tfserving_answer.Form.ROWS)) == {"predictions": [{"b64": "/w=="}, "a"]}
 
 
 def response(**outputs: np.ndarray):  # type: ignore[no-untyped-def]
@@ -159,13 +159,13 @@ def response(**outputs: np.ndarray):  # type: ignore[no-untyped-def]
 def test_a_string_that_says_null_is_not_taken_for_nan() -> None:
     outputs = {"a": np.array(["null"], dtype=object), "b": np.array([np.nan], np.float32)}
 
-    assert tfserving_body.encode(response(**outputs), tfserving_body.Form.ROWS) == b'{"predictions":[{"a":"null","b":NaN}]}'
+    assert tfserving_answer.encode(response(**outputs), tfserving_answer.Form.ROWS) == b'{"predictions":[{"a":"null","b":NaN}]}'
 
 
 def test_an_output_without_dims_cannot_be_a_row() -> None:
     with pytest.raises(TowlineError, match="Tensor name: y has no shape information"):
-        tfserving_body.encode(response(y=np.array(1.0, np.float32)), tfserving_body.Form.ROWS)
-    assert tfserving_body.encode(response(y=np.array(1.5, np.float32)), tfserving_body.Form.COLUMNS) == b'{"outputs":1.5}'
+        tfserving_answer.encode(response(y=np.array(1.0, np.float32)), tfserving_answer.Form.ROWS)
+    assert tfserving_answer.encode(response(y=np.array(1.5, np.float32)), tfserving_answer.Form.COLUMNS) == b'{"outputs":1.5}'
 
 
 def test_what_follows_the_object_is_ignored(api: Api) -> None:

@@ -21,7 +21,7 @@ from towline.serve.contract import (
     VersionStatus,
     whole_body,
 )
-from towline.serve.protocols import incoming, tfserving_body, tfserving_examples_body
+from towline.serve.protocols import incoming, tfserving_answer, tfserving_body, tfserving_examples_body
 from towline.serve.protocols.errors import printable, tf_serving_error
 from towline.serve.protocols.tfserving_examples import CLASSIFY_METHOD, REGRESS_METHOD
 
@@ -81,7 +81,7 @@ class _Api:
             try:
                 if isinstance(result, TowlineError):
                     raise result
-                response: HttpResponse = JsonAnswer(200, tfserving_body.encode(result, form))
+                response: HttpResponse = JsonAnswer(200, tfserving_answer.encode(result, form))
             except TowlineError as error:
                 response = tf_serving_error(error)
             reply(response)
@@ -128,8 +128,8 @@ class _Api:
         served = self._find(names)
         signatures: dict[str, Any] = {
             name: {
-                "inputs": {spec.name: tfserving_body.tensor_info(spec) for spec in signature.inputs},
-                "outputs": {spec.name: tfserving_body.tensor_info(spec) for spec in signature.outputs},
+                "inputs": {spec.name: tfserving_answer.tensor_info(spec) for spec in signature.inputs},
+                "outputs": {spec.name: tfserving_answer.tensor_info(spec) for spec in signature.outputs},
                 "method_name": PREDICT_METHOD,
             }
             for name, signature in served.manifest.signatures.items()

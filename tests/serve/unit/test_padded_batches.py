@@ -212,7 +212,7 @@ def asked(version: Version, *, inline: bool, **settings: Any) -> tuple[list[dict
         try:
             await embedded.start([wanted])
             (slot,) = embedded.plane.slots()
-            (lane,) = slot._crew
+            (lane,) = slot._staff.crew
             run = lane.run
             lane.run = lambda batch: (ran.append(batch), run(batch))[1]  # type: ignore[method-assign]
             asking = [embedded.infer(slot, Request(one, len(one["input_ids"]))) for one in sentences()]

@@ -134,7 +134,7 @@ def test_an_overrun_run_is_ended_although_others_of_its_worker_go_on_ending() ->
             scene.slot.tick()
             assert scene.killed == []
             # Another batch of the same worker ends meanwhile.
-            scene.slot._on_batch(Batch([Job(Request({}), None, 0, 0.0, 99.0, 1, Uncounted())], 1, 0.0), {}, 1)
+            scene.slot._delivery.deliver(Batch([Job(Request({}), None, 0, 0.0, 99.0, 1, Uncounted())], 1, 0.0), {}, 1)
         assert place.running == [stuck]
         scene.now_s = 62.2
         scene.slot.tick()

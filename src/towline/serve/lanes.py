@@ -19,8 +19,10 @@ from towline.core.warmup import WarmReport
 from towline.serve.jobs import Batch
 from towline.serve.recovery import MAX_RETRIES, is_crash
 from towline.serve.router import WantedVersion
+from towline.serve.workers.control import Loading
 from towline.serve.workers.pool import Pool
-from towline.serve.workers.process import Finish, Loading, PassOn, Worker
+from towline.serve.workers.process import Finish, Worker
+from towline.serve.workers.streams import PassOn
 
 # Runs shorter than this go on in the worker's receiving thread: a hop to another would cost more than it gains.
 TINY_RUN_US = 1000

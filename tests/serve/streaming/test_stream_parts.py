@@ -171,6 +171,18 @@ def test_an_error_after_a_part_reaches_whoever_waits() -> None:
     assert scene.results[0].code == "HANDLER_FAILED"
 
 
+def test_a_worker_that_fails_before_its_part_was_answered_does_not_hurt_who_asks_for_the_next_one() -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.say(PART, 0.5)
+        await scene.say(FAILED)
+        assert scene.worker.running == []
+        scene.more[0]()
+
+    scene = play(scenario)
+
+    assert [isinstance(result, TowlineError) for result in scene.results] == [True]
+
+
 def test_a_protocol_that_fails_over_a_part_ends_the_stream_with_an_error() -> None:
     def fail(part: Response, more: Callable[[], None]) -> None:
         raise ArithmeticError

@@ -23,7 +23,8 @@ from towline.core.inference import Request
 from towline.core.manifest import Facts, Manifest, Measured, Origin, Signature, TensorSpec, encode_manifest
 from towline.core.worker_messages import BATCH, DONE, FAILED, RUN
 from towline.serve.jobs import Batch, Job
-from towline.serve.workers.process import Loading, Worker
+from towline.serve.workers.control import Loading
+from towline.serve.workers.process import Worker
 
 SLOT_BYTES = 1 << 16
 SPEC = TensorSpec("x", "float32", ("N",))

@@ -4,35 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import socket
-from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from towline.core import channel
 from towline.core.arena import KEEP_BYTES, Arena
-from towline.core.errors import EngineError, Kind, TowlineError, Unavailable, VersionError
-from towline.core.frames import FrameError, FrameReader, FrameTooLarge, FrameWriter
-from towline.core.worker_messages import BATCH, DONE, ENDED, FAILED, MAX_ERROR_BYTES, MOVE, PART, RUN, STREAM, error_from
+from towline.core.errors import TowlineError, Unavailable
+from towline.core.frames import FrameError, FrameReader, FrameWriter
+from towline.core.worker_messages import BATCH, DONE, ENDED, FAILED, MOVE, PART, RUN, STREAM
 from towline.serve.jobs import Batch
+from towline.serve.workers.control import Control, Loading
+from towline.serve.workers.faults import UNREADABLE, unread, unwritten, written_by_worker
+from towline.serve.workers.pipes import Pipes, hand_over_pipes
+from towline.serve.workers.streams import PassOn, Streams
 
 Finish = Callable[[Batch, "dict[str, Any] | TowlineError", int], None]
-PassOn = Callable[[Batch, dict[str, Any], Callable[[], None]], None]
-
-
-@dataclass(frozen=True)
-class Loading:
-    """What a worker is asked to load, and how: the sealed folder and its digest, the manifest's JSON; `threads` that one run may use."""
-
-    folder: str
-    digest: str
-    manifest: str
-    device: str
-    threads: int = 1
 
 
 class Worker:
@@ -58,24 +47,20 @@ class Worker:
         self.born = loop.create_future()
         self._loop = loop
         self._link = link
-        self._control = control
-        # Batches go over the link until the threads that run them have moved to pipes: ours to read, ours to write.
+        self._control = Control(loop, control, on_hello=self._on_hello, on_end=self._die)
+        self.ask = self._control.ask
+        self._streams = Streams(self._control.say)
+        # Batches go over the link until the threads that run them have moved to pipes.
         self._send: Callable[[bytes], int] = link.send
-        self._pipes: tuple[int, int] | None = None
+        self._pipes: Pipes | None = None
         self._free: list[int] = []
         self._writers: list[FrameWriter] = []
         self._readers: list[FrameReader] = []
         self._running: dict[int, tuple[Batch, int]] = {}
-        # Slots whose last part was not answered yet, and that part's number.
-        self._turns: dict[int, int] = {}
-        self._parts = 0
         # Slots whose run was asked to stop and whose worker has not heard it yet; the end of a run that did not wait for that.
         self._stopping: dict[int, Callable[[], None] | None] = {}
-        self._answers: deque[asyncio.Future[dict[str, Any]]] = deque()
         link.setblocking(False)
-        control.setblocking(False)
         loop.add_reader(link.fileno(), self._hear, link.recv, 64)
-        loop.add_reader(control.fileno(), self._on_control)
 
     # Batches
 
@@ -91,7 +76,7 @@ class Worker:
         except (FrameError, ValueError, TypeError, IndexError) as error:
             self._free.append(slot)
             self._writers[slot].forget()
-            self.on_batch(batch, _unwritten(error), 0)
+            self.on_batch(batch, unwritten(error), 0)
             return
         self._running[slot] = (batch, used)
         self.idle -= 1
@@ -122,8 +107,8 @@ class Worker:
         result: dict[str, Any] | TowlineError
         try:
             result = self._readers[slot].read() if what == DONE else self._error(slot, argument)
-        except _UNREADABLE:
-            result = _unread()
+        except UNREADABLE:
+            result = unread()
         self._finish(slot, result, argument if what == DONE else 0)
 
     def _finish(self, slot: int, result: dict[str, Any] | TowlineError, spent_us: int) -> None:
@@ -145,56 +130,29 @@ class Worker:
 
     def _error(self, slot: int, size_bytes: int) -> TowlineError:
         assert self.arena is not None
-        start = slot * self.arena.slot_bytes
-        return error_from(json.loads(self.arena.outputs[start : start + min(size_bytes, MAX_ERROR_BYTES)]), EngineError)
+        return written_by_worker(self.arena, slot, size_bytes)
 
     def _heed_stream(self, slot: int, what: int, argument: int) -> bool:
         """Take a part of a stream, or its end; False when the worker was not asked for it."""
         batch, _ = self._running.get(slot, (None, 0))
-        if batch is None or batch.jobs[0].on_part is None or slot in self._turns:
+        if batch is None or batch.jobs[0].on_part is None or self._streams.is_owed(slot):
             return False
         if what == ENDED:
             self._finish(slot, {}, argument)
         elif what == PART:
-            self._take_part(slot, batch)
+            self._streams.take_part(slot, batch, self._readers[slot], self.on_part)
         return what in (ENDED, PART)
-
-    def _take_part(self, slot: int, batch: Batch) -> None:
-        self._parts += 1
-        turn = self._turns[slot] = self._parts
-        try:
-            part = self._readers[slot].read()
-        except _UNREADABLE:
-            part = None
-        try:
-            if part is None:
-                batch.fail(_unread())
-            else:
-                self.on_part(batch, part, partial(self._answer_part, slot, turn))
-        except Exception:
-            # A protocol failed over it: nobody would ever ask for the next part.
-            batch.fail(TowlineError("The server failed to pass on a part of the answer; its log says why."))
-            raise
-        finally:
-            if not batch.is_wanted:
-                self._answer_part(slot, turn)
-
-    def _answer_part(self, slot: int, turn: int) -> None:
-        """Ask for the next part of a stream, or end it when nobody wants more. Once for each part."""
-        if self._turns.get(slot) == turn:
-            del self._turns[slot]
-            self._say({"do": "more" if self._running[slot][0].is_wanted else "stop", "slot": slot})
 
     def terminate_runs(self) -> None:
         """Ask the engine to stop every run nobody waits for. A run ends here, and gives its slot back, once the engine was told."""
         for slot, (batch, _) in self._running.items():
             if batch.is_wanted:
                 continue
-            if slot in self._turns:
-                self._answer_part(slot, self._turns[slot])
+            if self._streams.is_owed(slot):
+                self._streams.answer(slot)
             elif slot not in self._stopping:
                 self._stopping[slot] = None
-                self._begin_to_ask({"do": "terminate", "slot": slot}).add_done_callback(partial(self._on_told, slot))
+                self._control.begin_to_ask({"do": "terminate", "slot": slot}).add_done_callback(partial(self._on_told, slot))
 
     def _on_told(self, slot: int, answer: asyncio.Future[dict[str, Any]]) -> None:
         finish = self._stopping.pop(slot)
@@ -203,7 +161,12 @@ class Worker:
         if finish is not None and not self.is_dead:
             finish()
 
-    # Control
+    # The start
+
+    def _on_hello(self, pid: int) -> None:
+        self.pid = pid
+        if not self.born.done():
+            self.born.set_result(None)
 
     async def load(self, what: Loading, *, arena: Arena, timeout_s: float) -> None:
         """Load a version; from here on the arena is the worker's to close.
@@ -212,9 +175,8 @@ class Worker:
         """
         inputs_fd, outputs_fd = arena.worker_descriptors()
         try:
-            message = {"do": "load", **asdict(what)}
-            descriptors = (inputs_fd, outputs_fd)
-            answer = await self.ask(message | {"slots": arena.slots, "slot_bytes": arena.slot_bytes}, descriptors, timeout_s=timeout_s)
+            message = {"do": "load", **asdict(what), "slots": arena.slots, "slot_bytes": arena.slot_bytes}
+            answer = await self.ask(message, (inputs_fd, outputs_fd), timeout_s=timeout_s)
         except BaseException:
             arena.close()
             raise
@@ -232,87 +194,17 @@ class Worker:
         self._readers = [FrameReader(arena.outputs, slot * size, size) for slot in range(arena.slots)]
 
     async def start(self, threads: int) -> None:
+        """Have `threads` threads of the worker run batches, each from the pipes."""
         assert self.arena is not None
         threads = min(threads, self.arena.slots)
-        (their_in, our_out), (our_in, their_out) = os.pipe(), os.pipe()
-        try:
-            await self.ask({"do": "start", "threads": threads}, (their_in, their_out), timeout_s=10.0)
-            if self.is_dead:
-                raise Unavailable("The worker process has ended.", code="WORKER_DIED")
-        except BaseException:
-            os.close(our_in)
-            os.close(our_out)
-            raise
-        finally:
-            os.close(their_in)
-            os.close(their_out)
-        self._move(our_in, our_out, threads)
-        self.threads = self.idle = threads
-
-    def _move(self, to_read: int, to_write: int, threads: int) -> None:
-        """Have each thread go on with its batches on the pipes."""
-        self._pipes = (to_read, to_write)
-        for end in self._pipes:
-            os.set_blocking(end, False)
-        self._loop.add_reader(to_read, self._hear, partial(os.read, to_read), BATCH.size)
-        self._send = partial(os.write, to_write)
+        pipes = self._pipes = await hand_over_pipes(self._control, threads)
+        self._loop.add_reader(pipes.to_read, self._hear, partial(os.read, pipes.to_read), BATCH.size)
+        self._send = partial(os.write, pipes.to_write)
         with contextlib.suppress(OSError):
             # When it is dying, the end of its link says so in a moment.
             for _ in range(threads):
                 self._link.send(BATCH.pack(0, MOVE, 0))
-
-    async def ask(self, message: dict[str, Any], descriptors: tuple[int, ...] = (), *, timeout_s: float) -> dict[str, Any]:
-        if self.is_dead:
-            raise Unavailable("The worker process has ended.")
-        try:
-            return await asyncio.wait_for(asyncio.shield(self._begin_to_ask(message, descriptors)), timeout_s)
-        except TimeoutError:
-            raise Unavailable(f"The worker did not answer '{message['do']}' within {timeout_s:g} s.", code="LOAD_TIMEOUT") from None
-
-    def _begin_to_ask(self, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> asyncio.Future[dict[str, Any]]:
-        future: asyncio.Future[dict[str, Any]] = self._loop.create_future()
-        self._answers.append(future)
-        self._say(message, descriptors)
-        return future
-
-    def _say(self, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
-        try:
-            channel.send(self._control, message, descriptors)
-        except OSError:
-            pass
-
-    def _on_control(self) -> None:
-        try:
-            received = channel.receive(self._control)
-        except BlockingIOError:
-            return
-        except (OSError, TowlineError):
-            received = None
-        if received is None:
-            self._die()
-            return
-        message, descriptors = received
-        for descriptor in descriptors:
-            os.close(descriptor)
-        try:
-            self._heed(message)
-        except (TypeError, ValueError):
-            # Ours never says such a thing: something else speaks through it.
-            self._die()
-
-    def _heed(self, message: dict[str, Any]) -> None:
-        if "hello" in message:
-            self.pid = int(message["hello"])
-            if not self.born.done():
-                self.born.set_result(None)
-        elif self._answers:
-            future = self._answers.popleft()
-            if future.done():
-                return
-            if isinstance(message.get("ok"), dict):
-                future.set_result(message["ok"])
-            else:
-                future.set_exception(error_from(message.get("error"), VersionError))
+        self.threads = self.idle = threads
 
     # The end
 
@@ -329,41 +221,21 @@ class Worker:
             return
         self.is_dead = True
         self.idle = 0
-        for end in (self._link, self._control):
-            self._loop.remove_reader(end.fileno())
-            end.close()
+        self._loop.remove_reader(self._link.fileno())
+        self._link.close()
         if self._pipes is not None:
-            self._loop.remove_reader(self._pipes[0])
+            self._loop.remove_reader(self._pipes.to_read)
             # Never to a number that is another's by now.
             self._send = self._link.send
-            for pipe in self._pipes:
-                os.close(pipe)
+            self._pipes.close()
         error = Unavailable("The worker process has ended.", code="WORKER_DIED")
+        self._control.close(error)
         if not self.born.done():
             self.born.set_exception(error)
             self.born.exception()
-        for future in self._answers:
-            if not future.done():
-                future.set_exception(error)
-                future.exception()
         self._writers, self._readers = [], []
         if self.arena is not None:
             self.arena.close()
-
-
-# What reading the answer of a worker that cannot be trusted may raise.
-_UNREADABLE = (TowlineError, ValueError, RecursionError)
-
-
-def _unread() -> TowlineError:
-    return EngineError("The worker's answer could not be read.", code="BAD_OUTPUT")
-
-
-def _unwritten(error: Exception) -> TowlineError:
-    """Why a batch could not be handed to the worker. Of several jobs each is then tried alone."""
-    if isinstance(error, FrameTooLarge):
-        return TowlineError(error.message, code="TENSORS_TOO_LARGE", kind=Kind.TOO_LARGE)
-    return EngineError("The requests of a batch do not fit together.", code="BAD_BATCH")
 
 
 def _ignore_batch(batch: Batch, result: dict[str, Any] | TowlineError, spent_us: int) -> None:

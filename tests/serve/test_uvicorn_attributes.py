@@ -18,10 +18,13 @@ from uvicorn.server import Server, ServerState
 
 import towline.serve.front
 from towline.core.config import Settings
+from towline.serve.protocols.answers import AnsweringProtocol
 from towline.serve.protocols.exchange import Exchange
 from towline.serve.protocols.gate import Gate
 from towline.serve.protocols.http import GuardedProtocol, protocol_for
 from towline.serve.protocols.table import RouteTable
+
+OURS = (AnsweringProtocol, GuardedProtocol)
 
 
 async def _app(scope: Any, receive: Any, send: Any) -> None:
@@ -67,7 +70,7 @@ def test_a_method_of_the_protocol_that_we_replace_or_call_is_there_with_its_argu
 
 def test_what_of_ours_has_the_name_of_uvicorns_is_meant_to() -> None:
     """A new method of uvicorn's must not be one of ours by accident."""
-    shared = {name for name in vars(GuardedProtocol) if name in vars(HttpToolsProtocol) and not name.startswith("__")}
+    shared = {name for cls in OURS for name in vars(cls) if name in vars(HttpToolsProtocol) and not name.startswith("__")}
 
     assert shared <= set(CALLED_BY_UVICORN)
 
@@ -92,7 +95,8 @@ def test_the_protocol_has_the_attributes_that_we_read_and_write() -> None:
 
 def test_no_other_attribute_of_the_base_class_is_touched() -> None:
     """Whoever begins to use another must add it above."""
-    own = (set(_assigned(GuardedProtocol)) - set(_assigned(HttpToolsProtocol))) | set(vars(GuardedProtocol)) | {"gate"}
+    assigned, defined = ({name for cls in OURS for name in names(cls)} for names in (_assigned, vars))
+    own = (assigned - set(_assigned(HttpToolsProtocol))) | defined | {"gate"}
     named = {
         "parser",
         "cycle",
@@ -109,7 +113,8 @@ def test_no_other_attribute_of_the_base_class_is_touched() -> None:
     }
     used = {
         node.attr
-        for node in ast.walk(ast.parse(inspect.getsource(GuardedProtocol)))
+        for cls in OURS
+        for node in ast.walk(ast.parse(inspect.getsource(cls)))
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
     }
     assert used - own - named - set(CALLED_BY_UVICORN) == set()

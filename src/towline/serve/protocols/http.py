@@ -1,58 +1,32 @@
-"""One connection of HTTP/1.1: answers in the order of their requests, given without an ASGI task, and what ends a connection.
-
-A request is an `Exchange`. uvicorn keeps its own cycle objects in `self.cycle` and `self.pipeline`; an exchange stands in for one,
-so that requests answered here and requests answered by the ASGI app keep their order on one connection.
-tests/serve/test_uvicorn_attributes.py holds the attributes of the semi-private base class that this file relies on.
-"""
+"""One connection of HTTP/1.1: its bytes, to a reader within limits or past it, and who is refused for them or for their lack."""
 
 from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any, ClassVar
-
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from typing import Any
 
 from towline.core.errors import TowlineError
-from towline.serve.contract import HttpResponse
-from towline.serve.decoder.choice import MAX_OWN_BYTES
 from towline.serve.protocols import refusals
-from towline.serve.protocols.chunks import OpenEnd
+from towline.serve.protocols.answers import AnsweringProtocol
 from towline.serve.protocols.exchange import Exchange, Head, learn
 from towline.serve.protocols.filling import BodyFiller
 from towline.serve.protocols.gate import Gate
-from towline.serve.protocols.pace import Pace
 from towline.serve.protocols.reader import BODY, CLOSING, HEAD, REST, RequestReader
 
-# After a refusal the client may still be sending: that is read and thrown away, so that it can read the answer.
-_LINGER_S = 2.0
-_LINGER_AT_MOST_S = 10.0
-_BODY_GRACE_S = 5.0
-_LAME_DUCK_S = 0.3
 # Connections above the limit that are told so; more are cut without a word.
 _MAX_TURNED_AWAY = 256
 
 
-class GuardedProtocol(HttpToolsProtocol):
+class GuardedProtocol(AnsweringProtocol):
     """One connection. `gate` (limits, routes, clock) is set on a subclass made per server."""
-
-    gate: ClassVar[Gate]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._reader = RequestReader(self.gate, self)
         self.parser = self._reader.parser
-        self._closing_since_s = self.gate.now_s
-        # What is watched for its speed: answers the client does not take, else the body it sends, which is that exchange's.
-        self._pace: Pace | None = None
-        self._paced: Exchange | None = None
-        # What is being answered, exchange or uvicorn's cycle.
-        self._current: Any = None
-        self._is_advancing = self._owes_continue = False
         # The head of the last request. The same bytes again need no parser.
         self._known: Head | None = None
-
-    # Bytes in
 
     @property
     def _peer(self) -> str:
@@ -145,20 +119,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.get_protocol() is not self:
             self.transport.set_protocol(self)
 
-    # What the reader tells
-
-    def line_up(self, exchange: Exchange) -> None:
-        """Begin now, or when all that came before on this connection is answered."""
-        before = self.cycle
-        self.cycle = exchange  # type: ignore[assignment]
-        self._owes_continue = False
-        # While the server drains, what else came in the same packet decides which answer is the connection's last.
-        is_last_unknown = self.gate.is_draining and self._reader.is_parsing
-        if (before is None or before.response_complete) and not (self.flow.write_paused or is_last_unknown):
-            self._begin(exchange)
-        else:
-            self.flow.pause_reading()
-            self.pipeline.appendleft((exchange, None))  # type: ignore[arg-type]
+    # What the reader tells, beside `line_up` and `expects_continue`
 
     def refuse(self, problem: TowlineError) -> None:
         """Answer with an error in its turn, then close. Nothing more is parsed."""
@@ -169,12 +130,6 @@ class GuardedProtocol(HttpToolsProtocol):
         exchange.id = exchange.id or self.gate.new_id()
         exchange.response = refusals.response_to(problem, exchange.id)
         self.line_up(exchange)
-
-    def expects_continue(self) -> None:
-        """Tell a client that waits with its body to send it, but not before the answers to what it sent before."""
-        self._owes_continue = self.cycle is not None and not self.cycle.response_complete
-        if not self._owes_continue:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def hand_over(self, exchange: Exchange) -> None:
         """Give a request that no route of ours takes to the ASGI app, by uvicorn's own way."""
@@ -191,189 +146,15 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             self.on_body(body)
 
-    # Answers, in the order of their requests
-
-    def _begin(self, exchange: Exchange) -> None:
-        self._current = exchange
-        if exchange.held_bytes:
-            self.gate.release(exchange)
-        if exchange.response is not None:
-            self._answer(exchange, exchange.response)
-            return
-        assert exchange.found is not None
-        found, exchange.id = exchange.found, exchange.id or self.gate.new_id()
-        exchange.path, exchange.query = found.path, found.query
-        exchange.peer = self.client
-        aside = self.gate.aside
-        if aside is not None and (exchange.body_bytes > MAX_OWN_BYTES or exchange.is_coded) and aside.wants(exchange):
-            exchange.cancel = aside.take(exchange, partial(self._answer, exchange))
-            return
-        exchange.join_body()
-        exchange.cancel = self.gate.handle(found, exchange, partial(self._answer, exchange))
-
-    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        self._current = cycle
-        super()._start_asgi_task(cycle, app)
-
-    def _answer(self, exchange: Exchange, response: HttpResponse) -> None:
-        if exchange.response_complete:
-            return
-        if response.begin is not None:
-            self._open(exchange, response)
-            return
-        exchange.response_complete = True
-        exchange.cancel = None
-        # The connection remembers the exchange until the next; its body is of no more use.
-        exchange.body = b""
-        transport, gate = self.transport, self.gate
-        if transport.is_closing():
-            return
-        if response.is_plain and exchange.keep_alive and not gate.is_draining and exchange.method != "HEAD":
-            body = response.body
-            transport.write(b"%b%d\r\nx-request-id: %b\r\n%b\r\n%b" % (gate.json_head, len(body), exchange.id, exchange.echo, body))
-        elif not self._answer_at_length(exchange, response):
-            self._close_gently()
-            return
-        # As on_response_complete does.
-        self._reader.since_s = gate.now_s
-        if self.pipeline or self._owes_continue or self.flow.read_paused:
-            self._go_on()
-
-    def _answer_at_length(self, exchange: Exchange, response: HttpResponse) -> bool:
-        """Send an answer with all it may have. Returns whether the connection goes on."""
-        transport, gate = self.transport, self.gate
-        keep_alive = exchange.keep_alive and (not gate.is_draining or self._has_more())
-        head = gate.head(response, exchange.id, exchange.echo, keep_alive=keep_alive)
-        if exchange.method == "HEAD":
-            transport.write(head)
-        elif response.tail:
-            transport.writelines((head + response.body, *response.tail))
-        else:
-            transport.write(head + response.body)
-        return keep_alive
-
-    def _open(self, exchange: Exchange, response: HttpResponse) -> None:
-        """Send the head of an answer that goes on for as long as it does, and give away its open end."""
-        assert response.begin is not None
-        exchange.keep_alive = exchange.keep_alive and not self.gate.is_draining
-        exchange.open_end = OpenEnd(_Answering(self, exchange), is_chunked=exchange.takes_chunks)
-        if self.transport.is_closing():
-            exchange.open_end.cut()
-        else:
-            self.transport.write(self.gate.open_head(response, exchange, keep_alive=exchange.keep_alive))
-        response.begin(exchange.open_end)
-
-    def finish(self, exchange: Exchange) -> None:
-        """The last of an open answer is out."""
-        exchange.response_complete = True
-        exchange.cancel = exchange.open_end = None
-        if exchange.keep_alive and (not self.gate.is_draining or self._has_more()):
-            self.on_response_complete()
-        else:
-            self._close_gently()
-
-    def on_response_complete(self) -> None:
-        """Also called by uvicorn's cycles. Arms no timer per response, as uvicorn would: the gate sweeps all connections."""
-        self._reader.since_s = self.gate.now_s
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """An answer is out: what waited for it comes now."""
-        if self.pipeline or self.flow.read_paused:
-            self._next()
-        elif self._owes_continue:
-            self.expects_continue()
-
-    def _next(self) -> None:
-        """Go on with what is lined up, unless the client does not read the answers it has."""
-        if self._is_advancing:
-            # An answer given at once comes back here: the loop below goes on, so that a long line needs no deep stack.
-            return
-        self._is_advancing = True
-        try:
-            while self.pipeline and (self._current is None or self._current.response_complete) and not self.is_stuck():
-                cycle: Any
-                cycle, app = self.pipeline.pop()
-                if isinstance(cycle, Exchange):
-                    self._begin(cycle)
-                else:
-                    self._start_asgi_task(cycle, app)
-        finally:
-            self._is_advancing = False
-        if not self.pipeline and not self.is_stuck():
-            self.flow.resume_reading()
-
-    def is_stuck(self) -> bool:
-        """The client does not take its answers, or has gone."""
-        return self.flow.write_paused or self.transport.is_closing()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._pace = None
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._pace, self._reader.since_s = None, self.gate.now_s
-        if self._current is None or self._current.response_complete:
-            self._next()
-        elif isinstance(self._current, Exchange) and self._current.open_end is not None:
-            self._current.open_end.resume()
-
-    # The end
-
-    def _close_gently(self) -> None:
-        """After a refusal end our side only, and throw away what the client still sends, so that it can read the answer."""
-        if self._reader.phase is CLOSING and self.transport.can_write_eof():
-            self._reader.since_s = self._closing_since_s = self.gate.now_s
-            self.flow.resume_reading()
-            self.transport.write_eof()
-        else:
-            self.transport.close()
-
-    def _has_more(self) -> bool:
-        """Asked while the server drains: whether more of this client's requests are here, so that the connection cannot end yet."""
-        return bool(self.pipeline) or self._reader.phase is not REST
-
-    def shutdown(self) -> None:
-        """uvicorn calls this when the server drains. An idle client may be sending just now: it gets a moment, and its answer."""
-        self.gate.is_draining = True
-        if self._current is not None and not self._current.response_complete:
-            self._current.keep_alive = self._current.keep_alive and isinstance(self._current, Exchange)
-        else:
-            self.loop.call_later(_LAME_DUCK_S, self._close_if_idle)
-
-    def _close_if_idle(self) -> None:
-        is_answered = self._current is None or self._current.response_complete
-        is_between = self._reader.phase is REST or (self._reader.phase is HEAD and self._reader.exchange is None)
-        if is_answered and is_between and not self.pipeline and not self.transport.is_closing():
-            self.transport.close()
+    # Who sits too long
 
     def has_stalled(self, now_s: float) -> bool:
         """Asked once a second: whether the client sits in what it is doing for longer than it may."""
-        limits, reader = self.gate.limits, self._reader
-        waited_s = now_s - reader.since_s
-        is_answered = self._current is None or self._current.response_complete
+        limits = self.gate.limits
         if self.flow.write_paused:
-            return self._is_too_slow(None, -self.transport.get_write_buffer_size(), now_s, limits.write_timeout_s)
-        if reader.phase is CLOSING:
-            return is_answered and (waited_s > _LINGER_S or now_s - self._closing_since_s > _LINGER_AT_MOST_S)
-        if reader.phase is REST:
-            return is_answered and waited_s > limits.idle_timeout_s
-        if self.flow.read_paused:
-            # It is we who do not read.
-            reader.since_s, self._pace = now_s, None
-            return False
-        if reader.phase is HEAD:
-            return waited_s > limits.header_timeout_s
-        exchange = reader.exchange
-        return exchange is not None and self._is_too_slow(exchange, exchange.body_bytes, now_s, _BODY_GRACE_S)
-
-    def _is_too_slow(self, exchange: Exchange | None, done_bytes: int, now_s: float, grace_s: float) -> bool:
-        """Of the body of an exchange, or (None) of the answers that the client does not take."""
-        if self._pace is None or self._paced is not exchange:
-            self._pace, self._paced = Pace(now_s, done_bytes), exchange
-            return False
-        return self._pace.is_too_slow(done_bytes, now_s, min_bytes_per_s=self.gate.limits.min_body_bytes_per_s, grace_s=grace_s)
+            return self._patience.ends_with_writer(self.transport.get_write_buffer_size(), now_s, limits)
+        is_answered, is_read = self._is_answered, not self.flow.read_paused
+        return self._patience.ends_with_reader(self._reader, now_s, limits, is_answered=is_answered, is_read=is_read)
 
     def forget_head(self) -> None:
         self._known = None
@@ -384,25 +165,6 @@ class GuardedProtocol(HttpToolsProtocol):
             self.refuse(refusals.request_timeout())
         else:
             self.transport.abort()
-
-
-class _Answering:
-    """A connection as the open end of one answer sees it."""
-
-    def __init__(self, connection: GuardedProtocol, exchange: Exchange) -> None:
-        self._connection, self._exchange = connection, exchange
-
-    @property
-    def is_stuck(self) -> bool:
-        return self._connection.is_stuck()
-
-    def send(self, raw: bytes) -> None:
-        if not self._connection.transport.is_closing():
-            self._connection.transport.write(raw)
-
-    def finish(self) -> None:
-        if not self._connection.transport.is_closing():
-            self._connection.finish(self._exchange)
 
 
 def protocol_for(gate: Gate) -> type[GuardedProtocol]:

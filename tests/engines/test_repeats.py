@@ -41,7 +41,7 @@ class Desk:
         self.ordinary = 0
 
     def ask(self, inputs: Mapping[str, Any], *, spent_us: int = FAST_US) -> np.ndarray:
-        """As engines/host.py does it; the answer is what the front would read."""
+        """As engines/batches.py does it; the answer is what the front would read."""
         self.front.write([inputs])
         read = self.reader.read()
         if not self.repeats.run(read):

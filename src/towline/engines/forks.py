@@ -22,10 +22,12 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
+# For those who are forked here: each would import it anew.
+import towline.engines.host  # noqa: F401
 from towline.core import channel
 from towline.core.interpreter import placed
 from towline.core.process import become, ignore_signals_of_the_terminal, settle_collector
-from towline.engines.host import load_engine
+from towline.engines.loading import load_engine
 
 _ENGINE = "onnxruntime"
 

@@ -11,7 +11,7 @@ from towline.convert.processing import Prepared, prepare
 from towline.convert.version import write_files, write_labels
 from towline.core.engine import EngineOptions, Session
 from towline.core.manifest import DEFAULT_SIGNATURE, TENSORS_SIGNATURE, Facts, Manifest, Measured, Origin
-from towline.engines.host import load_session
+from towline.engines.loading import load_session
 from towline.engines.onnxruntime import OnnxRuntimeEngine
 
 

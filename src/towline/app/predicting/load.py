@@ -96,7 +96,7 @@ def _session(version: Version, manifest: Manifest, device: str) -> Session:
 
         return WorkerSession(version.path, manifest, device)
     # By name and late: the engine brings its framework into this process.
-    from towline.engines.host import load_engine, load_session
+    from towline.engines.loading import load_engine, load_session
 
     return load_session(load_engine(manifest.engine), version.path, manifest, EngineOptions(device=device))
 

@@ -12,7 +12,7 @@ from towline.serve.lanes import Run
 
 def load_inline(folder: Path, digest: str, manifest: Manifest) -> tuple[Run, WarmReport]:
     from towline.core.engine import EngineOptions
-    from towline.engines.host import load_engine, load_session
+    from towline.engines.loading import load_engine, load_session
 
     check_sealed(folder, digest)
     session = load_session(load_engine(manifest.engine), folder, manifest, EngineOptions())

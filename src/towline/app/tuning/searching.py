@@ -144,7 +144,7 @@ def _further_devices(manifest: Manifest) -> tuple[str, ...]:
     """Those of ONNX Runtime beside the CPU, where it was built for any."""
     if manifest.engine != "onnxruntime":
         return ()
-    from towline.engines.host import load_engine
+    from towline.engines.loading import load_engine
 
     return tuple(device for device in load_engine(manifest.engine).devices() if device != "cpu")
 

@@ -78,25 +78,37 @@ def picture() -> bytes:
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("torchserve")
     mar(folder / "store" / "colour.mar")
+    mar(folder / "store" / "pixels.mar", "image_segmenter", files={"model.onnx": pixel_scores()})
     mar(folder / "store" / "bare.mar", "base_handler", files={"model.onnx": tiny_models.mlp()})
     (folder / "config.properties").write_text(CONFIG)
     words = ["--model-store", folder / "store", "--config", folder / "config.properties", "--home", folder / "home", "--into", folder]
-    flags = ["torchserve", "--start", "--ncs", "--models", "colour.mar", "bare.mar", "--disable-token-auth"]
+    flags = ["torchserve", "--start", "--ncs", "--models", "all", "--disable-token-auth"]
     command = [*TOWLINE, "migrate", "torchserve", *map(str, words), "--", *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return folder
 
 
-def expected(picture: bytes) -> dict[str, float]:
-    """What TorchServe's image_classifier answers: torchvision's transforms, softmax, top 5, names."""
+def pixel_scores() -> bytes:
+    """x [N, 3, 224, 224] -> y [N, 3, 14, 14]: how much of each colour a place has, as scores of three classes."""
+    pooled = [tiny_models.node("AveragePool", ["x"], ["y"], kernel_shape=[16, 16], strides=[16, 16])]
+    return tiny_models.make_model(pooled, [("x", "float32", ("N", 3, 224, 224))], [("y", "float32", ("N", 3, 14, 14))])
+
+
+def prepared(picture: bytes) -> np.ndarray:
+    """What torchvision's transforms of TorchServe's handlers make of it: [1, 3, 224, 224]."""
     image = Image.open(io.BytesIO(picture)).convert("RGB")
     width, height = image.size
     scale = 256 / min(width, height)
     image = image.resize((round(width * scale), round(height * scale)), Image.Resampling.BILINEAR)
     left, top = round((image.width - 224) / 2), round((image.height - 224) / 2)
     x = np.asarray(image.crop((left, top, left + 224, top + 224)), np.float32) / 255
-    x = ((x - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]).astype(np.float32).transpose(2, 0, 1)[None]
+    return ((x - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]).astype(np.float32).transpose(2, 0, 1)[None]
+
+
+def expected(picture: bytes) -> dict[str, float]:
+    """What TorchServe's image_classifier answers: softmax, top 5, names."""
+    x = prepared(picture)
     logits = onnxruntime.InferenceSession(tiny_models.mean_colour(height=224, width=224)).run(None, {"x": x})[0][0]
     scores = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     return {LABELS[str(place)][1]: float(scores[place]) for place in np.argsort(-scores)}
@@ -115,6 +127,7 @@ def test_clients_of_the_old_server_get_the_same_answers_from_the_new_one(migrate
             ),
             "a form": requests.post(f"{url}/predictions/colour", files={"data": picture}, timeout=30),
         }
+        pixels = requests.post(f"{url}/predictions/pixels", data=picture, timeout=30)
         ping = requests.get(f"{url}/ping", timeout=30)
         nobody = requests.post(f"{url}/predictions/nobody", data=picture, timeout=30)
         no_version = requests.post(f"{url}/predictions/colour/2.0", data=picture, timeout=30)
@@ -128,6 +141,9 @@ def test_clients_of_the_old_server_get_the_same_answers_from_the_new_one(migrate
         assert answer.status_code == 200, (how, answer.text)
         assert list(answer.json()) == list(want)
         np.testing.assert_allclose(list(answer.json().values()), list(want.values()), rtol=1e-3)
+    scores = np.exp(prepared(picture)[0].reshape(3, 14, 16, 14, 16).mean(axis=(2, 4), dtype=np.float64))
+    np.testing.assert_array_equal(np.array(pixels.json())[..., 0], scores.argmax(axis=0))
+    np.testing.assert_allclose(np.array(pixels.json())[..., 1], (scores / scores.sum(axis=0)).max(axis=0), rtol=1e-4)
     assert ping.json() == {"status": "Healthy"}
     assert nobody.json() == {"code": 404, "type": "ModelNotFoundException", "message": "Model not found: nobody"}
     assert (no_version.status_code, no_version.json()["type"]) == (404, "ModelVersionNotFoundException")
@@ -161,13 +177,12 @@ def test_properties_and_flags_have_rows_and_secrets_are_not_repeated(migrated: P
 def test_running_it_again_finds_what_was_there(towline: Run, migrated: Path) -> None:
     done = towline("migrate", "torchserve", "--model-store", migrated / "store", "--home", migrated / "home", "--json")
 
-    assert [one["state"] for model in done.json()["models"] for one in model["versions"]] == ["existed", "existed"]
+    assert [one["state"] for model in done.json()["models"] for one in model["versions"]] == ["existed"] * 3
 
 
 NOT_IMPORTED = {
     "a custom handler": ({"handler": "my_handler.py:handle"}, "is code of its own", "towline serve handler.py:Class"),
     "an object detector": ({"handler": "object_detector"}, "'object_detector' has no counterpart", "write a handler"),
-    "an image segmenter": ({"handler": "image_segmenter"}, "has no counterpart", "write a handler"),
     "a text classifier": ({"handler": "text_classifier"}, "has no counterpart", "write a handler"),
     "no model": ({"serializedFile": ""}, "no serialized model", ""),
     "a file elsewhere": ({"serializedFile": "../../model.onnx"}, "outside the archive", ""),

@@ -71,6 +71,14 @@ def refusal(folder: Path, text: str | bytes, graph: Signature = PICTURES, labels
         ),
         (CROPPED + "[[after]]\nstep = 'softmax'\noutput = 'z'", "line 8: name the output to work on: output = … (the graph has 'y')."),
         (CROPPED + "[[after]]\nstep = 'pool'", "line 8: output 'y' of the graph is float32 [N, 1000]; 'pool' needs [N, tokens, width]."),
+        (
+            CROPPED + "[[after]]\nstep = 'segment'",
+            "line 8: output 'y' of the graph is float32 [N, 1000]; 'segment' needs [N, classes, height,",
+        ),
+        (
+            CROPPED + "[[after]]\nstep = 'segment'\n[[after]]\nstep = 'top_k'",
+            "line 8: 'segment' is a whole answer: no other step goes with it.",
+        ),
         (b"\xff\xfe", "byte 0 is not UTF-8 text."),
         ("[[before]]\nstep = ", "Invalid value (at end of document)."),
     ],
@@ -165,6 +173,19 @@ def test_two_texts_keep_their_own_tokenizers(tmp_path: Path) -> None:
 
     assert fitted.files == (("processing/tokenizer.json", tmp_path / "a.json"), ("processing/tokenizer1.json", tmp_path / "b.json"))
     assert [spec.name for spec in fitted.outer.inputs] == ["ta", "tb"]
+
+
+def test_a_segmenter_answers_with_the_class_of_each_pixel_of_its_output_out_and_the_others_as_they_are() -> None:
+    outputs = tuple(TensorSpec(name, "float32", ("N", 21, 224, 224)) for name in ("out", "aux"))
+    graph = Signature(PICTURES.inputs, outputs)
+
+    made = prepare(preset("segmentation", graph, {}, has_labels=False), graph, None).outer
+
+    assert [(spec.name, spec.dtype, spec.shape) for spec in made.outputs] == [
+        ("score", "float32", ("N", 224, 224)),
+        ("index", "int64", ("N", 224, 224)),
+        ("aux", "float32", ("N", 21, 224, 224)),
+    ]
 
 
 def test_a_graph_that_ends_in_a_softmax_gets_no_second_one() -> None:

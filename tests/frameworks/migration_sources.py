@@ -1,5 +1,4 @@
-"""Run by the environments 'torch' and 'tensorflow': `python migration_sources.py torch|tensorflow FOLDER` writes what other servers served,
-and `answers FOLDER` what PyTorch answers to FOLDER/x.npy."""
+"""Run by the environments torch and tensorflow: `python migration_sources.py torch|tensorflow FOLDER` writes what other servers served."""
 
 import json
 import sys
@@ -16,11 +15,26 @@ class Colours(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.features = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, stride=4), torch.nn.BatchNorm2d(4), torch.nn.ReLU())
-        self.head = torch.nn.Linear(4, 3)
+        self.head = torch.nn.Linear(4, 6)
 
     def forward(self, picture):
         return self.head(self.features(picture).mean(dim=(2, 3)))
 """
+# As torchvision's segmenters answer, with fewer pixels.
+PIXELS = """
+import torch
+
+
+class Pixels(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scores = torch.nn.Conv2d(3, 5, 8, stride=8)
+        self.auxiliary = torch.nn.Conv2d(3, 5, 32, stride=32)
+
+    def forward(self, picture):
+        return {"out": 4 * self.scores(picture), "aux": self.auxiliary(picture)}
+"""
+NAMES = {str(place): name for place, name in enumerate(("red", "green", "blue", "cyan", "magenta", "yellow"))}
 SCRIPT_CONFIG = """
 platform: "pytorch_libtorch"
 max_batch_size: 8
@@ -29,31 +43,31 @@ output [ { name: "OUTPUT__0" data_type: TYPE_FP32 dims: [ 4 ] } ]
 """
 
 
-def colours():
+def write_archive(store: Path, name: str, handler: str, code: str, **more: str) -> None:
     import torch
 
     scope: dict = {}
-    exec(CODE, scope)
+    exec(code, scope)
     torch.manual_seed(4)
-    model = scope["Colours"]()
-    torch.nn.init.uniform_(model.features[1].running_mean, -1, 1)
-    torch.nn.init.uniform_(model.features[1].running_var, 0.5, 2)
-    return model.eval()
+    model = scope[name.title()]()
+    for key, values in model.named_buffers():
+        if "running" in key:
+            torch.nn.init.uniform_(values, 0.5, 2)
+    manifest = {"modelName": name, "serializedFile": "weights.pt", "modelFile": "model.py", "handler": handler, "modelVersion": "1.0"}
+    with zipfile.ZipFile(store / f"{name}.mar", "w") as archive:
+        for file, text in {"MAR-INF/MANIFEST.json": json.dumps({"model": manifest}), "model.py": code, **more}.items():
+            archive.writestr(file, text)
+        with archive.open("weights.pt", "w") as weights:
+            torch.save(model.state_dict(), weights)
 
 
 def write_torch(folder: Path) -> None:
     import torch
 
-    model = colours()
-    weights = folder / "weights.pt"
-    torch.save(model.state_dict(), weights)
-    manifest = {"modelName": "colours", "serializedFile": "weights.pt", "modelFile": "model.py", "handler": "image_classifier"}
-    (folder / "store").mkdir()
-    with zipfile.ZipFile(folder / "store" / "colours.mar", "w") as archive:
-        archive.writestr("MAR-INF/MANIFEST.json", json.dumps({"model": {**manifest, "modelVersion": "1.0"}}))
-        archive.writestr("model.py", CODE)
-        archive.writestr("index_to_name.json", json.dumps({"0": "red", "1": "green", "2": "blue"}))
-        archive.write(weights, "weights.pt")
+    store = folder / "store"
+    store.mkdir()
+    write_archive(store, "colours", "image_classifier", CODE, **{"index_to_name.json": json.dumps(NAMES)})
+    write_archive(store, "pixels", "image_segmenter", PIXELS)
     torch.manual_seed(5)
     scripted = torch.jit.script(torch.nn.Sequential(torch.nn.Linear(10, 8), torch.nn.Tanh(), torch.nn.Linear(8, 4)).eval())
     place = folder / "repository" / "script" / "1"
@@ -62,13 +76,6 @@ def write_torch(folder: Path) -> None:
     (place.parent / "config.pbtxt").write_text(SCRIPT_CONFIG)
     x = np.linspace(-1, 1, 20, dtype=np.float32).reshape(2, 10)
     np.save(folder / "script.npy", scripted(torch.from_numpy(x)).detach().numpy())
-
-
-def write_answers(folder: Path) -> None:
-    import torch
-
-    logits = colours()(torch.from_numpy(np.load(folder / "x.npy"))).detach()
-    np.save(folder / "scores.npy", torch.softmax(logits, dim=1).numpy())
 
 
 def write_tensorflow(folder: Path) -> None:
@@ -124,4 +131,4 @@ def write_half_plus(amount: float, place: Path) -> None:
         builder.save()
 
 
-{"torch": write_torch, "answers": write_answers, "tensorflow": write_tensorflow}[sys.argv[1]](Path(sys.argv[2]))
+{"torch": write_torch, "tensorflow": write_tensorflow}[sys.argv[1]](Path(sys.argv[2]))

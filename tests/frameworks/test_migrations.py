@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
@@ -16,15 +15,17 @@ from PIL import Image
 from towline.testing.server import RunningServer
 
 pytestmark = pytest.mark.frameworks
+ROOT = Path(__file__).parents[2]
 SOURCES = Path(__file__).parent / "migration_sources.py"
 TOWLINE = [sys.executable, "-c", "import sys; from towline.cli.main import main; sys.exit(main())"]
 X = np.linspace(-1, 1, 20, dtype=np.float32).reshape(2, 10)
 
 
-def write(environments: Path, name: str, what: str, folder: Path) -> None:
-    done = subprocess.run(
-        [environments / name / "bin" / "python", SOURCES, what, folder], capture_output=True, text=True, timeout=240, check=False
-    )
+def run(environments: Path, name: str, script: Path, *words: str | Path) -> None:
+    """A script in an environment, which is lent our package."""
+    space = {"PYTHONPATH": str(ROOT / "src"), "PATH": ""}
+    command = [environments / name / "bin" / "python", script, *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=space)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -43,28 +44,30 @@ def migrate(folder: Path, *words: object, twice: bool = False) -> RunningServer:
 @pytest.fixture(scope="module")
 def torch_sources(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("migrations")
-    write(environments, "torch", "torch", folder)
+    run(environments, "torch", SOURCES, "torch", folder)
     return folder
 
 
-def test_an_eager_model_in_an_archive_answers_torchserves_clients_as_pytorch_does(environments: Path, torch_sources: Path) -> None:
-    pixels = np.random.default_rng(1).integers(0, 256, (256, 256, 3), np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    # 256 wide, so that TorchServe's resize changes nothing, and its crop is the middle.
-    x = pixels[16:240, 16:240].astype(np.float32) / 255
-    normal = ((x - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]).transpose(2, 0, 1)[None].astype(np.float32)
-    np.save(torch_sources / "x.npy", normal)
-    write(environments, "torch", "answers", torch_sources)
-    (expected,) = np.load(torch_sources / "scores.npy")
+def test_torchserves_clients_get_the_answers_that_its_own_handlers_give(environments: Path, torch_sources: Path) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (30, 40, 3), np.uint8)
+    Image.fromarray(pixels).resize((400, 300), Image.Resampling.BICUBIC).save(torch_sources / "picture.png")
+    picture = (torch_sources / "picture.png").read_bytes()
+    site = next((ROOT / ".venv-frameworks").glob("lib/python3.*/site-packages/ts")).parent
+    run(environments, "torch", SOURCES.with_name("torchserve_answers.py"), site, torch_sources)
+    expected = json.loads((torch_sources / "answers.json").read_text())
 
     with migrate(torch_sources, "torchserve", "--model-store", torch_sources / "store", twice=True) as server:
-        status, body = server.ask("PUT", "/predictions/colours", file.getvalue())
+        colours, segments = (server.ask("PUT", f"/predictions/{name}", picture) for name in ("colours", "pixels"))
 
-    assert status == 200, body
-    order = np.argsort(-expected)
-    assert list(json.loads(body)) == [("red", "green", "blue")[place] for place in order]
-    np.testing.assert_allclose(list(json.loads(body).values()), expected[order], rtol=1e-4)
+    assert (colours[0], segments[0]) == (200, 200), (colours[1][:500], segments[1][:500])
+    found = json.loads(colours[1])
+    assert list(found) == list(expected["colours"])
+    np.testing.assert_allclose(list(found.values()), list(expected["colours"].values()), rtol=1e-4)
+    segmented, wanted = np.array(json.loads(segments[1])), np.array(expected["pixels"])
+    assert segmented.shape == wanted.shape == (28, 28, 2)
+    np.testing.assert_array_equal(segmented[..., 0], wanted[..., 0])
+    assert len(np.unique(wanted[..., 0])) > 1
+    np.testing.assert_allclose(segmented[..., 1], wanted[..., 1], rtol=1e-3)
 
 
 def test_a_torchscript_model_answers_tritons_clients_under_the_names_of_its_configuration(torch_sources: Path) -> None:
@@ -82,7 +85,7 @@ def test_a_torchscript_model_answers_tritons_clients_under_the_names_of_its_conf
 @pytest.fixture(scope="module")
 def tensorflow_models(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tensorflow")
-    write(environments, "tensorflow", "tensorflow", folder)
+    run(environments, "tensorflow", SOURCES, "tensorflow", folder)
     return folder
 
 

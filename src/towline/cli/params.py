@@ -18,7 +18,7 @@ labels_option = click.option("--labels", metavar="FILE", help="One label per lin
 processing_option = click.option(
     "--processing", metavar="FILE", help="TOML that declares what is done before and after the graph: decode, resize, tokenize, top_k, …."
 )
-preset_option = click.option("--preset", metavar="NAME", default="", help="Processing that many models share: imagenet.")
+preset_option = click.option("--preset", metavar="NAME", default="", help="Processing that many models share: imagenet, segmentation.")
 why_option = click.option("-m", "--why", metavar="TEXT", default="", help="The reason, for the record.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing.")
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask. Needed where there is no terminal.")

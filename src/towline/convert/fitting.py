@@ -12,6 +12,8 @@ from towline.core import dtypes, steps
 from towline.core.manifest import TensorSpec
 from towline.core.steps import After, Chain, Source, kind_of
 
+# What the first step after the graph needs, where it is not [N, classes] or more.
+_NEEDED = {steps.Pool: ("[N, tokens, width]", 3), steps.Segment: ("[N, classes, height, width]", 4)}
 # What a chain may end in, by rank of the graph's input: letters after N.
 _IMAGE_ORDERS = ("CHW", "HWC")
 _SAMPLE_ORDERS = ("T", "TC", "CT")
@@ -110,12 +112,11 @@ def tabular(chain: Chain, into: TensorSpec, at: Sequence[int]) -> Chain:
 
 
 def check_output(after: Sequence[After], of: TensorSpec, at: Sequence[int]) -> None:
-    """Scores need [N, classes] floats, pooling [N, tokens, width]."""
+    """Scores need [N, classes] floats, pooling [N, tokens, width], pixels [N, classes, height, width]."""
     if not dtypes.BY_NAME[of.dtype].is_float:
         raise refused(f"output '{of.name}' of the graph is {of.dtype}; the steps after it need floats", at[0])
-    rank = 3 if isinstance(after[0], steps.Pool) else 2
-    if of.shape is not None and (len(of.shape) != 3 if rank == 3 else len(of.shape) < 2):
-        need = "[N, tokens, width]" if rank == 3 else "[N, classes]"
+    need, rank = _NEEDED.get(type(after[0]), ("[N, classes]", 0))
+    if of.shape is not None and (len(of.shape) != rank if rank else len(of.shape) < 2):
         raise refused(f"output '{of.name}' of the graph is {_words(of)}; '{kind_of(after[0])}' needs {need}", at[0])
 
 

@@ -44,7 +44,7 @@ def plan(prepared: Prepared, graph: Signature, labels: tuple[str, ...] | None) -
         kinds = ", ".join(steps.kind_of(chain.source) for chain in chains) or "nothing"
         raise refused(f"only processing that reads one picture can be fused; this reads {kinds}")
     for step in (*chains[0].steps, *after):
-        if isinstance(step, steps.Pool | steps.UnitLength | steps.Pad):
+        if isinstance(step, steps.Pool | steps.UnitLength | steps.Segment | steps.Pad):
             raise refused(f"'{steps.kind_of(step)}' cannot be fused")
         if isinstance(step, steps.Resize) and step.filter not in MODES:
             raise refused(f"'resize' with the filter '{step.filter}' cannot be fused; {' and '.join(MODES)} can")

@@ -69,6 +69,9 @@ def _made(after: Sequence[After], of: TensorSpec, rows: str) -> list[TensorSpec]
             found["embedding"] = ("float32", inner)
         elif isinstance(step, steps.Softmax | steps.Sigmoid):
             found["score"] = ("float32", inner)
+        elif isinstance(step, steps.Segment):
+            inner = inner[1:] or ("height", "width")
+            found["score"], found["index"] = ("float32", inner), ("int64", inner)
         elif isinstance(step, steps.TopK):
             classes = inner[-1]
             inner = (*inner[:-1], min(step.k, classes) if isinstance(classes, int) else "k")

@@ -21,7 +21,7 @@ _Step = TypeVar("_Step", bound=msgspec.Struct)
 _AFTER_ORDER: tuple[tuple[type, ...], ...] = (
     (steps.Pool,),
     (steps.UnitLength,),
-    (steps.Softmax, steps.Sigmoid),
+    (steps.Softmax, steps.Sigmoid, steps.Segment),
     (steps.TopK,),
     (steps.Threshold,),
     (steps.Labels,),
@@ -139,6 +139,8 @@ def _fitted_after(after: tuple[After, ...], graph: Signature, labels: Sequence[s
                 raise refused("'labels' needs 'top_k' before it, which says which labels to give", line)
             if labels is None:
                 raise refused("'labels' needs the version's labels: give --labels FILE", line)
+    if len(after) > 1 and any(isinstance(step, steps.Segment) for step in after):
+        raise refused("'segment' is a whole answer: no other step goes with it", at[0])
     fitting.check_output(after, of, at)
     return tuple(_changed(step, output=of.name) for step in after)
 

@@ -204,6 +204,12 @@ class Sigmoid(_Step, frozen=True, tag="sigmoid"):
     output: OptionalName = ""
 
 
+class Segment(_Step, frozen=True, tag="segment"):
+    """The best class of each pixel of [N, classes, height, width], by softmax over the classes. Gives `score` and `index`."""
+
+    output: OptionalName = ""
+
+
 class TopK(_Step, frozen=True, tag="top_k"):
     """The `k` greatest of each row, greatest first; of equals the lower index first. Gives `score` and `index`."""
 
@@ -226,7 +232,7 @@ class Labels(_Step, frozen=True, tag="labels"):
 
 Source = Image | Audio | Text | Tabular
 Before = Image | Resize | Crop | Pad | Normalise | Layout | Audio | Resample | Fit | Mel | Text | Tabular | Fill | Category | Standardise
-After = Pool | UnitLength | Softmax | Sigmoid | TopK | Threshold | Labels
+After = Pool | UnitLength | Softmax | Sigmoid | Segment | TopK | Threshold | Labels
 SOURCES = (Image, Audio, Text, Tabular)
 # What may follow a source in its chain.
 FOLLOWERS: dict[type, tuple[type, ...]] = {

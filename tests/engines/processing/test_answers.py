@@ -53,6 +53,19 @@ def test_labels_follow_their_index_and_one_without_a_label_is_empty() -> None:
     assert got["label"].tolist() == [[b"b", b"", b"a"], [b"a", b"b", b""]]
 
 
+def test_each_pixel_has_the_probability_and_the_lowest_number_of_its_best_class() -> None:
+    values = np.zeros((1, 3, 2, 2), np.float32)
+    values[0, :, 0, 0] = [0, 3, 0]
+    values[0, :, 1, 1] = [1e4, -1e4, 1e4]
+
+    found = Answers((steps.Segment(),), "out", [], "").finish(values, {})
+
+    assert found["index"].dtype == np.int64
+    assert found["index"].tolist() == [[[1, 0], [0, 0]]]
+    third = 1 / 3
+    np.testing.assert_allclose(found["score"], [[[np.e**3 / (np.e**3 + 2), third], [third, 0.5]]], rtol=1e-6)
+
+
 def test_a_threshold_says_which_scores_reach_it() -> None:
     got = answers(steps.Threshold(at=2.0))
 

@@ -24,12 +24,13 @@ _LABELS_FILE = "towline-labels.txt"
 _MAX_SMALL_BYTES = MAX_LABELS_BYTES
 _MAX_CODE_BYTES = 1 << 20
 _BARE = "base_handler"
+# The one that answers with the names of index_to_name.json.
+_CLASSIFIER = "image_classifier"
 # A handler that is only the graph, with declared processing around it or none: the preset that does the same.
-_PRESETS = {"image_classifier": "imagenet", _BARE: ""}
+_PRESETS = {_CLASSIFIER: "imagenet", "image_segmenter": "segmentation", _BARE: ""}
 # The other stock handlers, and what stands in their place.
 _STOCK = {
     "object_detector": "Boxes above a threshold are no declared step: write a handler that does what object_detector did.",
-    "image_segmenter": "The best class of each pixel is no declared step: write a handler that does what image_segmenter did.",
     "text_classifier": "Its vocabulary is a pickle, and it cuts words in its own way: write a handler that does what text_classifier did.",
     "vision_handler": "It only prepares pictures: import the model with --preset imagenet, or write a handler.",
     "text_handler": "It only prepares text: write a handler.",
@@ -41,7 +42,9 @@ _CUSTOM = "Make it a class with setup(), decode(), predict() and encode(), and s
 
 @dataclass(frozen=True)
 class Mar:
-    """What an archive says of itself. `old_version` is any text, mostly 1.0; `model_file` the code of an eager model."""
+    """What an archive says of itself. `old_version` is any text, mostly 1.0; `model_file` the code of an eager model; `has_labels`: it has
+    names for classes, and answers with them.
+    """
 
     path: Path
     name: str
@@ -126,6 +129,7 @@ def _mar(path: Path, manifest: Mapping[str, Any], *, has_labels: bool) -> Mar:
         notes.append("requirementsFile: nothing is installed for a model; the environment of its framework has what it needs")
     if text("configFile"):
         notes.append("configFile: its batching and workers have no meaning here; a handler reads files of its own")
+    has_labels = has_labels and handler == _CLASSIFIER
     return Mar(path, text("modelName"), text("modelVersion"), handler, file("serializedFile"), file("modelFile"), has_labels, tuple(notes))
 
 

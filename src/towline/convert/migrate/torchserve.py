@@ -208,7 +208,7 @@ def _planned(name: str, mars: Sequence[Mar | PlannedModel], configured: Mapping[
 
 def _version(mar: Mar, number: int) -> PlannedVersion:
     given = {"preset": mar.preset} if mar.preset else {}
-    if mar.preset and mar.has_labels:
+    if mar.has_labels:
         given["labels"] = LABELS
     if mar.model_file:
         given["arch"] = mar.model_file

@@ -32,6 +32,8 @@ class Answers:
                 values = found["score"] = softmax(values)
             elif isinstance(step, steps.Sigmoid):
                 values = found["score"] = _sigmoid(values)
+            elif isinstance(step, steps.Segment):
+                found["score"], found["index"] = _best_of_each_pixel(values)
             elif isinstance(step, steps.TopK):
                 found["index"] = top_k(values, step.k)
                 values = found["score"] = np.take_along_axis(values, found["index"], -1).astype(np.float32)
@@ -43,11 +45,19 @@ class Answers:
         return found
 
 
-def softmax(values: np.ndarray) -> np.ndarray:
-    """Over the last axis, in float32."""
+def softmax(values: np.ndarray, *, axis: int = -1) -> np.ndarray:
+    """Over the axis, in float32."""
     exact = values.astype(np.float32)
-    exact = np.exp(exact - exact.max(axis=-1, keepdims=True))
-    return np.asarray(exact / exact.sum(axis=-1, keepdims=True))
+    exact = np.exp(exact - exact.max(axis=axis, keepdims=True))
+    return np.asarray(exact / exact.sum(axis=axis, keepdims=True))
+
+
+def _best_of_each_pixel(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probability float32 and class int64, each [N, height, width], of [N, classes, height, width]."""
+    if values.ndim != 4:
+        raise EngineError(f"The graph's output has rank {values.ndim}; pixels need [N, classes, height, width].", code="BAD_OUTPUT")
+    scores = softmax(values, axis=1)
+    return scores.max(axis=1), scores.argmax(axis=1).astype(np.int64)
 
 
 def top_k(values: np.ndarray, k: int) -> np.ndarray:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from towline.core.errors import InvalidRequest, Kind, NotFound, TowlineError
 from towline.core.inference import Response
 from towline.serve.codecs import json
@@ -103,12 +105,17 @@ def _media(request: HttpRequest) -> str:
 
 
 def answer(response: Response, labels: tuple[str, ...]) -> Any:
-    """Of the first row: `{"tabby": 0.41, …}` for ranked classes, as map_class_to_label has it; else its numbers, as tolist() has them."""
+    """Of the first row: `{"tabby": 0.41, …}` for ranked classes, as map_class_to_label has it; `[class, probability]` of each pixel, as the
+    image segmenter has it; else its numbers, as tolist() has them.
+    """
     outputs = response.outputs
     score, index = outputs.get("score"), outputs.get("index")
-    if score is not None and index is not None and score.ndim == 2 and score.shape == index.shape:
-        names = [labels[which] if 0 <= which < len(labels) else str(which) for which in map(int, index[0])]
-        return dict(zip(names, score[0], strict=True))
+    if score is not None and index is not None and score.shape == index.shape:
+        if score.ndim == 2:
+            names = [labels[which] if 0 <= which < len(labels) else str(which) for which in map(int, index[0])]
+            return dict(zip(names, score[0], strict=True))
+        if score.ndim == 3:
+            return json.jsonable(np.stack((index[0].astype(score.dtype), score[0]), axis=-1), json.plain_text)
     rows = {name: json.jsonable(array[0] if array.ndim else array, json.plain_text) for name, array in outputs.items()}
     return next(iter(rows.values())) if len(rows) == 1 else rows
 

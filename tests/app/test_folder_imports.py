@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +15,11 @@ from stored_versions import add
 from towline.app.serving.folder_imports import FolderImports
 from towline.app.serving.watching import Watched, Watcher
 from towline.convert.watch import model_in, scan
+from towline.core.clock import SystemClock
 from towline.core.deployment import Policy
 from towline.core.environments import VARIABLE
-from towline.core.errors import ImportRefused
+from towline.core.errors import ImportRefused, TowlineError
+from towline.core.event import Event
 from towline.store.sqlite import SqliteStore, open_store
 
 ONNX = "model.onnx"
@@ -42,7 +45,7 @@ class Place:
         (self.folder / str(number) / name).write_bytes(content)
 
     def watcher(self, **more: object) -> Watcher:
-        return Watcher(Watched("digits", self.folder, **more), self.store, self.imports)  # type: ignore[arg-type]
+        return Watcher(Watched("digits", self.folder, **more), self.store, self.imports, SystemClock())  # type: ignore[arg-type]
 
 
 def served(watcher: Watcher, looks: int = 2) -> tuple[int, ...]:
@@ -109,6 +112,41 @@ def test_a_refused_version_is_told_once_and_the_next_lower_one_serves_until_it_i
 
     place.put(2, b"mended")
     assert served(watcher, looks=2) == (2,)
+
+
+def test_a_refused_version_is_an_event_with_its_reason_once_for_the_same_files_also_after_a_restart(place: Place) -> None:
+    def told() -> list[tuple[object, ...]]:
+        found = place.store.events(name="digits", kind="version.refused")
+        return [(event.actor, event.why, event.data["number"], event.data["code"]) for event in found]
+
+    place.put(1)
+    place.put(2, b"broken")
+    assert served(place.watcher(), looks=5) == (1,)
+    place.imports = FolderImports(place.folder.parent, place._import)
+    assert served(place.watcher(), looks=5) == (1,)
+    assert place.taken.count(2) == 2
+    assert told() == [("server", "It is torn.", 2, "IMPORT_REFUSED")]
+
+    place.put(3, b"broken")
+    assert served(place.watcher(), looks=5) == (1,)
+    assert [number for _, _, number, _ in told()] == [2, 3]
+    os.utime(place.folder / "2" / ONNX, (1, 1))
+    assert served(place.watcher(), looks=5) == (1,)
+    assert [number for _, _, number, _ in told()] == [2, 3, 2]
+
+
+def test_a_store_that_takes_no_event_does_not_stop_what_is_served(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(event: Event) -> None:
+        raise TowlineError("The disk is full.")
+
+    monkeypatch.setattr(place.store, "append", full)
+    place.put(1)
+    place.put(2, b"broken")
+
+    assert served(place.watcher(), looks=5) == (1,)
+    assert caplog.messages[-1] == "that digits:2 was not imported could not be recorded: The disk is full."
 
 
 def test_the_same_content_under_a_new_number_is_told_and_goes_on_under_the_old_one(place: Place, caplog: pytest.LogCaptureFixture) -> None:

@@ -96,6 +96,6 @@ class Folders:
         for name, watched in folders.items():
             watcher = before.get(name)
             if watcher is None or watcher.watched.folder != watched.folder:
-                watcher = Watcher(watched, self._store, self._imports)
+                watcher = Watcher(watched, self._store, self._imports, self._clock)
             watcher.watched = watched
             self._watchers[name] = watcher

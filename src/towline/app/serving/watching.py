@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,12 +10,18 @@ from pathlib import Path
 
 from towline.app.serving.folder_imports import FolderImports, Numbered
 from towline.convert.watch import Found, at_rest, scan
+from towline.core.clock import Clock
 from towline.core.deployment import Deployment, Limits, Policy, chosen_numbers
 from towline.core.errors import TowlineError
+from towline.core.event import Event
 from towline.core.refs import check_model_name, clip
 from towline.core.store import Store
 
 log = logging.getLogger("towline.controller")
+
+REFUSED = "version.refused"
+# How far back a refusal is looked for, which after a restart is met again.
+_MOST_COMPARED = 100
 
 
 @dataclass(frozen=True)
@@ -35,11 +42,12 @@ class Watched:
 class Watcher:
     """One folder, of which `imports` brings in what is to be served."""
 
-    def __init__(self, watched: Watched, store: Store, imports: FolderImports) -> None:
+    def __init__(self, watched: Watched, store: Store, imports: FolderImports, clock: Clock) -> None:
         check_model_name(watched.name)
         self.watched = watched
         self._store = store
         self._imports = imports
+        self._clock = clock
         self._seen: Mapping[int, Found] = {}
         self._told: dict[int, tuple[Found, str]] = {}
         self._complaints: set[str] = set()
@@ -77,7 +85,21 @@ class Watcher:
         if self._told.get(version.number) != telling:
             self._told[version.number] = telling
             log.error("%s:%s was not imported: %s %s", version.name, version.number, refusal.message, refusal.hint)
+            self._record(version, refusal)
         return True
+
+    def _record(self, version: Numbered, refusal: TowlineError) -> None:
+        """One event for these files and this reason, however often a server is started on them."""
+        files = hashlib.sha256(repr(version.found.fingerprint).encode()).hexdigest()
+        told = {"number": version.number, "code": refusal.code, "files": files}
+        event = Event(REFUSED, "server", self._clock.time(), name=version.name, why=refusal.message, data=told)
+        try:
+            known = self._store.events(name=version.name, kind=REFUSED, limit=_MOST_COMPARED)
+            if not any(one.why == event.why and told.items() <= one.data.items() for one in known):
+                self._store.append(event)
+        except TowlineError as error:
+            # What is served goes on beside a store that is full.
+            log.error("that %s:%s was not imported could not be recorded: %s", version.name, version.number, error)
 
     def _deployment(self, present: tuple[int, ...]) -> Deployment | None:
         watched = self.watched

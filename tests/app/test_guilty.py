@@ -10,8 +10,9 @@ import pytest
 
 import towline
 from towline.app.importing.sealing import Order
-from towline.app.judging.compare import Comparison, compare
+from towline.app.judging.compare import compare
 from towline.app.judging.compared_figures import right_rows
+from towline.app.judging.comparison import Comparison
 from towline.app.judging.guilty import came_from, remedy
 from towline.app.judging.judge import Options
 from towline.app.judging.pages import page_of_comparison

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import towline
 from towline.app.judging.compare import compare
 from towline.app.judging.judge import Options, measure_version
+from towline.app.judging.pages import page_of_comparison
 from towline.core.errors import UsageError, VersionError
 from towline.store.sqlite import open_store
 from towline.testing import tiny_models
@@ -170,3 +172,38 @@ def test_without_labels_only_agreement_is_told(home: Path, tmp_path: Path):
     assert found.agreement is not None
     assert "accuracy" not in found.figures
     assert "Without labels" in found.verdict
+
+
+def test_the_loss_is_that_of_the_metric_and_its_interval_holds_it(home: Path, data: Path):
+    found = compare("m:1", "m:2", data, gates=[gate("drop", "<= 0.5pt"), gate("drop_sure", "<= 1")], options=by("f1"), home=home)
+
+    f1 = found.figures["f1"]
+    assert (f1.is_paired, found.figures["accuracy"].is_paired) == (True, False)
+    assert f1.low < f1.difference < f1.high < 0
+    assert [one.value for one in found.verdicts] == pytest.approx([f1.first - f1.second, -f1.low])
+    assert "f1 ↑" in page_of_comparison(found)
+
+
+def test_a_function_of_ones_own_judges_and_the_record_names_its_source(home: Path, data: Path, tmp_path: Path):
+    (tmp_path / "mine.py").write_text("def wrong(answers, truth):\n    return int((answers.argmax(1) != truth).sum())\n")
+
+    found = compare("m:1", "m:2", data, gates=[gate("drop", "<= 10")], options=by(f"{tmp_path}/mine.py:wrong:lower"), home=home)
+
+    lost = found.figures["wrong"].difference
+    assert (found.figures["wrong"].first, found.verdicts[0].value) == (ROWS / 10, lost)
+    assert lost > 10
+    with open_store(home) as store:
+        recorded = store.events(kind="version.compared")[-1].data["metric"]
+    assert (recorded["name"], recorded["better"], recorded["source"]) == ("wrong", "lower", f"{tmp_path}/mine.py:wrong")
+    assert recorded["digest"] == hashlib.sha256((tmp_path / "mine.py").read_bytes()).hexdigest()
+
+
+def test_robustness_is_told_by_the_figure_that_was_named(home: Path, data: Path):
+    tested = measure_version("m:1", data, options=Options(metric="f1", speed=False, limit=100), home=home)
+
+    assert tested.robustness["clean"] == tested.figures["f1_clean"] == pytest.approx(tested.figures["f1"])
+    assert "accuracy_clean" not in tested.figures
+
+
+def by(metric: str) -> Options:
+    return Options(metric=metric, speed=False)

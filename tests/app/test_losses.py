@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from towline.app.judging.measure import metric_of
 from towline.app.optimizing.losses import Losses, losses_of
 from towline.core.manifest import (
     DEFAULT_SIGNATURE,
@@ -24,6 +25,7 @@ from towline.optimize.rows import write_rows
 from towline.optimize.sensitivity import answers_file
 from towline.verify.accuracy import Reading
 from towline.verify.data.dataset import in_memory
+from towline.verify.metrics.named import NAMED
 
 TRUTH = np.arange(100) % 10
 RIGHT = np.eye(10, dtype=np.float32)[TRUTH]
@@ -58,6 +60,20 @@ def test_of_values_the_loss_is_how_much_the_mean_error_grows():
 
     assert (found.figure, found.lost) == ("mae", pytest.approx(0.5))
     assert found.low == found.high == pytest.approx(0.5)
+
+
+def test_the_loss_is_told_by_the_metric_that_judges(tmp_path: Path):
+    # One class of ten is lost whole, which alone makes the worst recall.
+    one_lost = np.where(TRUTH[:, None] == 2, np.roll(RIGHT, 1, axis=1), RIGHT)
+    file = tmp_path / "mine.py"
+    file.write_text("def wrong(answers, truth):\n    return int((answers.argmax(1) != truth).sum())\n")
+    own = metric_of(f"{file}:wrong:lower")
+
+    worst, wrong = (Losses(CLASSES.reading, TRUTH, 10, one).between(RIGHT, one_lost) for one in (NAMED["worst_recall"], own))
+
+    assert worst.words() == "100.00 pt of worst_recall on 100 rows"
+    assert wrong.words() == "10 of wrong on 100 rows"
+    assert 0 < wrong.low < wrong.lost < wrong.high
 
 
 def test_answers_of_which_only_the_first_were_kept_are_held_to_the_first_labels():

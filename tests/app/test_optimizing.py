@@ -116,6 +116,61 @@ def test_each_operator_tells_what_the_labelled_rows_that_calibrate_lose_by_it(ho
     assert "40 labelled rows" in page_of_search(found)
 
 
+@pytest.mark.usefixtures("only_int8")
+def test_a_search_is_judged_by_the_function_that_was_named(home: Path, tmp_path: Path):
+    own = right_rows(tmp_path)
+
+    found = optimize("m", tmp_path / "data.npz", limits=Limits(max_drop=8), metric=f"{own}:right", home=home)
+
+    assert found.metric is not None
+    assert (found.metric.name, found.metric.better, found.limits.max_drop) == ("right", "higher", 8)
+    [tried] = found.tried
+    # The labels are what the version answers: as many rows are lost as changed their class.
+    assert tried.drop == pytest.approx(160 * (1 - (tried.agreement or 0.0)))
+    assert tried.grain == 1.6
+    page = page_of_search(found)
+    assert all(told in page for told in ("drop of right", "At most 8 may be lost.", f"right ↑ {own}:right sha256:{found.metric.digest}"))
+    with open_store(home) as store:
+        searched, handed_over = (store.events(kind=kind)[-1].data for kind in ("version.optimized", "version.imported"))
+    assert searched["metric"] == handed_over["metric"] == found.metric.as_json()
+
+
+@pytest.mark.usefixtures("only_int8")
+def test_where_the_function_fails_on_a_candidate_that_is_refused_and_the_search_goes_on(home: Path, tmp_path: Path):
+    with np.load(tmp_path / "data.npz") as data:
+        mean = towline.load("m", home=home).predict(data["x"][40:])[:, 0].mean()
+    own = right_rows(tmp_path, f"    if abs(answers[:, 0].mean() - {mean}) > 1e-6:\n        raise ValueError('these are others')\n")
+
+    found = optimize("m", tmp_path / "data.npz", passes=(SMALL, Slim()), limits=Limits(max_drop=8), metric=f"{own}:right", home=home)
+
+    int8, slim = found.tried
+    assert (int8.fits, int8.because) == (False, f"{own}:right failed: ValueError: these are others")
+    assert slim.fits
+
+
+def test_verdicts_are_not_taken_up_by_another_metric_nor_by_a_changed_function(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    searches: list[str] = []
+    real = Journal.of
+    monkeypatch.setattr(Journal, "of", lambda folder, search: [searches.append(search), real(folder, search)][1])
+
+    def search(metric: str) -> None:
+        optimize("m", tmp_path / "data.npz", limits=Limits(max_drop=0.1), metric=metric, budget_s=1e-6, home=home)
+
+    own = right_rows(tmp_path)
+    for metric in ("", "f1", f"{own}:right"):
+        search(metric)
+    own.write_text(own.read_text() + "# Another.\n")
+    search(f"{own}:right")
+
+    assert len(set(searches)) == 4
+
+
+def right_rows(folder: Path, before: str = "") -> Path:
+    file = folder / "mine.py"
+    file.write_text(f"def right(answers, truth):\n{before}    return int((answers.argmax(1) == truth).sum())\nright.better = 'higher'\n")
+    return file
+
+
 def test_who_asks_for_fixed_sizes_gets_a_version_that_says_so_and_refuses_others(tmp_path: Path, only_int8: None):
     home = tmp_path / "home"
     towline.import_model(tiny_models.write(tmp_path, tiny_models.token_vectors(), "m.onnx"), name="m", home=home)

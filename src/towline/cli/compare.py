@@ -8,7 +8,7 @@ from towline.cli import exits
 from towline.cli.judged_words import bar, compared_lines
 from towline.cli.output import emit, emit_json, printable, say, say_next
 from towline.cli.pages import page_options, page_place, write_page
-from towline.cli.params import RefParam, answer_option, home_option, json_option, label_option, limit_option
+from towline.cli.params import RefParam, answer_option, home_option, json_option, label_option, limit_option, metric_option
 from towline.core.refs import Ref
 
 
@@ -19,6 +19,7 @@ from towline.core.refs import Ref
 @click.option("--gates", metavar="FILE", help='TOML with bounds: [gates] drop = "<= 0.5pt". A figure beyond its bound: exit code 3.')
 @label_option
 @answer_option
+@metric_option
 @limit_option
 @click.option("--speed/--no-speed", default=True, help="Time them as well, turn by turn.")
 @page_options
@@ -31,6 +32,7 @@ def command(
     gates: str | None,
     label: str,
     output: str,
+    metric: str,
     limit: int | None,
     speed: bool,
     html: str | None,
@@ -40,7 +42,7 @@ def command(
 ) -> None:
     """Run the same rows through two versions, and say what differs and how surely.
 
-    Gates know the figures of SECOND and what only two have: drop and drop_sure (of accuracy, or gained in error), worst_class_drop,
+    Gates know the figures of SECOND and what only two have: drop and drop_sure (of the metric, or gained in error), worst_class_drop,
     agreement, speedup, throughput_ratio, size_ratio. Where SECOND was made of FIRST and answers otherwise, the layers that move the most
     are named, and the command that may help.
     """
@@ -48,7 +50,7 @@ def command(
     from towline.app.judging.compare import compare
     from towline.app.judging.judge import Options
 
-    options = Options(label, output, limit or 0, speed=speed)
+    options = Options(label, output, limit or 0, metric, speed=speed)
     with bar("rows") as progress:
         found = compare(
             first,

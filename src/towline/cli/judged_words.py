@@ -12,7 +12,7 @@ import click
 from towline.cli.output import table
 
 if TYPE_CHECKING:
-    from towline.app.judging.compare import Comparison
+    from towline.app.judging.comparison import Comparison
     from towline.app.judging.judge import Tested
     from towline.verify.gates import Verdict
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -9,14 +10,23 @@ import click
 
 from towline.cli.output import emit, emit_json, printable, say, say_next, table
 from towline.cli.pages import page_options, page_place, write_page
-from towline.cli.params import RefParam, TimeParam, answer_option, home_option, json_option, label_option, limit_option
+from towline.cli.params import RefParam, TimeParam, answer_option, home_option, json_option, label_option, limit_option, metric_option
 from towline.core.errors import UsageError
 from towline.core.refs import Ref
 
 if TYPE_CHECKING:
-    from towline.app.optimizing.optimize import Optimized, Training, Tried
+    from towline.app.optimizing.optimize import Metric, Optimized, Training, Tried
 
-_SHARE = re.compile(r"([0-9.]+)\s*(pt|%)?")
+_SHARE = re.compile(r"([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(pt|%)?")
+
+
+def _amount(text: str) -> float:
+    """Of what is written `0.5pt`, `0.5%` or `0.005`; NaN for anything else."""
+    found = _SHARE.fullmatch(text)
+    try:
+        return float(found[1]) * (0.01 if found[2] else 1.0) if found else math.nan
+    except ValueError:
+        return math.nan
 
 
 class ShareParam(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.3
@@ -25,14 +35,22 @@ class ShareParam(click.ParamType):  # type: ignore[type-arg]  # generic only sin
     name = "share"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = _SHARE.fullmatch(str(value))
-        try:
-            share = float(found[1]) * (0.01 if found[2] else 1.0) if found else -1.0
-        except ValueError:
-            share = -1.0
+        share = _amount(str(value))
         if not 0 <= share <= 1:
             self.fail(f"'{str(value)[:32]}' is not written like 0.5pt, 0.5% or 0.005.", param, ctx)
         return share
+
+
+class DropParam(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.3
+    """A share, or how much of an error, in its own unit: `2.5`."""
+
+    name = "drop"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        drop = _amount(str(value))
+        if not 0 <= drop < math.inf:
+            self.fail(f"'{str(value)[:32]}' is not written like 0.5pt, 0.5% or 0.005, nor like 2.5 of an error's own unit.", param, ctx)
+        return drop
 
 
 class TrainingParam(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.3
@@ -65,7 +83,10 @@ class TrainingParam(click.ParamType):  # type: ignore[type-arg]  # generic only 
 @click.option(
     "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, metavar="N", help="Equal seeds propose and train the same."
 )
-@click.option("--max-drop", type=ShareParam(), default="0.5pt", show_default=True, help="How much accuracy may be lost.")
+@metric_option
+@click.option(
+    "--max-drop", type=DropParam(), help="How much of the metric may be lost, errors in their own unit. Default: 0.5pt of what is a share."
+)
 @click.option("--min-agreement", type=ShareParam(), default="0", help="The least share of rows whose first class stays.")
 @click.option(
     "--max-p99",
@@ -95,7 +116,8 @@ def command(
     training: Training,
     only: tuple[str, ...],
     seed: int,
-    max_drop: float,
+    metric: str,
+    max_drop: float | None,
     min_agreement: float,
     max_p99_ms: float,
     max_size_mb: float,
@@ -124,7 +146,7 @@ def command(
         limits=Limits(max_drop, min_agreement, max_p99_ms, max_size_mb),
         training=training,
         budget_s=budget_s,
-        options=Options(label, output, limit or 0, seed=seed),
+        options=Options(label, output, limit or 0, metric, seed=seed),
         home=home,
         say=lambda text: say(f"  {printable(text)}"),
     )
@@ -139,8 +161,9 @@ def command(
 
 
 def _print(found: Optimized, data: str) -> None:
-    rows = [_row(one) for one in found.tried]
-    emit(table(("pass", "settings", "speed", "size", "drop", "verdict"), rows, right=("speed", "size", "drop")))
+    rows = [_row(one, found.metric) for one in found.tried]
+    drop = "drop" if found.metric is None or found.metric.name == "accuracy" else f"drop of {found.metric.name}"
+    emit(table(("pass", "settings", "speed", "size", drop, "verdict"), rows, right=("speed", "size", drop)))
     for guilty in sorted(found.guilty, key=lambda one: one.sqnr_db)[:5]:
         lost = f", {guilty.loss.words()}" if guilty.loss is not None else ""
         say(f"  loses most: {printable(guilty.operator)} ({printable(guilty.kind)}), {guilty.sqnr_db:.1f} dB{lost}")
@@ -157,16 +180,20 @@ def _print(found: Optimized, data: str) -> None:
     say_next(f"towline show {made}", f"towline compare {found.version} {made} --data {data}", f"towline alias {made} challenger")
 
 
-def _row(one: Tried) -> tuple[str, ...]:
+def _row(one: Tried, metric: Metric | None) -> tuple[str, ...]:
     return (
         one.tried.name,
         one.tried.settings,
         _times(one.speedup),
         _times(one.size_ratio),
-        # Without a minus before nothing.
-        f"{round(100 * one.drop, 2) + 0.0:+.2f} pt",
+        _drop(one.drop, is_share=metric is None or metric.is_share) if one.speedup else "-",
         one.because or "fits",
     )
+
+
+def _drop(lost: float, *, is_share: bool) -> str:
+    """Without a minus before nothing."""
+    return f"{round(100 * lost, 2) + 0.0:+.2f} pt" if is_share else f"{lost + 0.0:+.4g}"
 
 
 def _times(ratio: float) -> str:

@@ -27,6 +27,12 @@ label_option = click.option(
     "--label", default="", metavar="NAME", help="The column or array of truths, where it is not called label or target."
 )
 answer_option = click.option("--output", default="", metavar="NAME", help="The output that answers, where several could.")
+metric_option = click.option(
+    "--metric",
+    default="",
+    metavar="NAME|FILE.py:FUNCTION",
+    help="What judges: f1, roc_auc, rmse, …, or FUNCTION(answers, truth) of your own. Default: accuracy, of values the mean error.",
+)
 limit_option = click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the first N rows.")
 
 MAX_KEY_BYTES = 4096

@@ -8,7 +8,7 @@ from towline.cli import exits
 from towline.cli.judged_words import bar, tested_lines, verdict_lines
 from towline.cli.output import emit, emit_json, printable, say_next, say_step
 from towline.cli.pages import page_options, page_place, write_page
-from towline.cli.params import RefParam, answer_option, home_option, json_option, label_option, limit_option
+from towline.cli.params import RefParam, answer_option, home_option, json_option, label_option, limit_option, metric_option
 from towline.core.refs import Ref
 
 
@@ -18,7 +18,7 @@ from towline.core.refs import Ref
 @click.option("--gates", metavar="FILE", help='TOML with bounds: [gates] accuracy = ">= 0.97". A figure beyond its bound: exit code 3.')
 @label_option
 @answer_option
-@click.option("--metric", default="", metavar="FILE.py:FUNCTION", help="A metric of your own: FUNCTION(answers, truth) gives a number.")
+@metric_option
 @limit_option
 @click.option("--speed/--no-speed", default=True, help="Time it as well.")
 @click.option("--robustness/--no-robustness", default=True, help="Try noise, blur, brightness and JPEG as well.")

@@ -11,6 +11,8 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from towline.optimize.base import Chain, Pass
 from towline.optimize.distill import Distill
 from towline.optimize.equalise import Equalise
@@ -37,13 +39,15 @@ AS_FAST = 0.97
 SMALLER = 0.9
 # Among those that come so near to the fastest, it is not speed that decides: two runs on one machine then choose the same.
 NEAR = 0.9
+# A tenth of a point, of a share.
+GRAIN = 0.001
 
 
 @dataclass(frozen=True)
 class Tried:
     """A chain of passes and what came of it. `fits`: the gates said yes. `speedup` and `size_ratio` are against the version it came from;
     `speedup_sure` is what three turns in four of the timing reached. `agreement` is the share of rows whose first class stays, None where
-    there are no classes; `notes` and `curves` are what its passes told (optimize/base.py: Passed)."""
+    there are no classes; losses closer than `grain` are alike; `notes` and `curves` are what its passes told (optimize/base.py: Passed)."""
 
     tried: Chain
     fits: bool
@@ -55,6 +59,11 @@ class Tried:
     agreement: float | None = None
     notes: tuple[str, ...] = ()
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    grain: float = GRAIN
+
+    def grains(self, of: float = 1.0) -> float:
+        """The drop in grains, or in so fine a part of them, as a whole number."""
+        return float(np.rint(self.drop / (self.grain * of)))
 
     @property
     def is_worth_it(self) -> bool:
@@ -136,7 +145,7 @@ def best_int8(tried: Sequence[Tried]) -> Chain | None:
     """The static int8 that lost least, by which what comes of other passes is quantised too; None where none ran."""
     ran = [one for one in _static(tried) if one.speedup > 0]
     # Of equals the first: they are as fast as one another, and the clock must not choose what everything after is built on.
-    best = min(ran, key=lambda one: round(one.drop, 4), default=None)
+    best = min(ran, key=lambda one: one.grains(0.1), default=None)
     return best.tried if best is not None else None
 
 
@@ -171,7 +180,7 @@ def chosen(tried: Sequence[Tried]) -> Tried | None:
     worth = [one for one in tried if one.is_worth_it]
     fastest = max((one.speedup for one in worth), default=0.0)
     near = [one for one in worth if one.speedup >= NEAR * fastest]
-    return min(near, key=lambda one: (round(max(one.drop, 0.0), 3), round(one.size_ratio, 2), len(one.tried.passes)), default=None)
+    return min(near, key=lambda one: (max(one.grains(), 0.0), round(one.size_ratio, 2), len(one.tried.passes)), default=None)
 
 
 def front(tried: Sequence[Tried]) -> tuple[Tried, ...]:

@@ -15,7 +15,7 @@ from typing import Any
 from towline.core.errors import MissingExtra
 from towline.optimize.base import Chain, Pass
 from towline.optimize.distill import Distill
-from towline.optimize.plan import Situation, Tried, front
+from towline.optimize.plan import GRAIN, Situation, Tried, front
 from towline.optimize.prune import Prune
 from towline.optimize.quantize import Int8
 
@@ -85,7 +85,7 @@ class Explorer:
         # A chain that broke a limit steers away, and is still learned from.
         trial.set_constraint("limits", 0.0 if tried.fits else 1.0)
         # Rounded to what can be told apart on a machine that does other things too: noise must not steer.
-        self._study.tell(trial, [round(tried.speedup, 1), round(tried.drop, 3)])
+        self._study.tell(trial, [round(tried.speedup, 1), GRAIN * tried.grains()])
 
 
 def suggested(trial: Any, situation: Situation) -> Chain:

@@ -32,18 +32,19 @@ MOST_WORK = 2e12
 
 @dataclass(frozen=True)
 class Loss:
-    """By how much answers to `rows` labelled rows become worse: of accuracy a share, of a mean error (`mae`) how much it grows. It lies
-    between `low` and `high` with 95 % confidence; what is below 0 is gained."""
+    """By how much answers to `rows` labelled rows become worse by a figure, as a share or in the figure's own unit. It lies between `low`
+    and `high` with 95 % confidence; what is below 0 is gained."""
 
     figure: str
     lost: float
     low: float
     high: float
     rows: int
+    is_share: bool = True
 
     def words(self) -> str:
-        lost = f"{100 * self.lost:.2f} pt of accuracy" if self.figure == "accuracy" else f"{self.lost:.3g} of {self.figure}"
-        return f"{lost} on {self.rows} rows"
+        lost = f"{100 * self.lost:.2f} pt" if self.is_share else f"{self.lost:.3g}"
+        return f"{lost} of {self.figure} on {self.rows} rows"
 
 
 @dataclass(frozen=True)

@@ -121,12 +121,16 @@ def answer_all(runner: Runner, data: DataSet, reading: Reading, rows_per_run: in
 
 def judged(answered: Answered, truth: np.ndarray, classes: int = 0) -> Classified | Regressed:
     """The figures that fit the kind of answer. Rows whose answers are not finite count as wrong, never as missing."""
+    countable = countable_answers(answered, truth, classes)
+    return regressed(countable, truth) if answered.reading.kind == "values" else classified(countable, truth)
+
+
+def countable_answers(answered: Answered, truth: np.ndarray, classes: int = 0) -> np.ndarray:
+    """Values in the shape of the truth, or finite scores [rows, classes]: what figures are counted of."""
     if answered.reading.kind == "values":
-        if answered.answers.shape != truth.shape and answered.answers.size == truth.size:
-            return regressed(answered.answers.reshape(truth.shape), truth)
-        if answered.answers.shape != truth.shape:
+        if answered.answers.size != truth.size:
             raise refused(f"the labels have shape {list(truth.shape)}, the answers {list(answered.answers.shape)}")
-        return regressed(answered.answers, truth)
+        return answered.answers.reshape(truth.shape)
     known = max(classes, int(truth.max(initial=0)) + 1)
     scores = answered.scores(known)
     if int(truth.max(initial=0)) >= scores.shape[1]:
@@ -134,7 +138,7 @@ def judged(answered: Answered, truth: np.ndarray, classes: int = 0) -> Classifie
     if int(truth.min(initial=0)) < 0:
         raise refused(f"a label is {int(truth.min())}; classes are numbered from 0")
     # argmax would take a NaN for the greatest.
-    return classified(np.where(np.isfinite(scores).all(axis=1, keepdims=True), scores, _nothing(scores, truth)), truth)
+    return np.where(np.isfinite(scores).all(axis=1, keepdims=True), scores, _nothing(scores, truth))
 
 
 def _nothing(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:

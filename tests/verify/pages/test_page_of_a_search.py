@@ -155,7 +155,7 @@ def test_what_labelled_rows_lose_by_an_operator_is_drawn_with_how_sure_it_is():
 
 
 def test_the_growth_of_an_error_is_in_its_own_unit():
-    assert page(KEPT, guilty=(Suspect("Gemm", 60.0, loss=Loss("mae", 0.25, 0.1, 0.5, 90)),)).told("Loss by operator") == [
+    assert page(KEPT, guilty=(Suspect("Gemm", 60.0, loss=Loss("mae", 0.25, 0.1, 0.5, 90, is_share=False)),)).told("Loss by operator") == [
         "Gemm: 0.25 (0.1 … 0.5)"
     ]
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from towline.app.fetching.fetch import fetched
 from towline.app.home import actor, opened_store
 from towline.app.judging.compared_figures import (
-    Figure,
-    class_json,
     paired_figures,
     relative,
     right_rows,
@@ -22,96 +18,27 @@ from towline.app.judging.compared_figures import (
     verdict_words,
     worst_rows,
 )
+from towline.app.judging.comparison import Comparison
 from towline.app.judging.guilty import came_from, look_for_guilty, remedy
-from towline.app.judging.judge import Options, Say, labels_of, loaded, number, opened_data, rows_per_run, silent
+from towline.app.judging.judge import Options, Say, labels_of, loaded, opened_data, rows_per_run, silent
+from towline.app.judging.measure import judging, metric_of
 from towline.core.event import Event
 from towline.core.manifest import Manifest
 from towline.core.refs import Ref, parse_ref
 from towline.core.version import Version
 from towline.verify.accuracy import Answered, Progress, answer_all, judged, reading_of
 from towline.verify.data.dataset import DataSet
-from towline.verify.gates import Gate, Verdict, read_gates, verdicts
-from towline.verify.layers import GuiltyLayer
-from towline.verify.metrics.by_class import ClassDifference, class_differences
+from towline.verify.gates import Gate, read_gates, verdicts
+from towline.verify.metrics.by_class import class_differences
 from towline.verify.metrics.classification import Classified
-from towline.verify.metrics.difference import McNemar, agreement, mcnemar
-from towline.verify.metrics.regression import Regressed
-from towline.verify.pace import Pace, paces, throughput_ratios
+from towline.verify.metrics.difference import agreement, mcnemar
+from towline.verify.metrics.named import Metric
+from towline.verify.pace import Pace, paces
 
 if TYPE_CHECKING:
     from towline.serve.workers.local import LocalWorker
 
 COMPARED = "version.compared"
-# Of a thousand classes nobody reads all; those that were lost the most surely come first.
-MOST_CLASSES = 20
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """`worst` tells rows where the second loses most, `worst_inputs` are their inputs; `classes` are those whose recall differs, the most
-    surely lost first. `found` is of both, where there are labels. `verdict` is one sentence.
-
-    Where the second was made of the first and answers otherwise, `guilty` are the layers that move the most, and `remedy` is the command
-    that looks for a version which keeps what the gates ask for."""
-
-    first: Version
-    second: Version
-    rows: int
-    figures: Mapping[str, Figure]
-    agreement: float | None
-    mcnemar: McNemar | None
-    paces: tuple[Pace, ...]
-    worst: tuple[tuple[str, str], ...]
-    verdicts: tuple[Verdict, ...]
-    verdict: str
-    found: tuple[Classified | Regressed, ...] = ()
-    labels: tuple[str, ...] = ()
-    worst_inputs: tuple[Mapping[str, np.ndarray], ...] = ()
-    classes: tuple[ClassDifference, ...] = ()
-    guilty: tuple[GuiltyLayer, ...] = ()
-    remedy: str = ""
-
-    @property
-    def differs(self) -> bool:
-        """Whether the two answer any row otherwise."""
-        return self.agreement not in (None, 1.0) or any(one.difference for one in self.figures.values() if one.is_paired)
-
-    @property
-    def passed(self) -> bool:
-        return all(one.passed for one in self.verdicts)
-
-    @property
-    def speedup(self) -> float | None:
-        """Of one row: how many times as fast the second is."""
-        return self.paces[0].p50_ms / self.paces[1].p50_ms if self.paces else None
-
-    @property
-    def throughput_ratio(self) -> float:
-        return throughput_ratios(*self.paces)[0] if self.paces else float("nan")
-
-    @property
-    def throughput_sure(self) -> float:
-        """What three turns in four reach."""
-        return throughput_ratios(*self.paces)[1] if self.paces else float("nan")
-
-    def as_json(self) -> dict[str, object]:
-        return {
-            "first": str(self.first),
-            "second": str(self.second),
-            "rows": self.rows,
-            "figures": {name: one.as_json() for name, one in self.figures.items()},
-            "agreement": number(self.agreement),
-            "mcnemar": None if self.mcnemar is None else vars(self.mcnemar),
-            "speedup": number(self.speedup),
-            "throughput_ratio": number(self.throughput_ratio),
-            "worst": [list(one) for one in self.worst],
-            "classes": [class_json(one, self.labels) for one in self.classes[:MOST_CLASSES]],
-            "guilty": [vars(one) for one in self.guilty],
-            "remedy": self.remedy,
-            "gates": [one.as_json() for one in self.verdicts],
-            "passed": self.passed,
-            "verdict": self.verdict,
-        }
 
 
 def compare(
@@ -126,16 +53,17 @@ def compare(
     progress: Progress | None = None,
 ) -> Comparison:
     """Run the same rows through both versions and time them turn by turn. Gates read `accuracy`, `speedup`, `agreement`, … of the second,
-    and `drop`, `drop_sure`: how much of the yardstick it loses, and how much at worst with 95 % confidence.
+    and `drop`, `drop_sure`: how much of `options.metric` (measure.py: metric_of) it loses, and how much at worst with 95 % confidence.
 
-    The result is evidence on the second version's digest.
+    The result is evidence on the second version's digest. Raises UsageError for data or a metric that does not fit.
     """
+    metric = metric_of(options.metric)
     bounds = read_gates(Path(gates)) if isinstance(gates, str | Path) else tuple(gates)
     with opened_store(home) as store, fetched(data) as place:
         versions = tuple(store.version(ref if isinstance(ref, Ref) else parse_ref(ref)) for ref in (first, second))
-        found, rows = _compared(versions, place, bounds, options, say, progress)
+        found, rows = _compared(versions, place, bounds, metric, options, say, progress)
         if (found.differs or not found.passed) and came_from(store, found.second, found.first):
-            found = replace(found, remedy=remedy(found.first, data, options, found.verdicts))
+            found = replace(found, remedy=remedy(found.first, data, options, found.verdicts, found.metric))
             if found.differs:
                 (say or silent)("Looking for the layers that move the most")
                 found = replace(found, guilty=look_for_guilty(found.first, found.second, rows))
@@ -172,7 +100,16 @@ def side(
     return Side(version, manifest, worker, data, answered)
 
 
-def beside(first: Side, second: Side, gates: Sequence[Gate], *, speed: bool = True, seed: int = 0, say: Say | None = None) -> Comparison:
+def beside(
+    first: Side,
+    second: Side,
+    gates: Sequence[Gate],
+    metric: Metric | None = None,
+    *,
+    speed: bool = True,
+    seed: int = 0,
+    say: Say | None = None,
+) -> Comparison:
     """What two loaded versions answered, set side by side, and both timed turn by turn."""
     timed: tuple[Pace, ...] = ()
     if speed:
@@ -186,11 +123,17 @@ def beside(first: Side, second: Side, gates: Sequence[Gate], *, speed: bool = Tr
     labels = [labels_of(one.version, one.manifest) for one in (first, second)]
     known = labels[0] or first.data.classes
     versions, rows, answered = (first.version, second.version), (first.data, second.data), (first.answered, second.answered)
-    return _judged(versions, rows, answered, timed, max(map(len, labels)), gates, seed, known)
+    return _judged(versions, rows, answered, timed, max(map(len, labels)), gates, metric, seed, known)
 
 
 def _compared(
-    versions: tuple[Version, ...], data: Path, gates: Sequence[Gate], options: Options, say: Say | None, progress: Progress | None
+    versions: tuple[Version, ...],
+    data: Path,
+    gates: Sequence[Gate],
+    metric: Metric | None,
+    options: Options,
+    say: Say | None,
+    progress: Progress | None,
 ) -> tuple[Comparison, DataSet]:
     """And the rows as the first reads them."""
     manifests = [version.manifest for version in versions]
@@ -202,7 +145,7 @@ def _compared(
             side(version, manifest, worker, part, output=options.output, say=say, progress=progress)
             for version, manifest, worker, part in zip(versions, manifests, (one, other), rows, strict=True)
         )
-        return beside(first, second, gates, speed=options.speed, seed=options.seed, say=say), rows[0]
+        return beside(first, second, gates, metric, speed=options.speed, seed=options.seed, say=say), rows[0]
 
 
 def _judged(
@@ -212,14 +155,17 @@ def _judged(
     timed: tuple[Pace, ...],
     classes: int,
     gates: Sequence[Gate],
+    metric: Metric | None,
     seed: int,
     labels: Sequence[str],
 ) -> Comparison:
     truth = rows[0].truth
     found = [] if truth is None else [judged(one, truth, classes) for one in answered]
+    if found or metric is not None:
+        metric = judging(metric, found[0] if found else None)
     is_class = answered[0].reading.kind != "values"
     scores = [one.scores(classes) for one in answered] if is_class else []
-    figures = paired_figures(found, answered, truth, scores, seed) if found and truth is not None else {}
+    figures = {} if metric is None or truth is None else paired_figures(found, answered, truth, classes, metric, seed)
     figures |= {"not_finite_rows": unpaired(*(float(one.not_finite_rows) for one in answered))}
     figures |= {"size_mb": unpaired(*(version.size_bytes / 1e6 for version in versions))}
     if timed:
@@ -230,7 +176,7 @@ def _judged(
     right = [right_rows(one, truth) for one in scores] if truth is not None else []
     both = [one for one in found if isinstance(one, Classified)]
     by_class = class_differences(both, right, truth) if len(both) == 2 and truth is not None else ()
-    gated = {name: one.second for name, one in figures.items()} | relative(figures, found, timed, agreed, by_class)
+    gated = {name: one.second for name, one in figures.items()} | relative(figures, metric, timed, agreed, by_class)
     verdict = verdicts(gates, gated)
     worst = worst_rows(scores, truth, labels)
     return Comparison(
@@ -243,9 +189,10 @@ def _judged(
         timed,
         tuple((rows[0].names(row), told) for row, told in worst),
         verdict,
-        verdict_words(verdict, figures, found),
+        verdict_words(verdict, figures, metric),
         tuple(found),
         tuple(labels),
         tuple(rows[0].read(row, row + 1) for row, _ in worst),
         tuple(one for one in by_class if one.lost or one.won),
+        metric=metric,
     )

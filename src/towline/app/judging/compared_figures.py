@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from towline.app.judging.judge import number, yardstick
+from towline.app.judging.judge import number
+from towline.app.judging.measure import Found, of_both
 from towline.verify.accuracy import Answered, figures_of
 from towline.verify.gates import Verdict
 from towline.verify.metrics.by_class import ClassDifference
-from towline.verify.metrics.classification import Classified
-from towline.verify.metrics.difference import paired
-from towline.verify.metrics.regression import Regressed
+from towline.verify.metrics.named import Metric
 from towline.verify.pace import Pace, throughput_ratios
 
 WORST_ROWS = 10
@@ -36,18 +35,13 @@ class Figure:
 
 
 def paired_figures(
-    found: Sequence[Classified | Regressed], answered: Sequence[Answered], truth: np.ndarray, scores: Sequence[np.ndarray], seed: int
+    found: Sequence[Found], answered: Sequence[Answered], truth: np.ndarray, classes: int, metric: Metric, seed: int
 ) -> dict[str, Figure]:
-    """All figures of both; the yardstick's difference has an interval, because it is a mean over rows."""
+    """All figures of both; that of the metric has an interval for its difference."""
     both = [figures_of(one) for one in found]
     figures = {name: unpaired(value, both[1][name]) for name, value in both[0].items() if name in both[1]}
-    if scores:
-        each = [right_rows(one, truth).astype(np.float64) for one in scores]
-    else:
-        each = [np.abs(one.answers.reshape(truth.shape) - truth).reshape(len(truth), -1).mean(axis=1) for one in answered]
-    name, sure = yardstick(found[0]), paired(each[0], each[1], seed=seed)
-    plain = figures[name]
-    return {**figures, name: Figure(plain.first, plain.second, sure.difference, sure.low, sure.high, is_paired=True)}
+    first, second, low, high = of_both(metric, answered, found, truth, classes, seed=seed)
+    return {**figures, metric.name: Figure(first, second, second - first, low, high, is_paired=True)}
 
 
 def unpaired(first: float, second: float) -> Figure:
@@ -56,17 +50,16 @@ def unpaired(first: float, second: float) -> Figure:
 
 def relative(
     figures: Mapping[str, Figure],
-    found: Sequence[Classified | Regressed],
+    metric: Metric | None,
     timed: Sequence[Pace],
     agreed: float | None,
     by_class: Sequence[ClassDifference] = (),
 ) -> dict[str, float]:
-    """What only two versions have: how much is lost, and gained. A loss is positive."""
+    """What only two versions have: how much is lost, and gained. A loss is positive, in the unit of the metric."""
     told: dict[str, float] = {} if agreed is None else {"agreement": agreed}
-    if found:
-        one = figures[yardstick(found[0])]
-        loss = (-one.difference, -one.low) if isinstance(found[0], Classified) else (one.difference, one.high)
-        told |= {"drop": loss[0], "drop_sure": loss[1]}
+    if metric is not None:
+        one = figures[metric.name]
+        told |= {"drop": metric.lost(one.difference), "drop_sure": metric.lost(one.low if metric.better == "higher" else one.high)}
     if by_class:
         told |= {"worst_class_drop": max(-one.difference for one in by_class)}
     if timed:
@@ -110,15 +103,14 @@ def class_json(one: ClassDifference, labels: Sequence[str]) -> dict[str, object]
     }
 
 
-def verdict_words(found: Sequence[Verdict], figures: Mapping[str, Figure], judged_both: Sequence[Classified | Regressed]) -> str:
+def verdict_words(found: Sequence[Verdict], figures: Mapping[str, Figure], metric: Metric | None) -> str:
     failed = [one for one in found if not one.passed]
     if failed:
         return f"Not fit to take over: {'; '.join(one.words() for one in failed)}."
-    if not judged_both:
+    if metric is None:
         return "Without labels nothing is said about which is better."
-    one = figures[yardstick(judged_both[0])]
-    gain = one.difference if isinstance(judged_both[0], Classified) else -one.difference
+    one = figures[metric.name]
     sure = one.low > 0 or one.high < 0
     if not sure:
         return "No difference in quality that these rows could show."
-    return "The second is surely better." if gain > 0 else "The second is surely worse."
+    return "The second is surely worse." if metric.lost(one.difference) > 0 else "The second is surely better."

@@ -25,6 +25,7 @@ from towline.core.version import Version
 from towline.verify.data.dataset import DataSet
 from towline.verify.gates import Verdict
 from towline.verify.layers import GuiltyLayer, Layer, Noise, guilty_layers
+from towline.verify.metrics.named import Metric
 
 if TYPE_CHECKING:
     from towline.serve.workers.local import LocalWorker
@@ -73,17 +74,24 @@ def look_for_guilty(first: Version, second: Version, data: DataSet) -> tuple[Gui
         return ()
 
 
-def remedy(first: Version, data: str | Path, options: Options, verdicts: Sequence[Verdict]) -> str:
+def remedy(first: Version, data: str | Path, options: Options, verdicts: Sequence[Verdict], metric: Metric | None = None) -> str:
     """The command that looks for a version of `first` which keeps what the gates ask for. Pure."""
     words = ["towline", "optimize", str(first), "--data", str(data)]
     limits: dict[str, str] = {}
     for one in verdicts:
         if one.gate.figure in _LIMITS and one.gate.compare != "==":
             name, scale, unit = _LIMITS[one.gate.figure]
+            if name == "--max-drop" and metric is not None and not metric.is_share:
+                scale, unit = 1.0, ""
             limits.setdefault(name, f"{scale * one.gate.limit:g}{unit}")
     for name, value in limits.items():
         words += [name, value]
-    for name, value in (("--label", options.label), ("--output", options.output), ("--limit", str(options.limit or ""))):
+    for name, value in (
+        ("--metric", options.metric),
+        ("--label", options.label),
+        ("--output", options.output),
+        ("--limit", str(options.limit or "")),
+    ):
         words += [name, value] if value else []
     return shlex.join(words)
 

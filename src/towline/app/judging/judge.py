@@ -13,27 +13,28 @@ import numpy as np
 
 from towline.app.fetching.fetch import fetched
 from towline.app.home import actor, opened_store
+from towline.app.judging.disturbed import Disturbed
+from towline.app.judging.measure import judging, metric_of
+from towline.app.judging.own_metric import check_own, is_own, own_figures
 from towline.core.event import Event
 from towline.core.manifest import Manifest
 from towline.core.refs import Ref, parse_ref
 from towline.core.version import Version, check_sealed
-from towline.verify.accuracy import Progress, Reading, answer_all, figures_of, judged, reading_of
+from towline.verify.accuracy import Progress, answer_all, figures_of, judged, reading_of
 from towline.verify.contract import Runner
 from towline.verify.data.dataset import DataSet
 from towline.verify.data.opening import open_data
 from towline.verify.gates import Gate, Verdict, read_gates, verdicts
 from towline.verify.metrics.classification import Classified
+from towline.verify.metrics.named import Metric
 from towline.verify.metrics.regression import Regressed
 from towline.verify.pace import Pace, pace
-from towline.verify.robustness import corrupted, corruptions
 
 if TYPE_CHECKING:
     from towline.serve.workers.local import LocalWorker
 
 MAX_LABEL_BYTES = 16 << 20
-# Rows that go into one run, and of which robustness is measured: enough to tell a point, not so many that it takes all day.
 ROWS_PER_RUN = 64
-ROBUSTNESS_ROWS = 1000
 _REPEATED_ROWS = 64
 TESTED = "version.tested"
 
@@ -44,7 +45,7 @@ Say = Callable[[str], None]
 class Tested:
     """What a test found. `figures` by name are what gates read; `found` has the details, per class for a classifier.
 
-    `robustness` is the accuracy (or, of a regressor, the mean absolute error) on the same rows after each corruption.
+    `robustness` is the `metric` (where there are labels) on the same rows after each corruption.
     """
 
     version: Version
@@ -57,6 +58,7 @@ class Tested:
     verdicts: tuple[Verdict, ...]
     labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    metric: Metric | None = None
 
     @property
     def passed(self) -> bool:
@@ -79,6 +81,7 @@ class Tested:
 @dataclass(frozen=True)
 class Options:
     """`label` names the truths, `output` the answers where several could be meant; `limit` is the most rows taken (0: all).
+    `metric` is what judges (measure.py: metric_of), or is measured as well; empty: accuracy, of values the mean absolute error.
     `adversarial` is how far adversarial steps may move a row, as a share of the rows' range (0: none are taken)."""
 
     label: str = ""
@@ -107,11 +110,15 @@ def measure_version(
     that does not load.
     """
     bounds = read_gates(Path(gates)) if isinstance(gates, str | Path) else tuple(gates)
+    # A function of one's own may be of many figures: it is measured beside the others, and says nothing of robustness.
+    metric = None if is_own(options.metric) else metric_of(options.metric)
+    if is_own(options.metric):
+        check_own(options.metric)
     say = say or silent
     with opened_store(home) as store, fetched(data, progress=say) as place:
         version = store.version(ref if isinstance(ref, Ref) else parse_ref(ref))
         with loaded(version) as worker:
-            tested = _tested(version, worker, place, bounds, options, say, progress)
+            tested = _tested(version, worker, place, bounds, metric, options, say, progress)
         store.append(
             Event(
                 TESTED, actor(), time.time(), name=version.name, digest=version.digest, data={"number": version.number, **tested.as_json()}
@@ -148,7 +155,14 @@ def rows_per_run(manifest: Manifest) -> int:
 
 
 def _tested(
-    version: Version, worker: LocalWorker, data: Path, gates: Sequence[Gate], options: Options, say: Say, progress: Progress | None
+    version: Version,
+    worker: LocalWorker,
+    data: Path,
+    gates: Sequence[Gate],
+    metric: Metric | None,
+    options: Options,
+    say: Say,
+    progress: Progress | None,
 ) -> Tested:
     manifest = version.manifest
     labels = labels_of(version, manifest)
@@ -160,10 +174,9 @@ def _tested(
     found = None if rows.truth is None else judged(answered, rows.truth, len(labels))
     figures: dict[str, float] = {**(figures_of(found) if found is not None else {}), "not_finite_rows": float(answered.not_finite_rows)}
     notes = [] if rows.truth is not None else ["The data has no labels: nothing is said about right and wrong."]
-    if options.metric:
-        from towline.app.judging.own_metric import own_metric
-
-        figures |= own_metric(options.metric, answered, rows)
+    if is_own(options.metric):
+        figures |= own_figures(options.metric, answered.answers, rows.truth)
+    judge = judging(metric, found) if metric is not None or found is not None else None
     figures["repeats"] = float(_repeats(worker, rows, reading.output, size))
     measured = None
     if options.speed:
@@ -172,17 +185,17 @@ def _tested(
         figures |= measured.figures()
     figures |= {"memory_mb": worker.peak_memory_bytes() / 1e6, "size_mb": version.size_bytes / 1e6}
     robustness: dict[str, float] = {}
-    if options.robustness and found is not None:
-        robustness = _robustness(worker, manifest, rows, reading, size, len(labels), options, say)
-    if options.adversarial and isinstance(found, Classified):
-        attacks, why_not = _attacks(version, worker, rows, reading, size, len(labels), options, say)
-        robustness |= attacks
-        notes += [why_not] if why_not else []
-    if robustness and found is not None:
-        figures |= {f"{yardstick(found)}_{name}": value for name, value in robustness.items()}
+    if judge is not None:
+        disturbed = Disturbed(version, worker, rows, reading, size, len(labels), judge)
+        robustness = disturbed.by_corruptions(options.seed, say) if options.robustness else {}
+        if options.adversarial and isinstance(found, Classified):
+            attacks, why_not = disturbed.by_attacks(options.adversarial, say)
+            robustness |= attacks
+            notes += [why_not] if why_not else []
+        figures |= {f"{judge.name}_{name}": value for name, value in robustness.items()}
     judged_gates = verdicts(gates, figures)
     classes = labels or rows.classes
-    return Tested(version, rows.digest, rows.rows, figures, found, measured, robustness, judged_gates, classes, tuple(notes))
+    return Tested(version, rows.digest, rows.rows, figures, found, measured, robustness, judged_gates, classes, tuple(notes), judge)
 
 
 def _repeats(runner: Runner, data: DataSet, output: str, size: int) -> bool:
@@ -190,43 +203,6 @@ def _repeats(runner: Runner, data: DataSet, output: str, size: int) -> bool:
     inputs = data.read(0, min(_REPEATED_ROWS, size, data.rows))
     first, again = (runner.run(inputs)[output] for _ in range(2))
     return bool(np.array_equal(first, again, equal_nan=first.dtype.kind == "f"))
-
-
-def _robustness(
-    runner: Runner, manifest: Manifest, data: DataSet, reading: Reading, size: int, classes: int, options: Options, say: Say
-) -> dict[str, float]:
-    """The yardstick of the first rows, plain and after each corruption that these inputs know."""
-    by_input = corruptions(manifest.signature)
-    if not by_input:
-        return {}
-    some = data.first(ROBUSTNESS_ROWS)
-    assert some.truth is not None
-    names = list(dict.fromkeys(one.name for ways in by_input.values() for one in ways))
-    measured = {}
-    for name, rows in {"clean": some, **{name: corrupted(some, name, by_input, seed=options.seed) for name in names}}.items():
-        say(f"Answering {rows.rows:,} rows again ({name})")
-        found = judged(answer_all(runner, rows, reading, size), some.truth, classes)
-        measured[name] = figures_of(found)[yardstick(found)]
-    return measured
-
-
-def _attacks(
-    version: Version, runner: Runner, data: DataSet, reading: Reading, size: int, classes: int, options: Options, say: Say
-) -> tuple[dict[str, float], str]:
-    """The accuracy on the first rows after adversarial steps, and why there is none where that is so."""
-    from towline.app.judging.attacking import attacked
-
-    some = data.first(ROBUSTNESS_ROWS)
-    say(f"Moving {some.rows:,} rows where the model is most wrong")
-    moved, why_not = attacked(version, some, reading.output, options.adversarial)
-    assert some.truth is not None
-    found = {name: judged(answer_all(runner, rows, reading, size), some.truth, classes) for name, rows in moved.items()}
-    return {name: figures_of(one)["accuracy"] for name, one in found.items()}, why_not
-
-
-def yardstick(found: Classified | Regressed) -> str:
-    """The one figure that says how good answers are."""
-    return "accuracy" if isinstance(found, Classified) else "mae"
 
 
 def classes_json(found: Classified | Regressed | None, labels: Sequence[str]) -> list[dict[str, object]]:

@@ -10,12 +10,12 @@ from towline.verify.pages.compared import ComparedPage, WorstRow, compared_page
 from towline.verify.pages.measured import MeasuredPage, measured_page
 from towline.verify.pages.optimized import Loss, OptimizedPage, Suspect, optimized_page
 from towline.verify.pages.thumbnails import thumbnail
-from towline.verify.pages.trials import Trial
+from towline.verify.pages.trials import USUAL, Trial
 
 if TYPE_CHECKING:
-    from towline.app.judging.compare import Comparison
+    from towline.app.judging.comparison import Comparison
     from towline.app.judging.judge import Tested
-    from towline.app.optimizing.optimize import Optimized
+    from towline.app.optimizing.optimize import Metric, Optimized
     from towline.optimize.plan import Tried
     from towline.optimize.sensitivity import Sensitivity
 
@@ -31,7 +31,8 @@ def page_of_test(tested: Tested, language: str = "en") -> str:
             labels=tested.labels,
             pace=tested.pace,
             robustness=tested.robustness,
-            yardstick="mae" if "mae" in tested.figures else "accuracy",
+            yardstick=tested.metric.name if tested.metric is not None else "",
+            is_share=tested.metric is not None and tested.metric.is_share,
             verdicts=tested.verdicts,
             notes=tested.notes,
         ),
@@ -44,7 +45,7 @@ def page_of_comparison(found: Comparison, language: str = "en") -> str:
 
 
 def page_of_search(found: Optimized, language: str = "en") -> str:
-    facts = [("Version", str(found.version)), ("Digest", found.version.digest), ("Rows", f"{found.rows:,}")]
+    facts = [("Version", str(found.version)), ("Digest", found.version.digest), ("Rows", f"{found.rows:,}"), *_judged_by(found.metric)]
     verdict = "Nothing tried was faster, or smaller and as fast, and still right."
     if found.result is not None and found.best is not None:
         verdict = f"{found.result.version}: {found.best.speedup:.2f}× · {found.best.size_ratio:.2f}×"
@@ -61,6 +62,7 @@ def page_of_search(found: Optimized, language: str = "en") -> str:
         beside=replace(_beside(found.beside), second=str(found.result.version)) if found.beside and found.result else None,
         max_drop=found.limits.max_drop,
         notes=found.notes,
+        metric=found.metric or USUAL,
     )
     return optimized_page(page, language)
 
@@ -121,6 +123,7 @@ def _facts(found: Comparison) -> list[tuple[str, str]]:
         ("First", f"{found.first} {found.first.digest}"),
         ("Second", f"{found.second} {found.second.digest}"),
         ("Rows", f"{found.rows:,}"),
+        *_judged_by(found.metric),
     ]
     facts += [] if found.agreement is None else [("Agreement", f"{100 * found.agreement:.2f} %")]
     if found.mcnemar is not None:
@@ -132,3 +135,11 @@ def _facts(found: Comparison) -> list[tuple[str, str]]:
     if found.speedup is not None:
         facts += [("Speed, one row", f"{found.speedup:.2f}×"), ("Speed, in batches", f"{found.throughput_ratio:.2f}×")]
     return facts
+
+
+def _judged_by(metric: Metric | None) -> list[tuple[str, str]]:
+    """Where it is not what judges as a rule."""
+    if metric is None or metric == USUAL:
+        return []
+    better = "↑" if metric.better == "higher" else "↓"
+    return [("Judged by", f"{metric.name} {better}" + (f" {metric.source} sha256:{metric.digest}" if metric.source else ""))]

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from towline.app.judging.compared_figures import paired_figures
-from towline.app.judging.judge import yardstick
+from towline.app.judging.measure import judging, of_both
 from towline.app.optimizing.candidates import calibration_rows
 from towline.app.optimizing.lessons import graph_output
 from towline.core.errors import UsageError
@@ -17,17 +16,18 @@ from towline.optimize.rows import open_rows
 from towline.optimize.sensitivity import Loss, answers_file
 from towline.verify.accuracy import Answered, Reading, judged, reading_of
 from towline.verify.data.dataset import DataSet
-from towline.verify.metrics.classification import Classified
+from towline.verify.metrics.named import Metric
 
 
 @dataclass(frozen=True)
 class Losses:
     """`truth` is of the rows that calibrate, then of those held back of the rows to train on; `reading` is how the graph's own output
-    answers it."""
+    answers it; without a `metric` accuracy judges, and the mean error of values."""
 
     reading: Reading
     truth: np.ndarray
     classes: int
+    metric: Metric | None = None
 
     @property
     def output(self) -> str:
@@ -44,20 +44,22 @@ class Losses:
             return None
 
     def between(self, before: np.ndarray, after: np.ndarray) -> Loss:
-        """Of two answers to the first rows, how much the second are worse. Raises UsageError for answers of another shape. Pure."""
+        """Of two answers to the first rows, how much the second are worse. Raises UsageError for answers of another shape, and where the
+        metric says nothing of these rows. Pure but for a metric of the user's own."""
         truth = self.truth[: len(before)]
         answered = [Answered(self.reading, one, (), len(one), 0) for one in (before, after)]
         found = [judged(one, truth, self.classes) for one in answered]
-        scores = [] if self.reading.kind == "values" else [one.scores(self.classes) for one in answered]
-        name = yardstick(found[0])
-        figure = paired_figures(found, answered, truth, scores, seed=0)[name]
-        ends = (-figure.high, -figure.low) if isinstance(found[0], Classified) else (figure.low, figure.high)
-        # Without a minus before nothing.
-        lost = (-figure.difference if isinstance(found[0], Classified) else figure.difference) + 0.0
-        return Loss(name, lost, ends[0] + 0.0, ends[1] + 0.0, len(truth))
+        metric = judging(self.metric, found[0])
+        first, second, *bounds = of_both(metric, answered, found, truth, self.classes, seed=0)
+        lost, low, high = metric.lost(second - first), *sorted(map(metric.lost, bounds))
+        if not np.isfinite([lost, low, high]).all():
+            raise UsageError(f"{metric.name} has no value on these rows.", code="METRIC_DOES_NOT_FIT", field="metric")
+        return Loss(metric.name, lost, low, high, len(truth), metric.is_share)
 
 
-def losses_of(manifest: Manifest, classes: int, calibrating: DataSet, output: str, rows: Path | None = None) -> Losses | None:
+def losses_of(
+    manifest: Manifest, classes: int, calibrating: DataSet, output: str, rows: Path | None = None, metric: Metric | None = None
+) -> Losses | None:
     """By the labels of the rows that calibrate, and of those that a training in `rows` holds back. None without labels, and where `output`
     is none of the graph's."""
     if calibrating.truth is None:
@@ -71,4 +73,4 @@ def losses_of(manifest: Manifest, classes: int, calibrating: DataSet, output: st
     learnt = open_rows(rows) if rows is not None else None
     if learnt is not None and learnt.truth is not None and learnt.truth.dtype.kind == truth.dtype.kind:
         truth = np.concatenate([truth, learnt.truth[learnt.to_fit :]])
-    return Losses(reading, truth, classes)
+    return Losses(reading, truth, classes, metric)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -11,18 +12,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from towline.app.importing.sealing import ImportResult, Order, loaded_by
-from towline.app.judging.compare import Comparison, Side, beside, side
+from towline.app.judging.compare import Side, beside, side
+from towline.app.judging.comparison import Comparison
+from towline.app.judging.own_metric import METRIC_FAILED
 from towline.app.optimizing.candidates import draft, sealed
 from towline.app.optimizing.journal import Journal, key_of
+from towline.app.optimizing.limits import Terms
 from towline.app.optimizing.losses import Losses
-from towline.core.errors import DeadlineExceeded, EngineError, ImportRefused, MissingExtra, TowlineError, VersionError
+from towline.core.errors import DeadlineExceeded, EngineError, ImportRefused, MissingExtra, TowlineError, UsageError, VersionError
 from towline.core.version import Version
 from towline.optimize.base import Chain, Pass, Passed, PassFailed
 from towline.optimize.plan import Tried, chosen
 from towline.optimize.process import TIMEOUT_S, Work, run_pass, run_sensitivity
 from towline.optimize.quantize import Int8
 from towline.optimize.sensitivity import Sensitivity
-from towline.verify.gates import Gate
 
 _FAILURES = (PassFailed, ImportRefused, VersionError, EngineError, DeadlineExceeded)
 # A training may take this long; what comes of a graph alone takes minutes at most.
@@ -59,12 +62,12 @@ class Workshop:
     """Chains of one version. `until_s` is when time is up, by the monotonic clock."""
 
     def __init__(
-        self, order: Order, version: Version, base: Side, gates: Sequence[Gate], materials: Materials, journal: Journal, until_s: float
+        self, order: Order, version: Version, base: Side, terms: Terms, materials: Materials, journal: Journal, until_s: float
     ) -> None:
         self._order = order
         self._version = version
         self._base = base
-        self._gates = gates
+        self._terms = terms
         self._materials = materials
         self._journal = journal
         self._until_s = until_s
@@ -89,10 +92,13 @@ class Workshop:
         except MissingExtra as missing:
             # Not remembered: it may be there the next time.
             return _failed(chain, f"{missing.message} {missing.hint}")
-        except _FAILURES as error:
+        except (*_FAILURES, UsageError) as error:
+            # A function of the user's own may fail on what one candidate answers; whatever else is misused is misused for all.
+            if isinstance(error, UsageError) and error.code != METRIC_FAILED:
+                raise
             tried = _failed(chain, error.message)
         else:
-            tried = _tried(chain, made, found)
+            tried = _tried(chain, made, found, self._terms.grain)
             if chosen([*self.tried, tried]) is tried:
                 # Only of the best: a comparison holds confusion matrices and rows.
                 self._seen = tried, found
@@ -148,7 +154,7 @@ class Workshop:
                     self._base.data,
                     output=self._base.answered.reading.output,
                 )
-                return beside(self._base, candidate, self._gates)
+                return beside(self._base, candidate, self._terms.gates, self._terms.metric)
             finally:
                 worker.close()
 
@@ -196,7 +202,7 @@ def _failed(chain: Chain, because: str) -> Tried:
     return Tried(chain, fits=False, speedup=0.0, size_ratio=0.0, drop=0.0, because=because)
 
 
-def _tried(chain: Chain, made: Made, found: Comparison) -> Tried:
+def _tried(chain: Chain, made: Made, found: Comparison, grain: float) -> Tried:
     because = "" if found.passed else found.verdict
     if found.passed and round(found.throughput_ratio, 2) < 1:
         because = f"It is slower here: {found.throughput_ratio:.2f}x."
@@ -212,13 +218,13 @@ def _tried(chain: Chain, made: Made, found: Comparison) -> Tried:
         agreement=found.agreement,
         notes=made.notes,
         curves=made.curves,
+        grain=grain,
     )
 
 
 def _drop(found: Comparison) -> float:
-    """How much accuracy is lost, else how much the mean error grew, else the share of rows that changed their class."""
-    if "accuracy" in found.figures:
-        return -found.figures["accuracy"].difference
-    if "mae" in found.figures:
-        return found.figures["mae"].difference
-    return 0.0 if found.agreement is None else 1 - found.agreement
+    """How much is lost of what judges, all where it has no value any more; without labels the share of rows that changed their class."""
+    if found.metric is None:
+        return 0.0 if found.agreement is None else 1 - found.agreement
+    lost = found.metric.lost(found.figures[found.metric.name].difference)
+    return math.inf if math.isnan(lost) else lost

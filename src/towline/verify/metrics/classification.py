@@ -7,7 +7,6 @@ Definitions are those of scikit-learn's user guide (model evaluation); ECE is th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,19 +61,26 @@ def classified(scores: np.ndarray, truth: np.ndarray) -> Classified:
     """`scores` float [rows, classes], logits or probabilities; `truth` int [rows], each in [0, classes)."""
     rows, classes = scores.shape
     answered = scores.argmax(axis=1)
-    confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (truth, answered), 1)
-    found = tuple(_of_class(number, confusion, scores, truth) for number in range(classes))
-    present = [one for one in found if one.support]
+    confusion = confusion_of(answered, truth, classes)
+    by_class = class_shares(confusion)
+    areas = [roc_auc(scores[:, number], truth == number) for number in range(classes)]
+    support = confusion.sum(axis=1)
+    found = tuple(
+        ClassFigures(
+            float(by_class[0][number]), float(by_class[1][number]), float(by_class[2][number]), areas[number], int(support[number])
+        )
+        for number in range(classes)
+    )
     probabilities = as_probabilities(scores)
+    precision, recall, f1 = (macro(share, confusion) for share in by_class)
     return Classified(
         rows=rows,
         accuracy=float((answered == truth).mean()),
         top={k: top_k(scores, truth, k) for k in TOP if k < classes},
-        precision=_mean([one.precision for one in present]),
-        recall=_mean([one.recall for one in present]),
-        f1=_mean([one.f1 for one in present]),
-        roc_auc=_mean([one.roc_auc for one in present]),
+        precision=precision,
+        recall=recall,
+        f1=f1,
+        roc_auc=one_against_rest(scores, truth),
         ece=None if probabilities is None else calibration_error(probabilities, truth),
         confidence=None if probabilities is None else float(probabilities.max(axis=1).mean()),
         classes=found,
@@ -83,10 +89,38 @@ def classified(scores: np.ndarray, truth: np.ndarray) -> Classified:
     )
 
 
+def confusion_of(answered: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
+    """Counts [classes, classes]: rows of class i that were answered j. Both int [rows], each in [0, classes)."""
+    return np.bincount(truth * classes + answered, minlength=classes * classes).reshape(classes, classes)
+
+
+def class_shares(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Precision, recall and F1 of each class, NaN where a denominator is zero."""
+    hits, support, answered = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # F1 by counts, so that a class which is never answered scores 0 and not NaN.
+        return hits / answered, hits / support, 2 * hits / (support + answered)
+
+
+def macro(share: np.ndarray, confusion: np.ndarray) -> float:
+    """The mean over classes that have rows: one that is never answered has no precision, which counts as 0, as scikit-learn has it."""
+    return float(np.nan_to_num(share[confusion.sum(axis=1) > 0]).mean())
+
+
 def top_k(scores: np.ndarray, truth: np.ndarray, k: int) -> float:
     """The share of rows whose class is among the k greatest scores; of equal scores the first classes count as greater."""
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    return float((best == truth[:, None]).any(axis=1).mean())
+    return float(among_best(scores, truth, k).mean())
+
+
+def among_best(scores: np.ndarray, truth: np.ndarray, k: int) -> np.ndarray:
+    """Bool [rows]: whether the class is among the k greatest scores."""
+    among: np.ndarray = (np.argsort(-scores, axis=1, kind="stable")[:, :k] == truth[:, None]).any(axis=1)
+    return among
+
+
+def one_against_rest(scores: np.ndarray, truth: np.ndarray) -> float:
+    """The mean area under the ROC curve of the classes that have rows; NaN where all rows are of one."""
+    return float(np.mean([roc_auc(scores[:, number], truth == number) for number in np.unique(truth)]))
 
 
 def as_probabilities(scores: np.ndarray) -> np.ndarray | None:
@@ -126,18 +160,3 @@ def mean_ranks(values: np.ndarray) -> np.ndarray:
     last = np.cumsum(counts)
     means: np.ndarray = (last - (counts - 1) / 2)[inverse]
     return means
-
-
-def _of_class(number: int, confusion: np.ndarray, scores: np.ndarray, truth: np.ndarray) -> ClassFigures:
-    hits = int(confusion[number, number])
-    support, answered = int(confusion[number].sum()), int(confusion[:, number].sum())
-    precision = hits / answered if answered else math.nan
-    recall = hits / support if support else math.nan
-    # By counts, so that a class which is never answered scores 0 and not NaN.
-    f1 = 2 * hits / (support + answered) if support + answered else math.nan
-    return ClassFigures(precision, recall, f1, roc_auc(scores[:, number], truth == number), support)
-
-
-def _mean(values: Sequence[float]) -> float:
-    """Over what is defined: a class that is never answered has no precision, which counts as 0, as scikit-learn has it."""
-    return float(np.mean([0.0 if math.isnan(value) else value for value in values])) if values else math.nan

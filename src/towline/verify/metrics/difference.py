@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+# A figure that is counted anew each time is resampled less often; with fewer, nothing is said.
+RECOUNTS, LEAST_RECOUNTS = 400, 40
 # Resampled row numbers are drawn in blocks of so many bytes.
 _BLOCK_BYTES = 64 << 20
 
@@ -42,6 +46,35 @@ def paired(first: np.ndarray, second: np.ndarray, *, seed: int = 0, resamples: i
     outside = (1 - CONFIDENCE) / 2
     low, high = np.quantile(drawn, [outside, 1 - outside])
     return Interval(float(each.mean()), float(low), float(high))
+
+
+def recounted(
+    first: Callable[[np.ndarray], float],
+    second: Callable[[np.ndarray], float],
+    rows: int,
+    *,
+    seed: int = 0,
+    resamples: int = RECOUNTS,
+    most_s: float = math.inf,
+) -> Interval:
+    """Of a figure that is no mean of rows: both are counted again of the same rows, drawn with replacement.
+
+    `first` and `second` give the figure of the rows at int places. After `most_s` seconds no more are drawn. Without LEAST_RECOUNTS that
+    have a figure at all, such as where most draws lack a class, the bounds are NaN.
+    """
+    began_s, rng = time.monotonic(), np.random.default_rng(seed)
+    whole = np.arange(rows)
+    difference = second(whole) - first(whole)
+    drawn: list[float] = []
+    while len(drawn) < resamples and time.monotonic() - began_s < most_s:
+        places = rng.integers(0, rows, rows)
+        drawn.append(second(places) - first(places))
+    told = np.array(drawn)[np.isfinite(drawn)] if drawn else np.empty(0)
+    if len(told) < max(min(LEAST_RECOUNTS, resamples), len(drawn) / 2):
+        return Interval(difference, math.nan, math.nan)
+    outside = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(told, [outside, 1 - outside])
+    return Interval(difference, float(low), float(high))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ _QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True)
 class MeasuredPage:
-    """What a test found, as plain values: `facts` are (what, value), `yardstick` names the figure that `robustness` is."""
+    """What a test found, as plain values: `facts` are (what, value), `yardstick` names the figure that `robustness` is, a share or not."""
 
     name: str
     facts: Sequence[tuple[str, str]]
@@ -34,6 +34,7 @@ class MeasuredPage:
     yardstick: str
     verdicts: Sequence[Verdict]
     notes: Sequence[str]
+    is_share: bool = True
 
 
 def measured_page(shown: MeasuredPage, language: str = "en") -> str:
@@ -83,5 +84,5 @@ def _recalls(found: Classified, labels: Sequence[str], say: Say) -> str:
 def _robustness(shown: MeasuredPage, say: Say) -> str:
     rows = [Bar(say(name), value) for name, value in shown.robustness.items() if math.isfinite(value)]
     title = say("{figure} on the same rows after each change").format(figure=shown.yardstick)
-    top = 1.0 if shown.yardstick == "accuracy" else 0.0
+    top = 1.0 if shown.is_share else 0.0
     return section(say("Robustness"), f"<p>{text(title)}</p>", figure(bars(title, rows, top=top))) if rows else ""

@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from towline.verify.metrics.named import Metric
 from towline.verify.pages import judged
 from towline.verify.pages.bars import Bar, Span, bars, spans
 from towline.verify.pages.compared import ComparedPage, sections
 from towline.verify.pages.document import document, facts, figure, notes, section, text
 from towline.verify.pages.settings import settings
-from towline.verify.pages.trials import Trial, int8_frontier, pareto, training, tried_table
+from towline.verify.pages.trials import USUAL, Trial, int8_frontier, pareto, training, tried_table
 from towline.verify.pages.words import Say, words
 
 _MOST_BARS = 30
@@ -37,18 +38,19 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Loss:
-    """Of `figure`, beside `rows` labels: shares of an accuracy, the growth of an error. Between `low` and `high` with 95 % confidence."""
+    """Of `figure`, beside `rows` labels: a share or in its own unit. Between `low` and `high` with 95 % confidence."""
 
     figure: str
     lost: float
     low: float
     high: float
     rows: int
+    is_share: bool = True
 
     @property
     def scale(self) -> float:
         """Points of a share."""
-        return 100.0 if self.figure == "accuracy" else 1.0
+        return 100.0 if self.is_share else 1.0
 
     def span(self, name: str) -> Span:
         return Span(name, self.scale * self.lost, self.scale * self.low, self.scale * self.high)
@@ -57,7 +59,7 @@ class Loss:
 @dataclass(frozen=True)
 class OptimizedPage:
     """`facts` are (what, value), `verdict` is one sentence. `beside` is the version that was handed over beside the one it came from;
-    `max_drop` is the share that was allowed, where that was said."""
+    `max_drop` is how much of the `metric` was allowed to be lost, where that was said."""
 
     name: str
     facts: Sequence[tuple[str, str]]
@@ -67,6 +69,7 @@ class OptimizedPage:
     beside: ComparedPage | None = None
     max_drop: float | None = None
     notes: Sequence[str] = ()
+    metric: Metric = USUAL
 
 
 def optimized_page(shown: OptimizedPage, language: str = "en") -> str:
@@ -76,8 +79,8 @@ def optimized_page(shown: OptimizedPage, language: str = "en") -> str:
     body = [
         f'<p class="verdict">{text(say(shown.verdict))}</p>',
         facts([(say(name), settings(value, say)) for name, value in shown.facts]),
-        pareto(shown.name, tried, say, shown.max_drop),
-        tried_table(tried, say),
+        pareto(shown.name, tried, say, shown.max_drop, shown.metric),
+        tried_table(tried, say, shown.metric),
         int8_frontier(tried, say),
         _guilty(shown.guilty, say),
         training(tried, say),
@@ -110,7 +113,7 @@ def _losses(guilty: Sequence[Suspect], say: Say) -> Iterator[str]:
         yield f"<p>{text(say('On {rows} labelled rows, none of them alone loses any {figure}.').format(**named))}</p>"
         return
     told = say("What of {figure} is lost by quantising this operator alone, on {rows} labelled rows. Filled: surely.")
-    title = say("Loss by operator") + (", pt" if named["figure"] == "accuracy" else "")
+    title = say("Loss by operator") + (say(", pt") if known[0][1].is_share else "")
     drawn = spans(title, [loss.span(name) for name, loss in lost[:_MOST_BARS]], words="{:.3g}".format)
     yield f"<p>{text(told.format(**named))}</p>"
     yield figure(drawn)

@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from towline.verify.metrics.named import NAMED, Metric
 from towline.verify.pages.document import figure, heading, notes, section, table, text
 from towline.verify.pages.lines import Axis, Line, chart, linear, spanning
 from towline.verify.pages.points import Mark, Point, points
 from towline.verify.pages.words import Say
 
 _MOST_CURVES = 12
+USUAL = NAMED["accuracy"]
 _LEGEND: tuple[tuple[Mark, str], ...] = (
     ("base", "where it began"),
     ("kept", "handed over"),
@@ -24,9 +26,9 @@ _SHARES = ("accuracy", "agreement")
 
 @dataclass(frozen=True)
 class Trial:
-    """What was tried. `speedup` and `size_ratio` are against the version it came from, 0 where it never ran; `drop` and `agreement` are
-    shares, `because` is why it was refused. `floats` is how many operators stayed in float, None where none were quantised; of one `family`
-    are those that differ in nothing else."""
+    """What was tried. `speedup` and `size_ratio` are against the version it came from, 0 where it never ran; `drop` is in the unit of
+    what judged, `agreement` a share, `because` is why it was refused. `floats` is how many operators stayed in float, None where none were
+    quantised; of one `family` are those that differ in nothing else."""
 
     name: str
     settings: str
@@ -55,7 +57,14 @@ class Trial:
         return f"{self.name} {self.settings}".strip()
 
 
-def tried_table(tried: Sequence[Trial], say: Say) -> str:
+def drop_words(metric: Metric, say: Say, share: str, own: str) -> str:
+    """How a page calls a drop: of accuracy as ever, of others by name, of what is no share without points."""
+    if metric == USUAL:
+        return say(share)
+    return say(own).format(figure=metric.name) + (say(", pt") if metric.is_share else "")
+
+
+def tried_table(tried: Sequence[Trial], say: Say, metric: Metric = USUAL) -> str:
     """In the order of trying, by the numbers that the plots have; below it what passes noted."""
     told = {"kept": say("handed over"), "good": say("fits")}
     rows = [
@@ -65,32 +74,34 @@ def tried_table(tried: Sequence[Trial], say: Say) -> str:
             one.settings,
             _times(one.speedup),
             _times(one.size_ratio),
-            # Without a minus before nothing.
-            f"{round(100 * one.drop, 2) + 0.0:+.2f}" if one.ran else "–",
+            _dropped(one.drop, metric) if one.ran else "–",
             _percent(one.agreement),
             say(one.because) or told[one.mark],
         )
         for number, one in enumerate(tried, 1)
     ]
-    heads = [say(head) for head in ("No.", "Pass", "Settings", "Speed", "Size", "Drop, pt", "Agreement", "Verdict")]
+    drop = drop_words(metric, say, "Drop, pt", "Drop of {figure}")
+    heads = [*map(say, ("No.", "Pass", "Settings", "Speed", "Size")), drop, *map(say, ("Agreement", "Verdict"))]
     name = say("What was tried")
     noted = [f"{number}: {say(note)}" for number, one in enumerate(tried, 1) for note in one.notes]
     marks = ["kept" if one.is_kept else "" for one in tried]
     return section(name, table(heads, rows, name=name, marked=marks, kind="tried"), notes(noted)) if rows else ""
 
 
-def pareto(base: str, tried: Sequence[Trial], say: Say, max_drop: float | None = None) -> str:
+def pareto(base: str, tried: Sequence[Trial], say: Say, max_drop: float | None = None, metric: Metric = USUAL) -> str:
     """What ran, beside the version it all came from."""
     ran = [(number, one) for number, one in enumerate(tried, 1) if one.ran]
     if not ran:
         return ""
-    shown = [Point(f"{number}: {one.called}", str(number), one.speedup, 100 * one.drop, one.size_ratio, one.mark) for number, one in ran]
+    unit = 100.0 if metric.is_share else 1.0
+    shown = [Point(f"{number}: {one.called}", str(number), one.speedup, unit * one.drop, one.size_ratio, one.mark) for number, one in ran]
     shown.append(Point(base, base, 1.0, 0.0, 1.0, "base"))
     across = linear(say("times as fast, in batches"), [one.x for one in shown])
-    up = spanning(say("drop, pt"), [one.y for one in shown])
+    up = spanning(drop_words(metric, say, "drop, pt", "drop of {figure}"), [one.y for one in shown])
     title = say("Drop against speed")
     told = say("Area: size on disk. The numbers are those of the table; a line joins what nothing beats both ways: faster, and lost less.")
-    limit = "" if max_drop is None else say("At most {share} pt may be lost.").format(share=f"{100 * max_drop:.3g}")
+    most = "At most {share} pt may be lost." if metric.is_share else "At most {share} may be lost."
+    limit = "" if max_drop is None else say(most).format(share=f"{unit * max_drop:.3g}")
     drawn = points(title, shown, across, up, [(mark, say(said)) for mark, said in _LEGEND])
     return section(title, f"<p>{text(f'{told} {limit}'.strip())}</p>", figure(drawn))
 
@@ -146,6 +157,11 @@ def _frontier_line(of: Sequence[tuple[int, Trial]], say: Say) -> Line:
     dots = [f"{number}: {one.called}, {one.speedup:.2f}×, {_percent(one.agreement)}" for number, one in of]
     name = f"{say('No.')} {', '.join(str(number) for number, _ in of)}"
     return Line(name, at, dots, [str(one.floats) for _, one in of])
+
+
+def _dropped(drop: float, metric: Metric) -> str:
+    """Without a minus before nothing."""
+    return f"{round(100 * drop, 2) + 0.0:+.2f}" if metric.is_share else f"{drop + 0.0:+.4g}"
 
 
 def _percent(share: float | None) -> str:

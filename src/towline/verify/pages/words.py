@@ -137,6 +137,11 @@ _CHINESE = {
         "在 {rows} 行带标签的数据上，只量化这个算子时 {figure} 的损失。实心：确有损失。"
     ),
     "Loss by operator": "各算子的损失",
+    "Drop of {figure}": "{figure} 的下降",
+    "drop of {figure}": "{figure} 的下降",
+    ", pt": "，百分点",
+    "At most {share} may be lost.": "最多允许损失 {share}。",
+    "Judged by": "判定依据",
     "The data has no labels: nothing is said about right and wrong.": "数据没有标签：不谈对错。",
     "Without labels nothing is said about which is better.": "没有标签，不谈哪个更好。",
     "No difference in quality that these rows could show.": "这些行看不出质量上的差别。",

@@ -6,8 +6,9 @@ import signal
 
 import pytest
 
-from towline.serve import recovery, supervisor
+from towline.serve import recovery
 from towline.serve.recovery import Fate
+from towline.serve.supervisor import restarts
 
 CRASHES = (signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGBUS, signal.SIGILL)
 NOT_THE_INPUT = (0, signal.SIGKILL, signal.SIGTERM)
@@ -71,16 +72,30 @@ def test_a_worker_is_ended_for_a_run_only_past_its_deadline_and_after_a_moments_
 
 
 def test_a_process_that_cannot_even_start_ends_the_server_but_never_one_that_answers() -> None:
-    assert supervisor.gives_up("front", quick_deaths=6, was_ready=False)
-    assert not supervisor.gives_up("front", quick_deaths=5, was_ready=False)
-    assert not supervisor.gives_up("front", quick_deaths=1000, was_ready=True)
-    assert not supervisor.gives_up("fork-server", quick_deaths=1000, was_ready=True)
-    assert not supervisor.gives_up("controller", quick_deaths=1000, was_ready=False)
+    assert restarts.gives_up("front", quick_deaths=6, was_ready=False)
+    assert not restarts.gives_up("front", quick_deaths=5, was_ready=False)
+    assert not restarts.gives_up("front", quick_deaths=1000, was_ready=True)
+    assert not restarts.gives_up("fork-server", quick_deaths=1000, was_ready=True)
+    assert not restarts.gives_up("controller", quick_deaths=1000, was_ready=False)
 
 
 def test_a_process_that_dies_young_is_started_again_soon_and_then_less_often() -> None:
-    pauses = [supervisor.back_off_s(deaths) for deaths in range(10)]
+    pauses = [restarts.back_off_s(deaths) for deaths in range(10)]
 
     assert pauses == sorted(pauses)
     assert pauses[0] <= 0.1
     assert pauses[-1] <= 2.0
+
+
+def test_only_a_quick_death_by_its_own_fault_counts_and_a_longer_life_is_a_new_start() -> None:
+    assert restarts.quick_deaths_now(2, lived_s=0.1, code=1) == 3
+    assert restarts.quick_deaths_now(2, lived_s=0.1, code=-signal.SIGSEGV) == 3
+    assert restarts.quick_deaths_now(2, lived_s=0.1, code=-signal.SIGKILL) == 0
+    assert restarts.quick_deaths_now(2, lived_s=60.0, code=1) == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "otherwise", "code"), [(signal.SIGINT, 0, 130), (signal.SIGTERM, 0, 0), (signal.SIGTERM, 1, 1), (0, 1, 1)]
+)
+def test_a_server_that_ctrl_c_ended_says_so_by_its_exit_code(number: int, otherwise: int, code: int) -> None:
+    assert restarts.exit_code(number, otherwise=otherwise) == code

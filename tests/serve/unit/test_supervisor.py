@@ -34,7 +34,8 @@ if __name__ == "__main__":
 """
 SUPERVISOR = """
 import json, socket, sys
-from towline.serve.supervisor import Commands, Supervisor
+from towline.serve.supervisor.births import Commands
+from towline.serve.supervisor.supervisor import Supervisor
 
 commands = Commands(
     python=[sys.executable, "-P", "-m"],

@@ -19,7 +19,8 @@ from towline.app.serving.early import FORK_SERVER, PYTHON, Begun
 from towline.app.serving.listening import address_of, listen, reserve
 from towline.core.config import NO_PORT, home_folder, is_loopback
 from towline.core.errors import MissingExtra, UsageError
-from towline.serve.supervisor import Commands, Supervisor
+from towline.serve.supervisor.births import Commands
+from towline.serve.supervisor.supervisor import Supervisor
 
 
 @dataclasses.dataclass(frozen=True)

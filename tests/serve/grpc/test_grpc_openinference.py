@@ -14,6 +14,7 @@ from plane import Api, HonestPlane, version
 
 from towline.core.errors import Overloaded, TowlineError
 from towline.serve.codecs.check import Limits
+from towline.serve.protocols.grpc import lifting, openinference_codec
 from towline.serve.protocols.grpc.messages import MESSAGES
 from towline.serve.protocols.grpc.openinference import methods
 from towline.testing import tiny_models
@@ -29,6 +30,14 @@ def versions() -> Any:
     made += [version(name, tiny_models.identity(name)) for name in ("int8", "int16", "int32", "uint16", "uint32")]
     made.append(version("ids", tiny_models.embedding()))
     return [*made, version("labelled", tiny_models.identity(), labels=("cat", "dog"))]
+
+
+@pytest.fixture(params=["short", "long"], autouse=True)
+def length(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What holds for short lists holds for long ones, which are read and written in one piece."""
+    if request.param == "long":
+        monkeypatch.setattr(lifting, "MIN_BYTES", 1)
+        monkeypatch.setattr(openinference_codec, "FEW", -1)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from calling import Asker, Refused
 from plane import HonestPlane, version
 
 from towline.serve.codecs.check import Limits
+from towline.serve.protocols.grpc import lifting, tfserving_codec
 from towline.serve.protocols.grpc.descriptors_tf import TENSORFLOW
 from towline.serve.protocols.grpc.messages import MESSAGES
 from towline.serve.protocols.grpc.tfserving import methods
@@ -28,6 +29,14 @@ def versions() -> Any:
     more = ("int8", "int16", "int32", "uint16", "uint32")
     models = {**MODELS, **{name: tiny_models.identity(name) for name in more}, "wide": tiny_models.identity("float32", ("N", "L"))}
     return [version(name, model, number=number) for name, model in models.items() for number in (1, 2)]
+
+
+@pytest.fixture(params=["short", "long"], autouse=True)
+def length(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What holds for short lists holds for long ones, which are read and written in one piece."""
+    if request.param == "long":
+        monkeypatch.setattr(lifting, "MIN_BYTES", 1)
+        monkeypatch.setattr(tfserving_codec, "FEW", -1)
 
 
 @pytest.fixture

@@ -71,14 +71,13 @@ def changing(request: str, statuses: Statuses, handle: Callable[[Any, Call], Cor
     return method
 
 
-def inferring(request: str, statuses: Statuses, plane: DataPlane, protocol: str, prepare: Callable[[Any, Call], Work]) -> Method:
+def inferring(statuses: Statuses, plane: DataPlane, protocol: str, prepare: Callable[[bytes, Call], Work]) -> Method:
     """A method that runs a model. Its work is given up when the client cancels, leaves or stops waiting."""
-    kind = MESSAGES[request]
 
     def method(raw: bytes, call: Call, reply: Reply) -> Cancel | None:
         # No await between finding a version and handing it the request: its slot cannot close in between.
         try:
-            return run(plane, prepare(read(kind, raw), call), protocol, statuses, reply)
+            return run(plane, prepare(raw, call), protocol, statuses, reply)
         except Exception as error:
             reply(refused(error, statuses))
             return None

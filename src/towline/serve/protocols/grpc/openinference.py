@@ -10,6 +10,7 @@ from towline.serve.contract import DataPlane
 from towline.serve.protocols.grpc import openinference_codec, openinference_stream
 from towline.serve.protocols.grpc.calls import Work, answering, inferring
 from towline.serve.protocols.grpc.contract import Call, Method, Stream
+from towline.serve.protocols.grpc.lifting import Lifted
 from towline.serve.protocols.grpc.messages import MESSAGES
 from towline.serve.protocols.grpc.status import OPEN_INFERENCE
 from towline.serve.protocols.openinference import describe_model, describe_server, find
@@ -30,13 +31,13 @@ def methods(plane: DataPlane, limits: Limits) -> dict[str, Method]:
         "ModelMetadata": api.model,
     }
     found = {name: answering(f"inference.{name}Request", OPEN_INFERENCE, handle) for name, handle in at_once.items()}
-    found["ModelInfer"] = inferring("inference.ModelInferRequest", OPEN_INFERENCE, plane, PROTOCOL, api.infer)
+    found["ModelInfer"] = inferring(OPEN_INFERENCE, plane, PROTOCOL, api.infer)
     return {f"/{SERVICE}/{name}": method for name, method in found.items()}
 
 
 def streams(plane: DataPlane, limits: Limits) -> dict[str, Stream]:
     """Every method that streams by its path."""
-    return {f"/{SERVICE}/ModelStreamInfer": openinference_stream.stream(plane, PROTOCOL, _Api(plane, limits).infer)}
+    return {f"/{SERVICE}/ModelStreamInfer": openinference_stream.stream(plane, PROTOCOL, _Api(plane, limits).work)}
 
 
 class _Api:
@@ -64,9 +65,12 @@ class _Api:
         served = find(self._plane, request.name, request.version or None)
         return MESSAGES["inference.ModelMetadataResponse"](**describe_model(self._plane, served))
 
-    def infer(self, request: Any, call: Call) -> Work:
+    def infer(self, raw: bytes, call: Call) -> Work:
+        return self.work(*openinference_codec.read(raw), call)
+
+    def work(self, request: Any, lifted: Lifted, call: Call) -> Work:
         served = find(self._plane, request.model_name, request.model_version or None)
         codec = codec_for(served, self._limits)
-        asked, as_raw = openinference_codec.decode(request, codec, self._limits, call.deadline, call.received_s)
+        asked, as_raw = openinference_codec.decode(request, lifted, codec, self._limits, call.deadline, call.received_s)
         labels = served.labels
         return Work(served, asked.request, lambda response: openinference_codec.encode(response, asked, labels, as_raw=as_raw))

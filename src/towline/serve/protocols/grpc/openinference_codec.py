@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,26 @@ from towline.core.manifest import TensorSpec
 from towline.core.refs import clip
 from towline.serve.codecs import binary, check
 from towline.serve.codecs.check import Limits
+from towline.serve.protocols.grpc import lifting, wire
+from towline.serve.protocols.grpc.descriptors_v2 import OPEN_INFERENCE
+from towline.serve.protocols.grpc.elements import FEW, array_from, listed, packed
+from towline.serve.protocols.grpc.lifting import NONE, Lifted, Lists
 from towline.serve.protocols.grpc.messages import MESSAGES
 from towline.serve.protocols.openinference_body import Output
 from towline.serve.protocols.openinference_parameters import checked_parameters
 from towline.serve.protocols.openinference_request import Asked, InferCodec
 from towline.serve.protocols.openinference_response import array_of, datatype_of
 
+_Request = MESSAGES["inference.ModelInferRequest"]
 _Response = MESSAGES["inference.ModelInferResponse"]
+
+_Output = MESSAGES["inference.ModelInferResponse.InferOutputTensor"]
+_Contents = MESSAGES["inference.InferTensorContents"]
+_OUTPUTS_FIELD = _CONTENTS_FIELD = 5
+_RAW_FIELD = 6
+_NUMBERS = {field.name: field.number for field in _Contents.DESCRIPTOR.fields}
+# Inputs, and what they contain.
+_TENSORS = lifting.place(5, 5, OPEN_INFERENCE.messages["InferTensorContents"])
 
 # Where each type's elements are in InferTensorContents. float16 has no place there: it travels raw.
 _CONTENTS = {
@@ -35,7 +48,14 @@ _CONTENTS = {
 }
 
 
-def decode(message: Any, codec: InferCodec, limits: Limits, deadline: float | None, received_s: float) -> tuple[Asked, bool]:
+def read(raw: bytes) -> tuple[Any, Lifted]:
+    """A ModelInferRequest but for its long lists, and these. Raises InvalidRequest."""
+    return lifting.read_request(_Request, raw, _TENSORS)
+
+
+def decode(
+    message: Any, lifted: Lifted, codec: InferCodec, limits: Limits, deadline: float | None, received_s: float
+) -> tuple[Asked, bool]:
     """What a ModelInferRequest asks for, and whether its tensors came raw. Raises InvalidRequest."""
     inputs, raws = message.inputs, message.raw_input_contents
     parameters = checked_parameters(_plain(message.parameters), "parameters")
@@ -44,7 +64,7 @@ def decode(message: Any, codec: InferCodec, limits: Limits, deadline: float | No
     for index, given in enumerate(inputs):
         if given.parameters:
             checked_parameters(_plain(given.parameters), f"inputs[{index}].parameters")
-    found = _from_raw(inputs, raws, codec, limits) if len(raws) else _from_contents(inputs, codec, limits)
+    found = _from_raw(inputs, raws, codec, limits) if len(raws) else _from_contents(inputs, lifted, codec, limits)
     arrays = {name: found[name] for name in codec.specs}
     outputs = [Output(output.name, _plain(output.parameters)) for output in message.outputs]
     return codec.asked(arrays, rows, parameters, message.id, outputs, deadline, received_s, as_binary=bool(len(raws))), bool(len(raws))
@@ -83,11 +103,14 @@ def _from_raw(inputs: Sequence[Any], raws: Sequence[bytes], codec: InferCodec, l
     }
 
 
-def _from_contents(inputs: Sequence[Any], codec: InferCodec, limits: Limits) -> dict[str, np.ndarray]:
-    return {given.name: _typed(given, codec.specs[given.name], f"inputs[{index}].contents", limits) for index, given in enumerate(inputs)}
+def _from_contents(inputs: Sequence[Any], lifted: Lifted, codec: InferCodec, limits: Limits) -> dict[str, np.ndarray]:
+    return {
+        given.name: _typed(given, lifted.get(given.name, NONE), codec.specs[given.name], f"inputs[{index}].contents", limits)
+        for index, given in enumerate(inputs)
+    }
 
 
-def _typed(given: Any, spec: TensorSpec, field: str, limits: Limits) -> np.ndarray:
+def _typed(given: Any, lifted: Lists, spec: TensorSpec, field: str, limits: Limits) -> np.ndarray:
     place = _CONTENTS.get(spec.dtype)
     if place is None:
         raise InvalidRequest(
@@ -96,14 +119,14 @@ def _typed(given: Any, spec: TensorSpec, field: str, limits: Limits) -> np.ndarr
             field=field,
             hint="Send it in raw_input_contents.",
         )
-    for descriptor, _ in given.contents.ListFields():
-        if descriptor.name != place:
+    for used in (*lifted, *(descriptor.name for descriptor, _ in given.contents.ListFields())):
+        if used != place:
             raise InvalidRequest(
-                f"Input '{spec.name}' is {given.datatype}: its elements belong into {place}, not {descriptor.name}.",
+                f"Input '{spec.name}' is {given.datatype}: its elements belong into {place}, not {used}.",
                 code="WRONG_TYPE",
-                field=f"{field}.{descriptor.name}",
+                field=f"{field}.{used}",
             )
-    values, shape = getattr(given.contents, place), tuple(given.shape)
+    values, shape = lifted.get(place) or getattr(given.contents, place), tuple(given.shape)
     count = check.element_count(shape)
     if len(values) != count:
         raise InvalidRequest(
@@ -116,43 +139,27 @@ def _typed(given: Any, spec: TensorSpec, field: str, limits: Limits) -> np.ndarr
     return array_from(values, spec, f"{field}.{place}").reshape(shape)
 
 
-def array_from(values: Sequence[Any], spec: TensorSpec, field: str) -> np.ndarray:
-    """A flat array of the spec's type. Raises InvalidRequest for a number that the type cannot hold."""
-    dtype = dtypes.BY_NAME[spec.dtype]
-    if not dtype.is_integer or dtype.size >= 4:
-        return np.fromiter(values, dtype.numpy, len(values))
-    # The message's own type is wider than the tensor's.
-    wide = np.fromiter(values, np.int64, len(values))
-    bounds = np.iinfo(dtype.numpy)
-    outside = np.flatnonzero((wide < bounds.min) | (wide > bounds.max))
-    if outside.size:
-        index = int(outside[0])
-        raise InvalidRequest(
-            f"Input '{spec.name}' is {dtype.v2}: {int(wide[index])} is not from {bounds.min} to {bounds.max}.",
-            code="OUT_OF_RANGE",
-            field=f"{field}[{index}]",
-        )
-    return wide.astype(dtype.numpy)
-
-
 def encode(response: Response, asked: Asked, labels: Sequence[str], *, as_raw: bool) -> bytes:
     """The whole ModelInferResponse. Typed contents answer typed ones, unless an output's type has none."""
     arrays = [array_of(response, wanted, labels, has_batch=asked.has_batch) for wanted in asked.outputs]
     as_raw = as_raw or any(array.dtype == np.float16 for array in arrays)
     message = _Response(model_name=response.name, model_version=str(response.number), id=asked.request.id)
+    parts: list[bytes] = [message.SerializeToString()]
+    raws: list[bytes] = []
     for wanted, array in zip(asked.outputs, arrays, strict=True):
-        output = message.outputs.add(name=wanted.name, datatype=datatype_of(array), shape=array.shape)
+        output = _Output(name=wanted.name, datatype=datatype_of(array), shape=array.shape).SerializeToString()
+        contents = () if as_raw else wire.nested(_CONTENTS_FIELD, _contents(array))
+        parts += wire.nested(_OUTPUTS_FIELD, (output, *contents))
         if as_raw:
-            message.raw_output_contents.append(binary.encode_tensor(array))
-        else:
-            _fill(output.contents, array)
-    encoded: bytes = message.SerializeToString()
-    return encoded
+            raws += wire.nested(_RAW_FIELD, (binary.encode_tensor(array),))
+    # Joined once: what is long is copied once.
+    return b"".join((*parts, *raws))
 
 
-def _fill(contents: Any, array: np.ndarray) -> None:
+def _contents(array: np.ndarray) -> Sequence[bytes]:
     dtype = dtypes.of_array(array)
-    values: Iterable[Any] = array.reshape(-1).tolist()
-    if dtype is not None and dtype.size == 0:
-        values = [value.encode() if isinstance(value, str) else bytes(value) for value in values]
-    getattr(contents, _CONTENTS[dtype.name if dtype else ""]).extend(values)
+    assert dtype is not None
+    place = _CONTENTS[dtype.name]
+    if dtype.size and array.size > FEW:
+        return wire.nested(_NUMBERS[place], (packed(array),))
+    return (_Contents(**{place: listed(array)}).SerializeToString(),)

@@ -12,8 +12,10 @@ from towline.core.errors import TowlineError
 from towline.core.inference import Response
 from towline.core.refs import clip
 from towline.serve.contract import DataPlane
-from towline.serve.protocols.grpc.calls import Work, read, refused
+from towline.serve.protocols.grpc import openinference_codec
+from towline.serve.protocols.grpc.calls import Work, refused
 from towline.serve.protocols.grpc.contract import Call, Cancel, Refusal, Refused, Stream
+from towline.serve.protocols.grpc.lifting import Lifted
 from towline.serve.protocols.grpc.messages import MESSAGES
 from towline.serve.protocols.grpc.status import OPEN_INFERENCE
 from towline.serve.protocols.grpc.wire import delimited
@@ -24,8 +26,7 @@ MAX_IN_FLIGHT = 64
 # A client that sends this wants the first error to be the stream's status.
 ERROR_AS_STATUS = "triton_grpc_error"
 WANTS_FINAL = "triton_enable_empty_final_response"
-_Prepare = Callable[[Any, Call], Work]
-_Request = MESSAGES["inference.ModelInferRequest"]
+_Prepare = Callable[[Any, Lifted, Call], Work]
 _Answer = MESSAGES["inference.ModelInferResponse"]
 _Message = MESSAGES["inference.ModelStreamInferResponse"]
 
@@ -109,11 +110,11 @@ class _Talk:
             self._news.set()
 
     def _start(self, turn: _Turn, raw: bytes) -> None:
-        request = read(_Request, raw)
+        request, lifted = openinference_codec.read(raw)
         turn.id = request.id
         turn.wants_final = WANTS_FINAL in request.parameters and request.parameters[WANTS_FINAL].bool_param
         call = Call(time.monotonic(), self._call.deadline, self._call.metadata)
-        work = self._prepare(request, call)
+        work = self._prepare(request, lifted, call)
         handler = work.served.manifest.handler
         turn.in_parts = handler is not None and handler.streams
 

@@ -17,7 +17,7 @@ from towline.serve.protocols.grpc.contract import Call, Method
 from towline.serve.protocols.grpc.descriptors_tf import TENSORFLOW, TF_SERVING
 from towline.serve.protocols.grpc.messages import MESSAGES
 from towline.serve.protocols.grpc.status import TF_SERVING as STATUSES
-from towline.serve.protocols.grpc.tfserving_codec import asked, codec_for, spec_of
+from towline.serve.protocols.grpc.tfserving_codec import asked, codec_for, read, spec_of
 from towline.serve.protocols.tfserving import PREDICT_METHOD, find, find_statuses
 
 PROTOCOL = "tfserving-grpc"
@@ -29,7 +29,7 @@ _SIGNATURES = "signature_def"
 def methods(plane: DataPlane, limits: Limits, control: Control | None = None) -> dict[str, Method]:
     """Every method of both services by its path."""
     api = _Api(plane, limits)
-    predict = inferring("tensorflow.serving.PredictRequest", STATUSES, plane, PROTOCOL, api.predict)
+    predict = inferring(STATUSES, plane, PROTOCOL, api.predict)
     prediction = {
         "Predict": predict,
         "GetModelMetadata": _answering("GetModelMetadataRequest", api.metadata),
@@ -51,11 +51,12 @@ class _Api:
     def __init__(self, plane: DataPlane, limits: Limits) -> None:
         self._plane, self._limits = plane, limits
 
-    def predict(self, request: Any, call: Call) -> Work:
+    def predict(self, raw: bytes, call: Call) -> Work:
+        request, lifted = read(raw)
         spec = request.model_spec
         served = find(self._plane, *asked(request))
         codec = codec_for(served, self._limits, spec.signature_name)
-        decoded = codec.decode(request.inputs, request.output_filter, call.deadline)
+        decoded = codec.decode(request.inputs, lifted, request.output_filter, call.deadline)
         name = spec.signature_name
         return Work(served, decoded, lambda response: codec.encode(response, name))
 

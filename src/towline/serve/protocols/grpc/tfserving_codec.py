@@ -15,11 +15,20 @@ from towline.core.refs import clip
 from towline.serve.codecs import binary, check
 from towline.serve.codecs.check import InputCheck, Limits
 from towline.serve.contract import Served
+from towline.serve.protocols.grpc import lifting
 from towline.serve.protocols.grpc.descriptors_tf import TENSORFLOW
+from towline.serve.protocols.grpc.elements import FEW, array_from, listed, packed
+from towline.serve.protocols.grpc.lifting import NONE, Lifted, Lists
 from towline.serve.protocols.grpc.messages import MESSAGES
-from towline.serve.protocols.grpc.openinference_codec import array_from
-from towline.serve.protocols.grpc.wire import delimited
+from towline.serve.protocols.grpc.wire import delimited, nested
 
+_Request = MESSAGES["tensorflow.serving.PredictRequest"]
+_Tensor = MESSAGES["tensorflow.TensorProto"]
+_NUMBERS = {field.name: field.number for field in _Tensor.DESCRIPTOR.fields}
+# Of a PredictResponse.
+_OUTPUTS_FIELD, _SPEC_FIELD = 1, 2
+# Inputs, by name, and the value of each.
+_TENSORS = lifting.place(2, 2, TENSORFLOW.messages["TensorProto"])
 _TYPE_NUMBERS = TENSORFLOW.enums["DataType"]
 _TYPE_NAMES = {number: name for name, number in _TYPE_NUMBERS.items()}
 # Where each type's elements are when they are not in tensor_content; an int_val is four bytes wide for all the small ones.
@@ -47,15 +56,15 @@ class PredictCodec:
         self._inputs = {spec.name: spec for spec in self.signature.inputs}
         self._outputs = tuple(spec.name for spec in self.signature.outputs)
 
-    def decode(self, inputs: Mapping[str, Any], output_filter: Sequence[str], deadline: float | None) -> Request:
-        """`inputs` are TensorProtos by name. Raises InvalidRequest, in TF Serving's words where it has any."""
+    def decode(self, inputs: Mapping[str, Any], lifted: Lifted, output_filter: Sequence[str], deadline: float | None) -> Request:
+        """`inputs` are TensorProtos by name, without what was lifted. Raises InvalidRequest, in TF Serving's words where it has any."""
         if inputs.keys() != self._inputs.keys():
             raise _wrong_names(list(inputs), list(self._inputs))
         fields = [f"inputs.{clip(name)}" for name in self._inputs]
         shapes = [_shape_of(inputs[name], spec, field) for (name, spec), field in zip(self._inputs.items(), fields, strict=True)]
         rows = self._check.rows(shapes, fields)
         arrays = {
-            name: _array_of(inputs[name], spec, shape, field, self._limits)
+            name: _array_of(inputs[name], lifted.get(name, NONE), spec, shape, field, self._limits)
             for (name, spec), shape, field in zip(self._inputs.items(), shapes, fields, strict=True)
         }
         return Request(arrays, rows, deadline, outputs=self._filtered(output_filter), signature=self._name)
@@ -78,12 +87,18 @@ class PredictCodec:
 
     def encode(self, response: Response, signature_name: str) -> bytes:
         """The whole PredictResponse, with the version that answered."""
-        message = MESSAGES["tensorflow.serving.PredictResponse"]()
-        message.model_spec.CopyFrom(spec_of(response.name, response.number, signature_name or DEFAULT_SIGNATURE))
+        spec = spec_of(response.name, response.number, signature_name or DEFAULT_SIGNATURE).SerializeToString()
+        parts: list[bytes] = []
         for name, array in response.outputs.items():
-            write_tensor(array, message.outputs[name])
-        encoded: bytes = message.SerializeToString()
-        return encoded
+            # An entry of a map: its key and its value.
+            parts += nested(_OUTPUTS_FIELD, (delimited(1, name.encode()), *nested(2, _tensor(array))))
+        # Joined once: what is long is copied once.
+        return b"".join((*parts, delimited(_SPEC_FIELD, spec)))
+
+
+def read(raw: bytes) -> tuple[Any, Lifted]:
+    """A PredictRequest but for its long lists, and these. Raises InvalidRequest."""
+    return lifting.read_request(_Request, raw, _TENSORS)
 
 
 def codec_for(served: Served, limits: Limits, name: str) -> PredictCodec:
@@ -145,13 +160,13 @@ def _shape_of(tensor: Any, spec: TensorSpec, field: str) -> tuple[int, ...]:
     return tuple(dim.size for dim in tensor.tensor_shape.dim)
 
 
-def _array_of(tensor: Any, spec: TensorSpec, shape: tuple[int, ...], field: str, limits: Limits) -> np.ndarray:
+def _array_of(tensor: Any, lifted: Lists, spec: TensorSpec, shape: tuple[int, ...], field: str, limits: Limits) -> np.ndarray:
     """The elements, from `tensor_content` or from the type's own list, whose last value stands for all that are left out."""
-    content, place = tensor.tensor_content, _VALUES[spec.dtype]
+    content, place = lifted.get("tensor_content") or tensor.tensor_content, _VALUES[spec.dtype]
     dtype, count = dtypes.BY_NAME[spec.dtype], check.element_count(shape)
     if content and dtype.size:
         return binary.decode_tensor(memoryview(content), spec, shape, f"{field}.tensor_content", limits)
-    values = getattr(tensor, place)
+    values = lifted.get(place) or getattr(tensor, place)
     if len(values) > count:
         raise InvalidRequest(
             f"Input '{spec.name}' needs {count} elements for shape {check.show_shape(shape)}, got {len(values)}.",
@@ -192,27 +207,18 @@ def _repeated(values: np.ndarray, count: int) -> np.ndarray:
     return full
 
 
-def write_tensor(array: np.ndarray, tensor: Any) -> None:
-    """Fill an empty TensorProto. Elements go into the type's own list, as TF Serving's do: many a client reads `.float_val` only."""
+def _tensor(array: np.ndarray) -> tuple[bytes, ...]:
+    """A TensorProto. Elements go into the type's own list, as TF Serving's do: many a client reads `.float_val` only."""
     dtype = dtypes.of_array(array)
     assert dtype is not None
-    tensor.dtype = _TYPE_NUMBERS[dtype.tf]
+    place = _VALUES[dtype.name]
+    tensor = _Tensor(dtype=_TYPE_NUMBERS[dtype.tf])
     for size in array.shape:
         tensor.tensor_shape.dim.add(size=size)
-    flat = array.reshape(-1)
-    if dtype.name in _PACKED:
-        raw = binary.encode_tensor(flat)
-        if raw:
-            # Their packed form on the wire is the array's own bytes: no object per element.
-            tensor.MergeFromString(delimited(_PACKED[dtype.name], raw))
-        return
     if dtype.name == "float16":
-        flat = flat.view(np.uint16)
-    values = flat.tolist()
-    if dtype.size == 0:
-        values = [value.encode() if isinstance(value, str) else bytes(value) for value in values]
-    getattr(tensor, _VALUES[dtype.name]).extend(values)
-
-
-# The numbers of float_val and double_val.
-_PACKED = {"float32": 5, "float64": 6}
+        # Half floats are listed as the numbers that their bits are.
+        array = array.reshape(-1).view(np.uint16)
+    if dtype.size and array.size > FEW:
+        return tensor.SerializeToString(), *nested(_NUMBERS[place], (packed(array),))
+    getattr(tensor, place).extend(listed(array))
+    return (tensor.SerializeToString(),)

@@ -44,7 +44,8 @@ def methods(plane: DataPlane, limits: Limits, protocol: str) -> dict[str, Method
     api = _Api(plane, limits)
 
     def one(request: str, prepare: Callable[[Any, Call], Work]) -> Method:
-        return inferring(f"tensorflow.serving.{request}", STATUSES, plane, protocol, prepare)
+        kind = MESSAGES[f"tensorflow.serving.{request}"]
+        return inferring(STATUSES, plane, protocol, lambda raw, call: prepare(read(kind, raw), call))
 
     return {
         "Classify": one("ClassificationRequest", api.classify),

@@ -69,7 +69,7 @@ def test_on_all_ipv4_addresses_it_does_not_listen_on_ipv6(tmp_path: Path, flags:
         for host in hosts_for("0.0.0.0"):
             with grpc.insecure_channel(f"{host}:{port}") as channel:
                 live = method(channel, "inference.GRPCInferenceService/ServerLive", "inference.ServerLiveResponse")
-                assert live(MESSAGES["inference.ServerLiveRequest"](), timeout=10).live
+                assert live(MESSAGES["inference.ServerLiveRequest"](), timeout=60).live
 
 
 def test_connections_are_bounded_and_one_that_closes_makes_room(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_connections_are_bounded_and_one_that_closes_makes_room(tmp_path: Path) 
 
         def connect() -> tuple[socket.socket, bool]:
             """A connection, and whether the server speaks on it."""
-            client = open_ones.enter_context(socket.create_connection((host, int(port)), timeout=10))
+            client = open_ones.enter_context(socket.create_connection((host, int(port)), timeout=30))
             client.sendall(PREFACE)
             try:
                 return client, bool(client.recv(64))
@@ -88,4 +88,4 @@ def test_connections_are_bounded_and_one_that_closes_makes_room(tmp_path: Path) 
         (first, *_), *others = connect(), connect(), connect()
         assert [taken for _, taken in others] == [True, False]
         first.close()
-        server.wait_until(lambda: connect()[1], timeout_s=10)
+        server.wait_until(lambda: connect()[1])

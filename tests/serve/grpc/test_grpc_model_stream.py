@@ -82,7 +82,7 @@ async def told(answers: AsyncGenerator[bytes, None]) -> list[Any]:
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run(asyncio.wait_for(work, 10))
+    return asyncio.run(asyncio.wait_for(work, 60))
 
 
 def test_every_request_is_answered_in_order_and_the_stream_ends_with_the_client(model: OneVersion) -> None:

@@ -24,7 +24,7 @@ def refusal(model: str, given: triton.InferInput) -> str:
 
 short = triton.InferInput("x", [2, 9], "FP32")
 short.set_data_from_numpy(x[:, :9])
-answer = client.infer("mlp", [tensor], request_id="seven", outputs=[triton.InferRequestedOutput("y")], client_timeout=20)
+answer = client.infer("mlp", [tensor], request_id="seven", outputs=[triton.InferRequestedOutput("y")], client_timeout=60)
 best = client.infer("mlp", [tensor], outputs=[triton.InferRequestedOutput("y", class_count=2)])
 
 print(

@@ -13,7 +13,7 @@ client = triton.InferenceServerClient(sys.argv[1])
 heard = queue.Queue()
 
 
-def given(width: int, model: str = "mlp") -> list:
+def given(width: int) -> list:
     x = np.linspace(0, 1, 20, dtype=np.float32).reshape(2, 10)[:, :width]
     tensor = triton.InferInput("x", list(x.shape), "FP32")
     tensor.set_data_from_numpy(np.ascontiguousarray(x))
@@ -39,7 +39,10 @@ last, error = heard.get(timeout=WAIT_S)
 after_an_error.append(last.get_response().id)
 final = last.get_response().parameters["triton_final_response"].bool_param
 
-client.async_stream_infer("slow", given(8))
+# This one never ends by itself.
+endless = triton.InferInput("rounds", [1], "INT64")
+endless.set_data_from_numpy(np.array([np.iinfo(np.int64).max], np.int64))
+client.async_stream_infer("loop", [endless])
 client.stop_stream(cancel_requests=True)
 _, error = heard.get(timeout=WAIT_S)
 

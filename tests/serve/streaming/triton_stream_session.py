@@ -18,7 +18,7 @@ def parts(client: triton.InferenceServerClient, model: str, *, asks_for_the_end:
     client.async_stream_infer(model, [tensor], request_id="seven", enable_empty_final_response=asks_for_the_end)
     found = []
     while len(found) < 3 + asks_for_the_end:
-        result, error = answers.get(timeout=20)
+        result, error = answers.get(timeout=60)
         if error is not None:
             return [*found, str(error)]
         response = result.get_response()

@@ -200,7 +200,7 @@ def test_the_deadline_of_a_call_ends_its_stream(answers: tuple[bytes, ...]) -> N
     async def scenario() -> Client:
         source = Source(*answers)
         client = Client(source.methods, headers=((b"grpc-timeout", b"20m"),))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not source.is_closed:
                 await asyncio.sleep(0.005)
         await turns()
@@ -229,7 +229,7 @@ class Watching:
     def __init__(self, server: RunningServer, name: str, media: str = BINARY) -> None:
         self._is_text = "text" in media
         body = framed(MESSAGES["grpc.health.v1.HealthCheckRequest"](service=name).SerializeToString())
-        self._connection = HTTPConnection(server.host, server.port, timeout=20)
+        self._connection = HTTPConnection(server.host, server.port, timeout=60)
         headers = {"content-type": media, "x-grpc-web": "1"}
         self._connection.request("POST", PATH, base64.b64encode(body) if self._is_text else body, headers)
         self.response: HTTPResponse = self._connection.getresponse()

@@ -23,11 +23,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 @pytest.fixture(scope="session")
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """Serves `m` to at most 40 connections, and waits a second at most for anything."""
+    """Serves `m` to at most 40 connections, and waits three seconds at most for anything."""
     settings = {
-        "header_timeout_s": 1,
-        "idle_timeout_s": 1,
-        "write_timeout_s": 1,
+        "header_timeout_s": 3,
+        "idle_timeout_s": 3,
+        "write_timeout_s": 3,
         "min_body_bytes_per_s": 1024,
         "max_connections": 40,
         "max_header_bytes": 4096,

@@ -11,7 +11,7 @@ from typing import Any
 
 from towline.testing.server import RunningServer
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 60.0
 GOOD_BODY = b'{"instances": [[1.5, 2]]}'
 GOOD_ANSWER = b'{"predictions":[[1.5,2.0]]}'
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -161,6 +161,15 @@ def keeps_at_most(server: RunningServer, limit_bytes: int, act: Callable[[], obj
         if server.rss_bytes(pid) - before <= limit_bytes:
             return True
     return False
+
+
+def fresh_metrics(server: RunningServer) -> str:
+    """The page of metrics as of now. The server keeps one for ten times as long as it took to write."""
+    kept = server.get("/metrics")[1]
+    # Counted, so that a page written after this is another one.
+    ask(server, request("GET", "/nothing"))
+    server.wait_until(lambda: server.get("/metrics")[1] != kept)
+    return server.get("/metrics")[1].decode()
 
 
 def is_well(server: RunningServer) -> bool:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 
 import pytest
 from bad_inputs import ROWS, Row
-from busy import kept_waiting_s
+from busy import spent_s
 
 from raw import Answer, Client, is_well, keeps_at_most, predict
 from towline.testing.server import RunningServer
@@ -57,9 +56,9 @@ def front(server: RunningServer) -> int:
 @pytest.mark.parametrize("row", SENT, ids=lambda row: row.title)
 def test_a_bad_input_gets_its_own_answer_and_the_next_request_a_good_one(client: Client, front: int, row: Row) -> None:
     """All on one connection: what is wrong in a body is no reason to end it."""
-    began = time.monotonic() - kept_waiting_s(front, "self")
+    before_s = spent_s(front)
     answer = client.ask(sent(row), is_head=row.method == "HEAD")
-    took_s = time.monotonic() - kept_waiting_s(front, "self") - began
+    took_s = spent_s(front) - before_s
 
     message, code, field = error_of(row, answer)
     assert (answer.status, code) == (row.status, row.code), message

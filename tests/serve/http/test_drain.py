@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from bad_inputs import MODELS
+from ended import await_end
 from wire import Wires
 
 from raw import GOOD_ANSWER, GOOD_BODY, LIVEZ, LIVEZ_ANSWER, Client, predict, request
@@ -19,6 +18,9 @@ from towline.testing import tiny_models
 from towline.testing.server import RunningServer
 
 SLOW = request("POST", "/v1/models/slow:predict", b'{"instances": [[1, 2, 3, 4, 5, 6, 7, 8]]}')
+
+# Of a server that lets nobody go by itself: what ends a client's wait is the end of the drain.
+PATIENT = {"header_timeout_s": 3600, "write_timeout_s": 3600, "min_body_bytes_per_s": 0}
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def wires() -> Iterator[Wires]:
 
 
 def test_on_sigterm_every_complete_request_is_answered_and_idle_clients_are_let_go(home: Path) -> None:
-    with RunningServer("m", "slow", home=home, settings={"drain_timeout_s": 20}) as server, ExitStack() as clients:
+    with RunningServer("m", "slow", home=home, settings={"drain_timeout_s": 600}) as server, ExitStack() as clients:
         idle, unused, busy, pipelined, torn = (clients.enter_context(Client(server.port)) for _ in range(5))
         assert idle.ask(LIVEZ).status == 200
         busy.send(SLOW)
@@ -43,7 +45,7 @@ def test_on_sigterm_every_complete_request_is_answered_and_idle_clients_are_let_
         torn.send(predict(GOOD_BODY)[:-3])
         # The worker of `slow` has the first two by then: another connection's answer came after they were read.
         assert answers_another(server)
-        began = time.monotonic()
+        pids = everyone(server)
 
         server.send_signal(signal.SIGTERM)
         server.wait_until(lambda: "Stopping" in server.log())
@@ -57,11 +59,14 @@ def test_on_sigterm_every_complete_request_is_answered_and_idle_clients_are_let_
         assert torn.answer().body == GOOD_ANSWER
         assert idle.is_closed()
         assert unused.is_closed()
+        # Long before the time that a drain may take.
         assert server.wait() == 0
-        assert time.monotonic() - began < 15
         assert "Traceback" not in server.log()
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", busy.port), 1)
+        await_end(pids)
+
+
+def everyone(server: RunningServer) -> list[int]:
+    return [pid for pids in server.pids().values() for pid in pids]
 
 
 def send_until_it_is_stuck(client: Client) -> None:
@@ -80,39 +85,31 @@ def answers_another(server: RunningServer) -> bool:
 
 
 def test_a_request_that_never_comes_whole_does_not_hold_the_end_up(home: Path) -> None:
-    with RunningServer("m", home=home, settings={"drain_timeout_s": 2}) as server:
-        with Client(server.port) as half_a_head, Client(server.port) as half_a_body:
-            half_a_head.send(LIVEZ[:-5])
-            half_a_body.send(predict()[:-1])
-            assert answers_another(server)
-            began = time.monotonic()
+    settings = {**PATIENT, "drain_timeout_s": 2}
+    with RunningServer("m", home=home, settings=settings) as server, Client(server.port) as half_a_head, Client(server.port) as half_a_body:
+        half_a_head.send(LIVEZ[:-5])
+        half_a_body.send(predict()[:-1])
+        assert answers_another(server)
 
-            code = server.stop(signal.SIGTERM)
-
-        assert code == 0
-        assert time.monotonic() - began < 5
+        assert server.stop(signal.SIGTERM) == 0
 
 
 def test_a_client_that_does_not_read_does_not_hold_the_end_up(home: Path) -> None:
-    with RunningServer("m", home=home, settings={"drain_timeout_s": 2}) as server, Client(server.port) as client:
+    with RunningServer("m", home=home, settings={**PATIENT, "drain_timeout_s": 2}) as server, Client(server.port) as client:
         send_until_it_is_stuck(client)
-        began = time.monotonic()
 
         assert server.stop(signal.SIGTERM) == 0
-        assert time.monotonic() - began < 5
 
 
 def test_a_second_sigterm_ends_it_at_once(home: Path) -> None:
-    with RunningServer("m", "slow", home=home) as server, Client(server.port) as client:
-        client.send(SLOW * 20)
+    with RunningServer("m", "slow", home=home, settings={"drain_timeout_s": 600}) as server, Client(server.port) as client:
+        # Minutes of work.
+        client.send(SLOW * 500)
+        assert answers_another(server)
         server.send_signal(signal.SIGTERM)
         server.wait_until(lambda: "Stopping" in server.log())
-        began = time.monotonic()
 
-        code = server.stop(signal.SIGTERM)
-
-        assert code == 1
-        assert time.monotonic() - began < 5
+        assert server.stop(signal.SIGTERM) == 1
 
 
 def test_an_interrupt_drains_too_and_says_so_in_its_code(home: Path) -> None:
@@ -125,17 +122,30 @@ def test_an_interrupt_drains_too_and_says_so_in_its_code(home: Path) -> None:
 
 
 def test_readiness_goes_before_answers_do(home: Path) -> None:
-    with RunningServer("m", "slow", home=home) as server, Client(server.port) as busy, Client(server.port) as probe:
-        assert probe.ask(request("GET", "/readyz")).status == 200
-        busy.send(SLOW)
+    ready = request("GET", "/readyz")
+    with RunningServer("m", home=home, settings={**PATIENT, "drain_timeout_s": 600}) as server, ExitStack() as clients:
+        # Whoever is in the middle of a request is waited for: the test says when these are whole.
+        busy, *probes = (clients.enter_context(Client(server.port)) for _ in range(101))
+        assert probes[0].ask(ready).status == 200
+        busy.send(predict()[:-1])
+        for probe in probes:
+            probe.send(ready[:-1])
         assert answers_another(server)
         server.send_signal(signal.SIGTERM)
+        server.wait_until(lambda: "Stopping" in server.log())
 
-        answer = probe.ask(request("GET", "/readyz"))
-        while answer.status == 200:
-            answer = probe.ask(request("GET", "/readyz"))
+        for probe in probes:
+            probe.send(ready[-1:])
+            answer = probe.answer()
+            if answer.status == 503:
+                break
+            # The front has not heard of it yet.
+            time.sleep(0.1)
 
         assert (answer.status, answer.json()["status"], answer.one("connection")) == (503, "draining", "close")
+        for probe in probes:
+            probe.socket.close()
+        busy.send(predict()[-1:])
         assert busy.answer().status == 200
         assert server.wait() == 0
 
@@ -144,21 +154,13 @@ def test_no_process_is_left_when_the_supervisor_is_killed(home: Path) -> None:
     server = RunningServer("m", "slow", home=home)
     try:
         server.start()
-        pids = [pid for role in server.pids().values() for pid in role]
+        pids = everyone(server)
         assert len(pids) >= 6
         server.send_signal(signal.SIGKILL)
         server.wait()
-        until = time.monotonic() + 5
-        while [pid for pid in pids if is_running(pid)] and time.monotonic() < until:
-            time.sleep(0.05)
-        assert [pid for pid in pids if is_running(pid)] == []
+        await_end(pids)
     finally:
         server.close()
-
-
-def is_running(pid: int) -> bool:
-    done = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return bool(done.stdout.strip()) and not done.stdout.startswith("Z")
 
 
 # Order and rest while draining, on the wire

@@ -6,14 +6,16 @@ import pytest
 from bad_inputs import MAX_REQUEST_BYTES
 from prometheus_client.parser import text_string_to_metric_families
 
-from raw import Client, all_answers, predict, request
+from raw import Client, all_answers, fresh_metrics, predict, request
 from towline.testing.server import RunningServer
 
+LATE = ("_unknown", "REQUEST_TIMEOUT")
 
-def counted(server: RunningServer) -> dict[tuple[str, str], float]:
+
+def counted(page: str) -> dict[tuple[str, str], float]:
     """(model, code) -> answers."""
     found: dict[tuple[str, str], float] = {}
-    for family in text_string_to_metric_families(server.get("/metrics")[1].decode()):
+    for family in text_string_to_metric_families(page):
         for sample in family.samples:
             if sample.name == "towline_requests_total":
                 key = sample.labels["model"], sample.labels["code"]
@@ -23,11 +25,12 @@ def counted(server: RunningServer) -> dict[tuple[str, str], float]:
 
 def new_counts(server: RunningServer, raw: bytes) -> tuple[list[int], dict[tuple[str, str], float]]:
     """The statuses of the answers to `raw`, and what is counted more afterwards."""
-    before = counted(server)
+    before = counted(fresh_metrics(server))
     statuses = [answer.status for answer in all_answers(server, raw)]
-    # The page is kept for ten times as long as it took to write.
-    server.wait_until(lambda: counted(server) != before)
-    return statuses, {key: count - before.get(key, 0) for key, count in counted(server).items() if count != before.get(key, 0)}
+    # Without a further request, that nothing else is counted.
+    server.wait_until(lambda: counted(server.get("/metrics")[1].decode()) != before)
+    after = counted(server.get("/metrics")[1].decode())
+    return statuses, {key: count - before.get(key, 0) for key, count in after.items() if count != before.get(key, 0)}
 
 
 @pytest.mark.parametrize(
@@ -56,11 +59,11 @@ def test_a_refusal_is_counted_once_by_its_code(server: RunningServer, raw: bytes
 
 
 def test_a_client_that_is_late_is_counted(hasty: RunningServer) -> None:
-    before = counted(hasty)
+    before = counted(fresh_metrics(hasty)).get(LATE, 0)
     with Client(hasty.port) as client:
         client.send(b"GET /livez HT")
         assert [answer.status for answer in client.answers()] == [408]
-    hasty.wait_until(lambda: counted(hasty).get(("_unknown", "REQUEST_TIMEOUT"), 0) == before.get(("_unknown", "REQUEST_TIMEOUT"), 0) + 1)
+    assert counted(fresh_metrics(hasty))[LATE] == before + 1
 
 
 def test_what_a_version_refused_is_counted_by_it_alone(server: RunningServer) -> None:

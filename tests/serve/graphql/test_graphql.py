@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import struct
-import threading
-import time
+from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import quote
 
@@ -17,6 +17,7 @@ from gql.transport.exceptions import TransportQueryError
 from gql.transport.requests import RequestsHTTPTransport
 from graphql_asking import GRAPHQL, JSON, Ask
 
+from towline.testing import tiny_models
 from towline.testing.server import RunningServer
 
 PREDICT = (
@@ -223,26 +224,28 @@ def test_the_rules_of_graphql_over_http_are_kept(server: RunningServer, body: by
     assert server.post("/graphql", body, headers)[0] == status
 
 
-# About half a second.
-SLOW = '[{name: "rounds", data: [1000000]}]'
+# It ends when nobody waits for it any more.
+ENDLESS = f'[{{name: "rounds", data: [{tiny_models.INT64_MAX}]}}]'
 
 
 def test_the_wait_is_the_callers_to_bound(ask: Ask) -> None:
-    status, body = ask(f'mutation {{ predict(model: "slow", inputs: {SLOW}, timeoutMs: 1) {{ model }} }}')
+    status, body = ask(f'mutation {{ predict(model: "slow", inputs: {ENDLESS}, timeoutMs: 1) {{ model }} }}')
 
     assert (status, body["errors"][0]["extensions"]["code"]) == (200, "DEADLINE_EXCEEDED")
 
 
 def test_others_are_answered_while_a_slow_prediction_runs(server: RunningServer, ask: Ask) -> None:
-    slow = threading.Thread(target=lambda: ask(f'mutation {{ predict(model: "slow", inputs: {SLOW}) {{ model }} }}'))
-    slow.start()
-    answered = 0
-    while slow.is_alive() and answered < 3:
+    asked = json.dumps({"query": f'mutation {{ predict(model: "slow", inputs: {ENDLESS}) {{ model }} }}'})
+    in_flight = re.compile(rb'^towline_inflight_requests{(?=[^}]*model="slow")(?=[^}]*protocol="graphql")[^}]*} 1(\.0)?$', re.MULTILINE)
+    slow = HTTPConnection(server.host, server.port)
+    slow.request("POST", "/graphql", asked, {"content-type": JSON, "accept": GRAPHQL})
+    server.wait_until(lambda: in_flight.search(server.get("/metrics")[1]) is not None)
+
+    for _ in range(3):
         assert ask("{ health { live } }")[0] == 200
-        answered += 1
-        time.sleep(0.001)
-    slow.join()
-    assert answered == 3
+
+    slow.close()
+    server.wait_until(lambda: in_flight.search(server.get("/metrics")[1]) is None)
 
 
 def test_a_client_of_a_stranger_works(server: RunningServer) -> None:

@@ -148,13 +148,27 @@ class Endless:
             self.tell()
 
     def tell(self):
-        Path(os.environ["TOLD"]).write_text(f"{self.made} {self.closed}")
+        # Whoever reads it sees it whole.
+        told = Path(os.environ["TOLD"])
+        told.with_suffix(".new").write_text(f"{self.made} {self.closed}")
+        told.with_suffix(".new").rename(told)
+
+
+class Stuck:
+    """Goes on for ever when it is told to, though it may take no more than its `timeout_s`."""
+
+    timeout_s = 1.0
+
+    def predict(self, request):
+        while request["for_ever"]:
+            pass
+        return {"pid": os.getpid()}
 
 
 class Bad:
     """Does what its request says."""
 
-    timeout_s = 2.0
+    timeout_s = 30
 
     def decode(self, request):
         if request["do"] == "decode":
@@ -170,9 +184,6 @@ class Bad:
             raise StopIteration
         if do == "crash":
             ctypes.string_at(0)
-        if do == "forever":
-            while True:
-                pass
         if do == "print":
             for _ in range(10):
                 print("\x1b[31m" + "n" * 1023 + "\n" + ("m" * 1023 + "\n") * 1023, end="")

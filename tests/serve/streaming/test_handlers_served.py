@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from towline.testing.processes import resident_bytes
 from towline.testing.server import RunningServer
 
 HERE = Path(__file__).parent
-NAMES = ("Echo", "Later", "Keeper", "Patient", "Sum", "Words", "Steps", "Endless", "Bad", "Wrong")
+NAMES = ("Echo", "Later", "Keeper", "Patient", "Sum", "Words", "Steps", "Endless", "Bad", "Stuck", "Wrong")
 EVENTS = {"Accept": "text/event-stream"}
 
 
@@ -193,25 +194,27 @@ def test_a_worker_that_dies_after_the_first_part_is_an_error_event_and_the_next_
 def test_a_client_that_does_not_read_stops_the_generator_and_one_that_goes_closes_it(server: RunningServer, told: Path) -> None:
     front_bytes = resident_bytes(server.front_pid)
     connection = HTTPConnection(server.host, server.port, timeout=30)
+    connection.connect()
+    # How much is on its way is then ours to say, and not the machine's.
+    connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
     connection.request("POST", "/models/Endless/predict", b"{}", EVENTS)
     answer = connection.getresponse()
     server.wait_until(lambda: told.exists() and at_rest(told))
-    made, closed = counts(told)
+    closed = counts(told)[1]
     grown_bytes = resident_bytes(server.front_pid) - front_bytes
-
-    # What the sockets of both ends hold, and not what a generator makes in that time.
-    assert 0 < made < 400
-    assert closed == 0
-    assert grown_bytes < 16 << 20
     answer.close()
     connection.close()
+
+    assert closed == 0
+    assert grown_bytes < 16 << 20
     server.wait_until(lambda: counts(told)[1] == 1)
-    assert counts(told)[0] <= made + 2
+    # What the sockets of both ends hold, and not what a generator makes in that time.
+    assert 0 < counts(told)[0] < 400
 
 
-def counts(told: Path) -> tuple[int, ...]:
-    words = told.read_text().split()
-    return tuple(map(int, words)) if len(words) == 2 else (0, 0)
+def counts(told: Path) -> tuple[int, int]:
+    made, closed = map(int, told.read_text().split())
+    return made, closed
 
 
 def at_rest(told: Path) -> bool:
@@ -272,17 +275,23 @@ def test_a_crash_is_503_once_and_not_tried_again(server: RunningServer) -> None:
     assert (status, answer["error"]["code"]) == (503, "WORKER_DIED")
     server.wait_until(lambda: ask(server, "Bad", {"do": "nothing"})[0] == 200)
     assert ask(server, "Bad", {"do": "nothing"})[1]["pid"] != before
-    assert "Segmentation fault" in server.log()
+    server.wait_until(lambda: "Segmentation fault" in server.log())
 
 
 def test_one_that_never_ends_is_answered_at_its_deadline_and_its_worker_replaced(server: RunningServer) -> None:
-    before = ask(server, "Bad", {"do": "nothing"})[1]["pid"]
+    pids: list[int] = []
 
-    status, answer = ask(server, "Bad", {"do": "forever"})
+    def is_answered() -> bool:
+        status, answer = ask(server, "Stuck", {"for_ever": False})
+        pids.extend([answer["pid"]] if status == 200 else [])
+        return status == 200
+
+    server.wait_until(is_answered)
+    status, answer = ask(server, "Stuck", {"for_ever": True})
 
     assert (status, answer["error"]["code"]) == (504, "DEADLINE_EXCEEDED")
-    server.wait_until(lambda: ask(server, "Bad", {"do": "nothing"})[0] == 200)
-    assert ask(server, "Bad", {"do": "nothing"})[1]["pid"] != before
+    server.wait_until(is_answered)
+    assert pids[0] != pids[1]
 
 
 def test_an_async_request_whose_client_goes_is_cancelled(server: RunningServer, told: Path) -> None:
@@ -298,13 +307,16 @@ def test_an_async_request_whose_client_goes_is_cancelled(server: RunningServer, 
 
 
 def test_a_deadline_in_the_middle_of_a_stream_is_an_event(server: RunningServer) -> None:
-    headers = {**EVENTS, "X-Request-Timeout-Ms": "700"}
-
-    _, raw = server.post("/models/Words/predict", b'{"text": "a b c d e f g h", "pause_s": 0.2}', headers)
+    body = json.dumps({"text": "a " * 100, "pause_s": 0.2}).encode()
+    # A busy machine may not be in the middle of it so soon: it is given more time.
+    for timeout_ms in (700, 3000, 12_000):
+        _, raw = server.post("/models/Words/predict", body, {**EVENTS, "X-Request-Timeout-Ms": str(timeout_ms)})
+        if events(raw):
+            break
 
     assert events(raw)[0] == ("part", {"word": "a"})
     assert events(raw)[-1][1]["error"]["code"] == "DEADLINE_EXCEEDED"
-    assert ask(server, "Words", {"text": "b"}) == (200, [{"word": "b"}])
+    server.wait_until(lambda: ask(server, "Words", {"text": "b"}) == (200, [{"word": "b"}]))
 
 
 def test_ten_megabytes_of_output_are_a_few_lines_of_the_log_and_none_of_it_is_a_command(server: RunningServer) -> None:

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from towline.testing.processes import resident_bytes, roles_of
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 45.0
 _POLL_S = 0.02
 _FREE_PORTS = ("--port", "0", "--grpc-port", "0")

@@ -76,7 +76,7 @@ def swap(server: RunningServer, times: int) -> None:
     for turn in range(times):
         number = 2 - turn % 2
         set_alias(f"wide:{number}", "live", home=server.home)
-        server.wait_until(lambda number=number: _only_ready(server) == number, timeout_s=20)
+        server.wait_until(lambda number=number: _only_ready(server) == number)
         ask = mlp_asks("wide", MODELS[number - 1], count=1)[0]
         assert ask.check(*server.post(ask.path, ask.body)) == ""
 
@@ -89,9 +89,9 @@ def _only_ready(server: RunningServer) -> int:
 def settled(server: RunningServer, before: Belongings | None = None) -> Belongings:
     """What it has once those that were told to end have ended: connections, and workers but one that serves and one that is spare.
 
-    `before`: waits a few seconds for nothing more to be there; what is still there is then in the answer.
+    `before`: waits up to a minute for nothing more to be there; what is still there is then in the answer.
     """
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     last = belongings(server)
     while True:
         time.sleep(_STEADY_S)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
-ANSWER_TIMEOUT_S = 30.0
+ANSWER_TIMEOUT_S = 60.0
 MAX_REMEMBERED = 20
 
 # Says what is wrong with an answer (status, body), or nothing.
@@ -78,7 +78,7 @@ class Load:
         self._thread.join(ANSWER_TIMEOUT_S + 10)
         assert not self._thread.is_alive(), "the clients did not end"
 
-    def await_answers(self, more: int, timeout_s: float = 20.0) -> None:
+    def await_answers(self, more: int, timeout_s: float = 60.0) -> None:
         """Wait until so many more answers have come: the load really flows."""
         goal, until = self.answered + more, time.monotonic() + timeout_s
         while self.answered < goal:

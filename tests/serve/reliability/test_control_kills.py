@@ -41,6 +41,16 @@ def change(server: RunningServer, verb: str, name: str = "other", body: bytes = 
     return server.ask("POST", f"/v2/repository/models/{name}/{verb}", body, timeout_s=60)
 
 
+def changed(server: RunningServer, verb: str, name: str = "other") -> int:
+    """The status of a change, asked for again where a busy machine had no controller for a while."""
+    for _ in range(10):
+        status, body = change(server, verb, name)
+        if status != 503:
+            break
+        assert json.loads(body)["code"] == "CONTROLLER_AWAY"
+    return status
+
+
 def ready(server: RunningServer) -> list[str]:
     return sorted(one["name"] for one in json.loads(server.post("/v2/repository/index", b'{"ready": true}')[1]))
 
@@ -75,9 +85,9 @@ def test_a_controller_killed_in_the_midst_of_a_change_is_asked_again_and_the_cli
         # Stopped, it takes the question without being able to answer; killed, it can answer no more.
         os.kill(killed, signal.SIGSTOP)
         said: list[int] = []
-        asking = beside(lambda verb=verb, said=said: said.append(change(server, verb)[0]))
+        asking = beside(lambda verb=verb, said=said: said.append(changed(server, verb)))
         os.kill(killed, signal.SIGKILL)
-        asking.join(60)
+        asking.join(120)
 
         assert said == [200]
         assert ready(server) == (["mlp", "other"] if verb == "load" else ["mlp"])
@@ -102,7 +112,7 @@ def test_what_was_unloaded_stays_so_through_a_controllers_death_though_the_comma
     os.kill(killed, signal.SIGKILL)
     server.wait_until(lambda: server.controller_pid not in (0, killed))
     # It answers this only after it has decided what to serve.
-    assert change(server, "load")[0] == 200
+    assert changed(server, "load") == 200
 
     assert ready(server) == deployed(home) == ["other"]
 

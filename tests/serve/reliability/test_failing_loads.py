@@ -26,7 +26,13 @@ PETABYTE = 1 << 50
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def began_s() -> float:
+    """Before there was a server that could try anything."""
+    return time.monotonic()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, began_s: float) -> Iterator[RunningServer]:
     home = tmp_path_factory.mktemp("home")
     publish_dying(home, "dying")
     publish(home, "huge", tiny_models.mlp(seed=1), ROW, PROBABILITIES, memory_bytes=PETABYTE)
@@ -68,29 +74,24 @@ def test_a_request_to_one_that_is_not_there_is_refused_with_a_time_to_come_back(
     assert (status, json.loads(body)["code"]) == (503, "MODEL_NOT_READY")
 
 
-def test_one_that_kills_its_worker_at_each_load_is_tried_again_with_growing_pauses(server: RunningServer) -> None:
+def test_one_that_cannot_be_loaded_is_tried_again_with_growing_pauses(server: RunningServer, began_s: float) -> None:
     def tried(name: str) -> int:
         return server.log().count(f"{name}:1 is not ready")
 
-    server.wait_until(lambda: tried("dying") >= 2, timeout_s=20)
-    second = tried("dying")
-    began_s = time.monotonic()
-    server.wait_until(lambda: tried("dying") > second, timeout_s=20)
+    server.wait_until(lambda: tried("dying") >= 3 and tried("huge") >= 3)
+    tries = tried("dying"), tried("huge")
 
-    # Pauses of 1, 2, 4, … seconds.
-    assert time.monotonic() - began_s > 1.5
-    assert tried("huge") <= 4
+    # Pauses of 1, 2, 4, … seconds are between them.
+    assert 2 ** (max(tries) - 1) - 1 <= time.monotonic() - began_s
 
 
 def test_a_changed_file_is_never_loaded(server: RunningServer) -> None:
-    assert states(server)["broken"] == "failed"
-    assert "changed after sealing" in error_of(server, "broken")
+    # While it is tried again it has no error.
+    server.wait_until(lambda: "changed after sealing" in error_of(server, "broken"))
 
 
 def test_what_does_not_fit_into_memory_is_not_tried_unless_forced(server: RunningServer, tmp_path: Path) -> None:
-    assert states(server)["huge"] == "failed"
-    assert "MiB as measured at import" in error_of(server, "huge")
-    assert server.log().count("huge:1 is not ready") <= 6
+    server.wait_until(lambda: "MiB as measured at import" in error_of(server, "huge"))
 
     publish(tmp_path, "huge", tiny_models.mlp(seed=1), ROW, PROBABILITIES, memory_bytes=PETABYTE)
     with RunningServer(home=tmp_path, flags=("--force",)) as forced:
@@ -102,25 +103,30 @@ def test_a_version_that_answers_otherwise_than_at_import_never_serves(tmp_path: 
     x = np.ones((1, 10), np.float32)
     publish(tmp_path, "other", MODEL, ROW, PROBABILITIES, golden=({"x": x}, {"y": np.full((1, 10), 0.1, np.float32)}))
     with RunningServer(home=tmp_path, await_ready=False) as server:
-        server.wait_until(lambda: states(server).get("other") == "failed", timeout_s=30)
+        server.wait_until(lambda: "other" in states(server) and "does not answer as it did" in error_of(server, "other"))
 
-        assert "does not answer as it did" in error_of(server, "other")
         assert server.get("/readyz")[0] == 503
 
 
 def test_a_load_that_never_ends_is_given_up_with_its_worker_while_others_answer(tmp_path: Path) -> None:
     publish(tmp_path, "good", MODEL, ROW, PROBABILITIES, batchable=True)
     publish_endless(tmp_path, "endless")
-    with RunningServer(home=tmp_path, settings={"load_timeout_s": 1}, await_ready=False) as server:
-        server.wait_until(lambda: states(server).get("good") == "ready" and states(server).get("endless") == "warming")
-        workers = set(server.pids()["worker"])
+    seen: set[int] = set()
+
+    def has_lost_a_worker() -> bool:
+        now = server.pids()["worker"]
+        seen.update(now)
+        return bool(seen - set(now))
+
+    # Time enough for the good one, wherever this runs.
+    with RunningServer(home=tmp_path, settings={"load_timeout_s": 3}, await_ready=False) as server:
+        server.wait_until(lambda: states(server).get("good") == "ready")
         with Load(server.host, server.port, mlp_asks("good", MODEL), clients=4) as load:
-            server.wait_until(lambda: states(server).get("endless") == "failed")
-            server.wait_until(lambda: bool(workers - set(server.pids()["worker"])))
+            server.wait_until(has_lost_a_worker)
+            server.wait_until(lambda: "did not answer 'warm' within 3 s" in error_of(server, "endless"))
             load.await_answers(32)
 
         assert load.failures == []
-        assert "did not answer 'warm' within 1 s" in error_of(server, "endless")
 
 
 def test_a_broken_new_version_leaves_the_old_one_serving(tmp_path: Path) -> None:

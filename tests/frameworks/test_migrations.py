@@ -116,16 +116,25 @@ def test_tf_servings_own_command_line_serves_its_own_first_model_and_what_is_put
 
     settings = {"environments": environments, "keep_versions_s": 0}
     with RunningServer(flags=flags, settings=settings, await_ready=False) as server:
-        server.wait_until(lambda: served() == ["123"], timeout_s=120)
+        server.wait_until(lambda: served() == ["123"], timeout_s=300)
         assert ask("predict", instances=[[1.0], [2.0], [5.0]]) == {"predictions": [[2.5], [3.0], [4.5]]}
         assert ask("predict", instances=[1.0, 2.0, 5.0]) == {"predictions": [2.5, 3.0, 4.5]}
         assert ask("regress", signature_name="regress_x_to_y", examples=[{"x": 1.0}, {"x": 2.0}]) == {"results": [2.5, 3.0]}
         assert ask("regress", signature_name="regress_by_the_old_parser", examples=[{"x": 1.0}]) == {"results": [0.5]}
+        told = json.loads((tensorflow_models / "with_defaults.json").read_text())
+        assert ask("regress", signature_name="regress_with_defaults", examples=told["examples"]) == {"results": told["results"]}
+        assert ask("regress", signature_name="regress_with_defaults", examples=[{"sign": 1}]) == 400
         # What parses sparse features has no counterpart.
         known = json.loads(server.get("/v1/models/half_plus_two/metadata")[1])["metadata"]["signature_def"]["signature_def"]
-        assert known.keys() == {"serving_default", "regress_x_to_y", "regress_by_the_old_parser", "classify_x_to_y"}
+        assert known.keys() == {
+            "serving_default",
+            "regress_x_to_y",
+            "regress_by_the_old_parser",
+            "regress_with_defaults",
+            "classify_x_to_y",
+        }
         assert ask("classify", signature_name="classify_x_to_y", examples=[{"x": 1.0}]) == {"results": [[["0", 2.5]]]}
 
         (tensorflow_models / "half_plus_three").rename(base / "200")
-        server.wait_until(lambda: served() == ["200"], timeout_s=120)
+        server.wait_until(lambda: served() == ["200"], timeout_s=300)
         assert ask("predict", instances=[[3.0]]) == {"predictions": [[4.5]]}

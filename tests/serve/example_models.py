@@ -38,6 +38,11 @@ def two_signatures() -> OneVersion:
     return dataclasses.replace(made, manifest=msgspec.structs.replace(made.manifest, signatures=signatures))
 
 
+def with_defaults(made: OneVersion, **values: tuple[float | str, ...]) -> OneVersion:
+    """The same where these inputs were features of a parser that knew what stands for a missing one."""
+    return dataclasses.replace(made, manifest=msgspec.structs.replace(made.manifest, feature_defaults={"serving_default": values}))
+
+
 def plane() -> HonestPlane:
     """`two` gives its input back, [N, 2]; `one` the same, [N, 1]; the others are named for their element type or their purpose."""
     wide = {name: version(name, tiny_models.identity(name)) for name in ("float64", "int8", "int64", "uint64", "bool", "string")}
@@ -55,5 +60,7 @@ def plane() -> HonestPlane:
         version("ids", tiny_models.embedding(rows=3)),
         version("log", tiny_models.logarithm()),
         two_signatures(),
+        with_defaults(version("add-default", tiny_models.add_two()), b=(0.5, "inf")),
+        with_defaults(version("words-default", labelled_scores()), words=("a", "你")),
         *wide.values(),
     )

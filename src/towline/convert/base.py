@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from towline.convert.feature_defaults import Defaults
 from towline.core.errors import Kind, TowlineError
 from towline.core.manifest import Signature
 
@@ -115,6 +116,14 @@ class Exemplary(Protocol):
     def examples(self) -> Mapping[str, np.ndarray]:
         """One request of the default signature, of several rows."""
         ...
+
+
+@runtime_checkable
+class Defaulted(Protocol):
+    """A source whose signatures parsed tf.Examples, and knew what stands for a feature that one lacks."""
+
+    @property
+    def feature_defaults(self) -> Defaults: ...
 
 
 class Importer(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from towline.convert.feature_defaults import Defaults
 from towline.convert.inspected import Inspected
 from towline.core.manifest import DEFAULT_SIGNATURE, Signature
 
@@ -15,7 +16,8 @@ ONNX_ENGINE = "onnxruntime"
 class Made:
     """`signatures` are all there are, by name; `model_files` name the file of each but the default one, where files differ.
 
-    `format` says what the source was, `tools` what took part, `source_digest` names the source.
+    `format` says what the source was, `tools` what took part, `source_digest` names the source. `feature_defaults`
+    are what stands for features that a tf.Example lacks.
     """
 
     format: str = ""
@@ -26,6 +28,7 @@ class Made:
     model_files: Mapping[str, str] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
     parents: tuple[str, ...] = ()
+    feature_defaults: Defaults = field(default_factory=dict)
 
     @property
     def default(self) -> str:

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 import numpy as np
 
 from towline.convert import wording
 from towline.convert.declaration import MAX_FILE_BYTES, refused
+from towline.convert.feature_defaults import held_defaults
 from towline.convert.files import Copied
 from towline.convert.inspected import Inspected
 from towline.convert.labels import encode_labels
@@ -166,6 +168,7 @@ def _manifest(
         unbatchable_because=unbatchable_because,
         padding=padding,
         unpadded_because=dict(unpadded_because or {}),
+        feature_defaults=held_defaults(made.feature_defaults, made.signatures) or msgspec.UNSET,
     )
 
 

@@ -12,6 +12,8 @@ FORMAT = 1
 DEFAULT_SIGNATURE = "serving_default"
 # Beside it, where processing is declared: the bare graph.
 TENSORS_SIGNATURE = "tensors"
+# NaN and infinities by name, which JSON has no word for.
+DefaultValue = int | float | str
 
 
 class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -177,6 +179,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # Along which dims requests of unlike length may share a run, and why along others they may not.
     padding: tuple[Padding, ...] = ()
     unpadded_because: dict[str, str] = {}
+    # By signature and input, the values of one row, flat: what stands for a feature that a tf.Example lacks. Unwritten where none is.
+    feature_defaults: dict[str, dict[str, tuple[DefaultValue, ...]]] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def signature(self) -> Signature:
@@ -188,6 +192,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The default signature's name, then the others by name. Front and worker tell signatures by their place in it."""
         names = sorted(self.signatures)
         return tuple(sorted(names, key=lambda name: name != DEFAULT_SIGNATURE))
+
+    def defaults_of(self, signature: str) -> dict[str, tuple[DefaultValue, ...]]:
+        """By input, of the signature called so; the default one may be called by an empty name."""
+        return (self.feature_defaults or {}).get(signature or self.signature_names[0], {})
 
     def padding_words(self) -> tuple[str, ...]:
         """For people, a line for each dim beyond the batch in which requests may differ: how it is padded, or why not."""

@@ -76,6 +76,19 @@ def test_the_context_is_every_examples_own_unless_it_has_its_own(api: Api) -> No
     assert results == [[["0", 11.5], ["1", 22.0]], [["0", 2.0], ["1", 2.0]]]
 
 
+def test_a_feature_that_is_missing_or_empty_has_the_default_of_the_graphs_own_parser_and_others_are_required(api: Api) -> None:
+    results = classify(api, "add-default", {"a": [1.5, 2.0]}, {"a": [1.5, 2.0], "b": []}, {"a": [1.5, 2.0], "b": [1.0, 1.0]})
+
+    assert results == [[["0", 2.0], ["1", float("inf")]]] * 2 + [[["0", 2.5], ["1", 3.0]]]
+    assert classify(api, "words-default", {"x": [0.25, 0.75]}) == [[["a", 0.25], ["你", 0.75]]]
+    assert refused(api, "add-default", "classify", {"examples": [{"b": [1.0, 1.0]}]}) == (
+        400,
+        "MISSING_INPUT",
+        "examples[0]",
+        "Feature: a (data type: float) is required but could not be found.",
+    )
+
+
 def test_strange_features_are_ignored_as_tensorflow_does(api: Api) -> None:
     assert classify(api, "two", {"x": [0.5, 1.0], "stranger": ["y"]}) == [[["0", 0.5], ["1", 1.0]]]
 

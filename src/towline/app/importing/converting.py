@@ -84,6 +84,7 @@ class Maker:
             signatures=dict(signatures),
             model_files=dict(files),
             tools=dict(loaded.facts),
+            feature_defaults=loaded.feature_defaults,
         )
 
 

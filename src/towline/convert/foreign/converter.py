@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 
 from towline.convert.base import ConversionFailed, Converted, Layer, Task
+from towline.convert.feature_defaults import Defaults
 from towline.convert.foreign.importers import Entry
 from towline.convert.foreign.lookout import SOURCE_ESCAPES
 from towline.convert.wording import sentence
@@ -53,6 +54,7 @@ class Loaded:
     routes: tuple[str, ...]
     # One request as it was made for, where it knows; as unvouched for as everything else here.
     examples: Mapping[str, Any] = field(default_factory=dict)
+    feature_defaults: Defaults = field(default_factory=dict)
 
 
 class Converter:

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from towline.convert.base import Exemplary, Source, Task
+from towline.convert.base import Defaulted, Exemplary, Source, Task
 from towline.convert.foreign.importers import load_importer
 from towline.convert.foreign.lookout import HINT, SOURCE_ESCAPES, Allowed, arm, python_folders
 from towline.convert.wording import sentence
@@ -70,6 +70,7 @@ class Host:
                 "notes": list(source.notes),
                 "routes": list(source.routes),
                 "examples": self._write(dict(source.examples)) if isinstance(source, Exemplary) else "",
+                "feature_defaults": msgspec.to_builtins(source.feature_defaults) if isinstance(source, Defaulted) else {},
             }
         assert self._source is not None
         if message["do"] == "convert":

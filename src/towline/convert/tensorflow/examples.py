@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tensorflow as tf
 
 from towline.convert import wording
+from towline.convert.feature_defaults import plain_values
 from towline.convert.tensorflow.program import FAILURES, Program, program_of
+from towline.core.manifest import DefaultValue
 
 _PARSERS = ("ParseExample", "ParseExampleV2")
 
@@ -52,23 +55,51 @@ def _from_features(program: Program, parser: Any) -> Program | None:
     dense = _dense_features(parser)
     if not used or any(tensor.ref() not in dense for tensor in used):
         return None
+    features = [dense[tensor.ref()] for tensor in used]
     try:
-        return program_of(program.function.prune(used, fetches), [dense[tensor.ref()] for tensor in used], outputs)
+        behind = program_of(program.function.prune(used, fetches), [feature.name for feature in features], outputs)
     except FAILURES:
         return None
+    return replace(behind, defaults={feature.name: feature.default for feature in features if feature.default})
 
 
-def _dense_features(parser: Any) -> dict[Any, str]:
-    """The parser's tensors of dense features, and their names. Its outputs are three for each sparse feature, then the dense ones."""
+@dataclass(frozen=True)
+class _Feature:
+    """`default` is empty for one that every example must have."""
+
+    name: str
+    default: tuple[DefaultValue, ...]
+
+
+def _dense_features(parser: Any) -> dict[Any, _Feature]:
+    """The parser's tensors of dense features, and what they are. Its outputs are three for each sparse feature, then the dense ones."""
     if parser.type == "ParseExample":
         sparse, dense = parser.get_attr("Nsparse"), parser.get_attr("Ndense")
         keys = [tf.get_static_value(tensor) for tensor in parser.inputs[2 + sparse : 2 + sparse + dense]]
+        defaults = parser.inputs[2 + sparse + dense :]
     else:
         sparse = parser.get_attr("num_sparse")
         found = tf.get_static_value(parser.inputs[3])
         keys = [] if found is None else list(found)
+        defaults = parser.inputs[5:]
     tensors = parser.outputs[3 * sparse : 3 * sparse + len(keys)]
-    return {tensor.ref(): _text(key) for tensor, key in zip(tensors, keys, strict=True) if key is not None}
+    return {
+        tensor.ref(): _Feature(_text(key), _default(given))
+        for tensor, key, given in zip(tensors, keys, defaults[: len(keys)], strict=True)
+        if key is not None
+    }
+
+
+def _default(tensor: Any) -> tuple[DefaultValue, ...]:
+    """Its values, flat; none where the graph computes them, and where bytes of them are no text."""
+    # What tf.io.parse_example makes of a default_value; the order of its values stays.
+    while tensor.op.type in ("Reshape", "Identity"):
+        tensor = tensor.op.inputs[0]
+    found = tf.get_static_value(tensor)
+    try:
+        return () if found is None else plain_values(found.reshape(-1).tolist())
+    except UnicodeDecodeError:
+        return ()
 
 
 def _text(key: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from towline.convert import wording
 from towline.convert.tensorflow.guard import changing_node
 from towline.convert.tensorflow.specs import signature_of
 from towline.core.errors import EngineError, ImportRefused, Kind
-from towline.core.manifest import Signature
+from towline.core.manifest import DefaultValue, Signature
 
 # What TensorFlow and Keras raise for what they cannot read or do: their C++ code is told as Python's own errors.
 FAILURES = (
@@ -35,12 +35,14 @@ class Program:
     """`function` is a ConcreteFunction; `inputs` and `outputs` are tf.TensorSpecs by name, in the order of its own flat tensors.
 
     `keywords` tells that it takes its inputs by name, as what comes out of a SavedModel does, and else in order.
+    `defaults` are what stood for a feature that an example lacks, where the program was behind a parser of examples.
     """
 
     function: Any
     inputs: Mapping[str, Any]
     outputs: Mapping[str, Any]
     keywords: bool
+    defaults: Mapping[str, tuple[DefaultValue, ...]] = field(default_factory=dict)
 
     @property
     def signature(self) -> Signature:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from towline.convert.base import ConversionFailed, Converted, Layer
+from towline.convert.feature_defaults import Defaults
 from towline.convert.tensorflow import onnx_route, saved_model_route
 from towline.convert.tensorflow.program import Program
 from towline.core.errors import EngineError
@@ -40,6 +41,10 @@ class TensorFlowSource:
     @property
     def signatures(self) -> Mapping[str, Signature]:
         return {name: program.signature for name, program in self.programs.items()}
+
+    @property
+    def feature_defaults(self) -> Defaults:
+        return {name: program.defaults for name, program in self.programs.items() if program.defaults}
 
     @property
     def routes(self) -> Sequence[str]:

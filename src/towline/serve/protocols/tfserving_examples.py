@@ -11,7 +11,7 @@ import numpy as np
 from towline.core import dtypes
 from towline.core.errors import EngineError, InvalidRequest
 from towline.core.inference import Request, Response
-from towline.core.manifest import DEFAULT_SIGNATURE, Signature, TensorSpec
+from towline.core.manifest import DEFAULT_SIGNATURE, DefaultValue, Signature, TensorSpec
 from towline.core.refs import clip
 from towline.serve.codecs import check
 from towline.serve.codecs.check import InputCheck, Limits, show_shape
@@ -54,6 +54,8 @@ class ExampleCodec:
         self._signature = served.signature(name)
         self._limits = limits
         self._check = InputCheck(self._signature, limits)
+        given = served.manifest.defaults_of(name)
+        self._defaults = {spec.name: _default(spec, given[spec.name]) for spec in self._signature.inputs if spec.name in given}
 
     def task(self, method: str) -> Task:
         """How this signature answers the method. Raises InvalidRequest that says why it cannot."""
@@ -68,7 +70,7 @@ class ExampleCodec:
     def decode(self, examples: Sequence[Example], context: Example, task: Task, deadline: float | None) -> Request:
         """One row an example; an example's own feature goes before the context's. Raises InvalidRequest."""
         self.check_amount(len(examples))
-        columns = [_column(spec, examples, context) for spec in self._signature.inputs]
+        columns = [_column(spec, examples, context, self._defaults.get(spec.name)) for spec in self._signature.inputs]
         shapes = [
             (len(examples), *_tail(spec, len(column[0].values))) for spec, column in zip(self._signature.inputs, columns, strict=True)
         ]
@@ -89,12 +91,22 @@ def codec_for(served: Served, limits: Limits, name: str) -> ExampleCodec:
     return codec
 
 
-def _column(spec: TensorSpec, examples: Sequence[Example], context: Example) -> list[Feature]:
+def _default(spec: TensorSpec, values: Sequence[DefaultValue]) -> Feature:
+    """What the graph's own parser put where an example lacks the feature."""
+    wanted = _wanted(spec)
+    if wanted == BYTES:
+        return Feature(BYTES, [str(value).encode() for value in values])
+    return Feature(wanted, [float(value) if wanted == FLOAT else value for value in values])
+
+
+def _column(spec: TensorSpec, examples: Sequence[Example], context: Example, default: Feature | None) -> list[Feature]:
     """One input's feature of every example; all are of one length."""
     shared = context.get(spec.name)
     column = []
     for index, example in enumerate(examples):
         feature = example.get(spec.name, shared)
+        if default is not None and (feature is None or not feature.kind):
+            feature = default
         if feature is None:
             raise InvalidRequest(
                 f"Feature: {clip(spec.name)} (data type: {_wanted(spec)}) is required but could not be found.",

@@ -26,6 +26,7 @@ from towline.serve.workers.streams import PassOn
 
 # Runs shorter than this go on in the worker's receiving thread: a hop to another would cost more than it gains.
 TINY_RUN_US = 1000
+LONG_RUN_US = 100_000
 # Eight rows at once must be this much cheaper than eight runs, or merging only makes the first ones wait for the last.
 MERGING_GAIN = 1.25
 # Where rows are padded, up to a quarter of what is run is padding as a rule: so much cheaper must it be to gain by it yet.
@@ -39,6 +40,16 @@ def merging_pays(report: WarmReport) -> bool:
     if report.eight_rows_us <= 0:
         return True
     return 8 * report.one_row_us / report.eight_rows_us >= MERGING_GAIN
+
+
+def ahead_pays(manifest: Manifest, report: WarmReport) -> int:
+    """How many batches to give a worker beyond those it runs at once, so that it does not wait for the front between two runs. Pure.
+
+    None of what gains by waiting, since it shares a run then; none of a handler's requests, which nobody may run twice when it dies;
+    none of long runs, which do not feel the front's turn, and keep what was given from being dropped or overtaken for long.
+    """
+    grows = manifest.batchable and merging_pays(report)
+    return int(not grows and manifest.handler is None and TINY_RUN_US <= report.one_row_us < LONG_RUN_US)
 
 
 def rows_that_pay(curve: Sequence[tuple[int, float]]) -> int:
@@ -85,7 +96,9 @@ class Lane(Protocol):
     def idle(self) -> int: ...
 
     @property
-    def running(self) -> list[Batch]: ...
+    def running(self) -> list[Batch]:
+        """In the order they were given: the first `threads` of them run, others wait behind."""
+        ...
 
     def run(self, batch: Batch) -> None: ...
 
@@ -149,7 +162,7 @@ class ProcessLanes:
         worker.max_rows = rows_that_pay(report.curve)
         worker.pads_up_to = length_that_pays(report.lengths)
         worker.merges = merging_pays(report)
-        await worker.start(self._runs(version, manifest, report))
+        await worker.start(self._runs(version, manifest, report), ahead=ahead_pays(manifest, report))
         return worker
 
     def _runtime(self, version: WantedVersion) -> Runtime:

@@ -55,7 +55,8 @@ class Watchdog:
             for job in batch.jobs:
                 if job.deadline <= now:
                     job.answer(late(job))
-        unwanted = {batch: self._unwanted.get(batch, now) for batch in lane.running if not batch.is_wanted}
+        # What was given ahead waits behind these, and is looked at when it runs.
+        unwanted = {batch: self._unwanted.get(batch, now) for batch in lane.running[: lane.threads] if not batch.is_wanted}
         if unwanted.keys() - self._unwanted.keys():
             lane.terminate_runs()
         self._unwanted |= unwanted

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from towline.core.arena import KEEP_BYTES, Arena
@@ -145,7 +146,8 @@ class Worker:
 
     def terminate_runs(self) -> None:
         """Ask the engine to stop every run nobody waits for. A run ends here, and gives its slot back, once the engine was told."""
-        for slot, (batch, _) in self._running.items():
+        # What was given ahead has not begun: an engine does not know yet what it should stop.
+        for slot, (batch, _) in islice(self._running.items(), self.threads):
             if batch.is_wanted:
                 continue
             if self._streams.is_owed(slot):
@@ -193,8 +195,8 @@ class Worker:
         self._writers = [FrameWriter(arena.inputs, slot * size, size) for slot in range(arena.slots)]
         self._readers = [FrameReader(arena.outputs, slot * size, size) for slot in range(arena.slots)]
 
-    async def start(self, threads: int) -> None:
-        """Have `threads` threads of the worker run batches, each from the pipes."""
+    async def start(self, threads: int, *, ahead: int = 0) -> None:
+        """Have `threads` threads of the worker run batches, each from the pipes. So many more are given to it `ahead`, and wait there."""
         assert self.arena is not None
         threads = min(threads, self.arena.slots)
         pipes = self._pipes = await hand_over_pipes(self._control, threads)
@@ -204,7 +206,7 @@ class Worker:
             # When it is dying, the end of its link says so in a moment.
             for _ in range(threads):
                 self._link.send(BATCH.pack(0, MOVE, 0))
-        self.threads = self.idle = threads
+        self.threads, self.idle = threads, min(threads + ahead, self.arena.slots)
 
     # The end
 

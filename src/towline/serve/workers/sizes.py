@@ -30,4 +30,5 @@ def default_arena_size(max_request_bytes: int) -> ArenaSize:
     """A JSON body may grow fourfold when decoded. Sparse memory: only what is written is paid for."""
     page = os.sysconf("SC_PAGE_SIZE")
     slot_bytes = -(-(4 * max_request_bytes + (1 << 20)) // page) * page
-    return ArenaSize(slots=min(max(usable_cores(), 2), 16), slot_bytes=slot_bytes)
+    # One for each run at once, and one for what is given ahead.
+    return ArenaSize(slots=min(max(usable_cores(), 2), 16) + 1, slot_bytes=slot_bytes)

@@ -11,7 +11,8 @@ from towline.serve.workers.hub import Exit
 from towline.serve.workers.local import spawn_process
 
 _EXIT_WAIT_S = 1.0
-_END_WAIT_S = 2.0
+# A machine that is busy takes its time even over what was killed.
+_END_WAIT_S = 30.0
 
 
 class Children:

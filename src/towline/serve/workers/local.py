@@ -25,6 +25,8 @@ from towline.core.manifest import Manifest, encode_manifest
 from towline.core.worker_messages import BATCH, DONE, MAX_ERROR_BYTES, RUN, error_from
 from towline.serve.workers.sizes import ArenaSize
 
+# A machine that is busy takes its time even over what was killed.
+_END_WAIT_S = 30.0
 _DEFAULT_ARENA = ArenaSize(slots=2, slot_bytes=1 << 30)
 _BIRTH_TIMEOUT_S = 60.0
 
@@ -216,7 +218,7 @@ class LocalWorker:
         # It ends by itself when its channel closes; one that hangs in a run does not notice.
         if self._process.wait(0.2) is None:
             self.kill()
-            self._process.wait(5.0)
+            self._process.wait(_END_WAIT_S)
 
     def __enter__(self) -> LocalWorker:
         return self

@@ -57,7 +57,7 @@ LIBRARIES = {
     "pyarrow": ("verify/data/tables.py", "verify/data/writing.py"),
     "simdjson": ("serve/codecs/numbers.py",),
     "python_multipart": ("serve/codecs/multipart.py",),
-    "uvicorn": ("serve/front.py", "serve/protocols/answers.py"),
+    "uvicorn": ("serve/http_server.py", "serve/protocols/answers.py"),
     "uvloop": ("app/serving/front.py",),
     # In the converter process, in an environment of its own.
     **dict.fromkeys(("sklearn", "skl2onnx", "onnxmltools", "lightgbm", "joblib", "pandas"), ("convert/tabular",)),

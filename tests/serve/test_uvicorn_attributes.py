@@ -16,7 +16,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import Server, ServerState
 
-import towline.serve.front
+import towline.serve.http_server
 from towline.core.config import Settings
 from towline.serve.protocols.answers import AnsweringProtocol
 from towline.serve.protocols.exchange import Exchange
@@ -154,8 +154,8 @@ def test_the_server_has_what_the_front_uses() -> None:
     assert _parameters(Server.capture_signals) == []
     assert isinstance(server.server_state, ServerState)
     known = set(inspect.signature(uvicorn.Config).parameters)
-    assert _keywords_given(towline.serve.front, "Config") <= known
-    assert {"http", "timeout_graceful_shutdown", "backlog"} <= _keywords_given(towline.serve.front, "Config")
+    assert _keywords_given(towline.serve.http_server, "Config") <= known
+    assert {"http", "timeout_graceful_shutdown", "backlog"} <= _keywords_given(towline.serve.http_server, "Config")
 
 
 def test_the_parser_has_what_we_call() -> None:

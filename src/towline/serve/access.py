@@ -23,6 +23,12 @@ class Ring(Protocol):
     def holder_of(self, key: str) -> str | None: ...
 
 
+class RefreshedRing(Ring, Protocol):
+    def refresh(self) -> bool:
+        """Look at the file again; whether the keys are others now. Raises TowlineError when it cannot be used."""
+        ...
+
+
 class Doorman:
     """Asks for a key over HTTP and gRPC alike. Without a ring everybody passes."""
 

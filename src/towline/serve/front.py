@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-import uvicorn
-
-from towline.core.config import NO_PORT, Settings
+from towline.core.config import Settings
 from towline.core.cpu import usable_cores
 from towline.core.errors import TowlineError
 from towline.core.runtime import Runtime
-from towline.serve.access import Doorman, Ring
+from towline.serve.access import Doorman, RefreshedRing
 from towline.serve.codecs.check import Limits
 from towline.serve.contract import Route
 from towline.serve.control import FrontControl
 from towline.serve.dataplane import ServingPlane
 from towline.serve.decoder.desk import Desk, DeskLimits
+from towline.serve.grpc_port import GrpcPort
+from towline.serve.http_server import HttpServer
 from towline.serve.lanes import Lanes, ProcessLanes
 from towline.serve.memory import available_memory_bytes
 from towline.serve.protocols import grpcweb, health, repository, statistics
 from towline.serve.protocols.gate import Gate
 from towline.serve.protocols.graphql import routes as graphql
-from towline.serve.protocols.http import protocol_for
 from towline.serve.protocols.table import RouteTable
-from towline.serve.router import WantedModel, WantedVersion
+from towline.serve.reports import Reports
+from towline.serve.router import wanted_from
 from towline.serve.routes import inference_routes
 from towline.serve.slots import Slot
 from towline.serve.surroundings import Meters, SlotLimits, Surroundings
@@ -40,25 +39,14 @@ from towline.serve.workers.hub import Hub
 from towline.serve.workers.pool import Pool
 from towline.serve.workers.sizes import default_arena_size
 
-if TYPE_CHECKING:
-    from towline.serve.protocols.grpc.server import Server as GrpcServer
-    from towline.serve.protocols.grpc.service import Service
-
 log = logging.getLogger("towline.serve")
 
 _TICK_S = 0.1
 _SWEEP_EVERY_TICKS = 10
-_STATE_PAUSE_S = 0.1
 # A load may wait for another, be imported, and be loaded, each for at most the time that one takes to load.
 _CONTROL_LOADS = 3
 # So long those who come early wait in the kernel's queue for the models, rather than be told to come again.
 _HOLD_S = 3.0
-
-
-class RefreshedRing(Ring, Protocol):
-    def refresh(self) -> bool:
-        """Look at the file again; whether the keys are others now. Raises TowlineError when it cannot be used."""
-        ...
 
 
 class Process(NamedTuple):
@@ -87,26 +75,19 @@ class Front:
     def __init__(self, settings: Settings, listener: socket.socket, channel_end: socket.socket, parts: Parts, *, force: bool) -> None:
         self._settings = settings
         self._listener = listener
-        self._loop = loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        self._may_accept = asyncio.Event()
+        self._draining: asyncio.Future[None] | None = None
         self.hub = Hub(loop, channel_end, self._on_message, self._on_orphaned)
         self.pool = Pool(loop, self.hub, default_arena_size(settings.max_request_bytes))
+        self._uses_workers = parts.inline_lanes is None
         lanes = parts.inline_lanes(loop) if parts.inline_lanes else self._process_lanes()
         around = Surroundings(
             loop, time.monotonic, lanes, parts.meters, self.hub.kill, self.hub.exit_of, available_memory_bytes, self._tell, force
         )
-        limits = SlotLimits(
-            settings.max_waiting_requests,
-            settings.max_waiting_bytes,
-            settings.request_timeout_s,
-            settings.max_batch,
-            settings.latency_slo_ms,
-            settings.instances,
-            settings.max_waiting_s,
-            settings.padding,
-        )
-        self.plane = ServingPlane(around, limits, keep_s=settings.keep_versions_s, on_state=self._report_soon)
-        self._ring = parts.ring
-        self._doorman = Doorman(parts.ring) if parts.ring is not None else None
+        self.plane = ServingPlane(around, _slot_limits(settings), keep_s=settings.keep_versions_s, on_state=self._models_changed)
+        self.plane.are_ports_open = False
+        self._reports = Reports(self.plane, self.hub.send, self._may_accept)
         self.control = FrontControl(
             self.plane,
             self.hub.send,
@@ -114,75 +95,42 @@ class Front:
             timeout_s=_CONTROL_LOADS * settings.load_timeout_s,
             max_bytes=settings.max_waiting_bytes,
         )
+        self._ring = parts.ring
+        doorman = Doorman(parts.ring) if parts.ring is not None else None
+        limits = Limits(settings.max_request_bytes, settings.max_batch, max_image_pixels=settings.max_image_pixels)
+        self._grpc = GrpcPort(settings, self.plane, limits, doorman, self.control)
         self.gate = Gate(
-            self._routes(parts),
+            self._routes(parts, limits),
             settings,
             clock=time.monotonic,
             boot_id=os.urandom(4).hex(),
-            doorman=self._doorman,
+            doorman=doorman,
             refused=lambda code: parts.meters.of(None, protocol="http").count(code),
         )
-        desk_limits = DeskLimits(self._request_limits(), settings.max_waiting_bytes, settings.request_timeout_s)
+        desk_limits = DeskLimits(limits, settings.max_waiting_bytes, settings.request_timeout_s)
         self._desk = self.gate.aside = Desk(self.plane, desk_limits, self.gate.handle, compat=settings.compat)
-        self.server = _Server(self._uvicorn_config())
-        self._uses_workers = parts.inline_lanes is None
-        self._service: Service | None = None
-        self._grpc: GrpcServer | None = None
-        self._grpc_end: asyncio.Future[None] | None = None
-        self._draining: asyncio.Future[None] | None = None
-        self._report_is_due = False
-        self._was_ready = False
-        self._may_accept = asyncio.Event()
-        self.plane.are_ports_open = False
+        self.server = HttpServer(self.gate, drain_timeout_s=settings.drain_timeout_s)
 
     def _process_lanes(self) -> ProcessLanes:
         settings = self._settings
         said = Runtime(threads=settings.threads, runs=settings.runs)
         return ProcessLanes(self.pool, device=settings.device, load_timeout_s=settings.load_timeout_s, cores=usable_cores(), said=said)
 
-    def _request_limits(self) -> Limits:
-        settings = self._settings
-        return Limits(settings.max_request_bytes, settings.max_batch, max_image_pixels=settings.max_image_pixels)
-
-    def _routes(self, parts: Parts) -> RouteTable:
-        limits = self._request_limits()
+    def _routes(self, parts: Parts, limits: Limits) -> RouteTable:
         # Before the protocol whose paths they extend, for it refuses all others under /v2.
         extending = [*repository.routes(self.control, limits), *statistics.routes(self.plane, self.control, limits)]
         own = inference_routes(self.plane, limits, compat=self._settings.compat)
         more = parts.routes(self.plane, limits) if parts.routes else ()
         asked = graphql.routes(self.plane, limits, parts.figures)
-        web = grpcweb.routes(lambda: self.service.methods, limits)
+        web = grpcweb.routes(lambda: self._grpc.service.methods, limits)
         return RouteTable(
-            [*health.routes(self.plane, Scrape(lambda: parts.exposition(self._processes()))), *extending, *own, *asked, *more, *web]
+            [*health.routes(self.plane, health.Scrape(lambda: parts.exposition(self._processes()))), *extending, *own, *asked, *more, *web]
         )
-
-    @property
-    def service(self) -> Service:
-        """What is served over gRPC and gRPC-Web. Imported when first asked for: a server without them pays nothing for protobuf."""
-        if self._service is None:
-            from towline.serve.protocols.grpc.service import Service
-
-            self._service = Service(self.plane, self._request_limits(), self._doorman.check_call if self._doorman else None, self.control)
-        return self._service
 
     def _processes(self) -> list[Process]:
         workers = [Process(pid, "worker", slot.name, str(slot.number)) for slot in self.plane.slots() for pid in slot.pids]
         decoder = [Process(self._desk.pid, "decoder")] if self._desk.pid else []
         return [Process(os.getppid(), "supervisor"), Process(os.getpid(), "front"), *decoder, *workers]
-
-    def _uvicorn_config(self) -> uvicorn.Config:
-        return uvicorn.Config(
-            _nothing_here,
-            http=protocol_for(self.gate),
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            backlog=2048,
-            timeout_graceful_shutdown=max(1, round(self._settings.drain_timeout_s)),
-        )
 
     async def run(self) -> None:
         """Until drained."""
@@ -198,39 +146,24 @@ class Front:
             await asyncio.wait_for(self._may_accept.wait(), _HOLD_S)
         host = self._listener.getsockname()[0]
         answering = asyncio.ensure_future(self.server.serve([self._listener]))
-        await self._start_grpc(host)
+        await self._open_grpc(host)
         self.plane.are_ports_open = True
-        self._report_soon()
+        self._models_changed()
         await answering
-        if self._grpc_end is not None:
-            await self._grpc_end
+        await self._grpc.ended()
         for task in tasks:
             task.cancel()
         await self._desk.ended()
         self.plane.close()
         self.pool.close()
 
-    async def _start_grpc(self, host: str) -> None:
-        """Listen for gRPC beside HTTP, unless it is off. Without its port a server does not start; one that answers goes on."""
-        if self._settings.grpc_port == NO_PORT:
-            return
-        # Imported here, as nobody else needs it; late, as the first answer does not; in a thread, as requests are answered meanwhile.
-        await asyncio.to_thread(importlib.import_module, "towline.serve.protocols.grpc.server")
-        from towline.serve.protocols.grpc.server import Bounds, server_for
-
-        if self._draining is not None:
-            return
-        most = self._settings.max_connections
-        # One connection carries many calls, so that a part of them is enough, and HTTP's descriptors stay its own.
-        bounds = Bounds(self._settings.max_request_bytes, max_calls=most, max_connections=max(1, most // 8))
-        server = server_for(self._settings.grpc_server, self.service, bounds)
+    async def _open_grpc(self, host: str) -> None:
+        """Without its port a server does not start; one that answers goes on."""
         try:
-            await server.start(host, self._settings.grpc_port)
+            await self._grpc.open(host)
         except TowlineError as error:
             log.error("gRPC is not served: %s", error)
             self.hub.send({"to": "supervisor", "do": "fatal", "error": error.message, "hint": error.hint, "exit_code": 2})
-            return
-        self._grpc = server
 
     async def _keep_time(self) -> None:
         ticks = 0
@@ -254,15 +187,15 @@ class Front:
     def _on_message(self, message: dict[str, Any], descriptors: list[int]) -> None:
         match message.get("do"):
             case "table":
-                models = [_wanted(model, follows_tuning=self._settings.follow_tuning) for model in message["models"]]
+                models = [wanted_from(model, follows_tuning=self._settings.follow_tuning) for model in message["models"]]
                 self.plane.want(models, is_complete=message["complete"])
                 self.control.know(message["stored"])
                 self.pool.keep_adopted({version.digest for model in models for version in model.versions})
-                self._report_soon()
+                self._models_changed()
             case "control-heard" | "control-answer":
                 self.control.on_message(message)
             case "report":
-                self._report()
+                self._reports.now()
             case "adopt":
                 self.pool.adopt(message, descriptors)
             case "drain":
@@ -273,17 +206,14 @@ class Front:
         self.plane.is_draining = self.gate.is_draining = True
         # From now on the kernel queues no further connections; those it holds are accepted in the next turns of the loop.
         self._listener.listen(0)
-        if self._service is not None:
-            self._service.drain()
-        if self._grpc is not None:
-            self._grpc_end = asyncio.ensure_future(self._grpc.stop(self._settings.drain_timeout_s))
+        self._grpc.drain()
         self._may_accept.set()
         await asyncio.sleep(0.05)
         self.server.should_exit = True
 
     def _on_orphaned(self) -> None:
         # Before it was ready, the supervisor ended on purpose and has said why.
-        if self._was_ready:
+        if self._reports.was_ready:
             log.error("the supervisor is gone")
         os._exit(1)
 
@@ -292,55 +222,22 @@ class Front:
     def _tell(self, kind: str, slot: Slot, details: dict[str, Any]) -> None:
         self.hub.send({"to": "controller", "do": "event", "kind": kind, "name": slot.name, "digest": slot.digest, "data": details})
 
-    def _report_soon(self) -> None:
-        if self._service is not None:
-            self._service.changed()
-        if not self._report_is_due:
-            self._report_is_due = True
-            self._loop.call_later(_STATE_PAUSE_S if self._was_ready else 0.0, self._report)
-
-    def _report(self) -> None:
-        self._report_is_due = False
-        now, wall = time.monotonic(), time.time()
-        models = [
-            {
-                "name": slot.name,
-                "version": slot.number,
-                "digest": slot.digest,
-                "state": slot.state,
-                "since_s": round(wall - (now - slot.since_s), 3),
-                "pid": slot.pid or None,
-                "error": slot.error,
-            }
-            for slot in self.plane.slots()
-        ]
-        models += [
-            {"name": one.name, "version": one.number, "digest": one.digest, "state": "failed", "since_s": wall, "pid": None, "error": error}
-            for one, error in self.plane.unreadable()
-        ]
-        self.hub.send({"to": "controller", "do": "state", "models": models})
-        if self.plane.is_settled():
-            self._may_accept.set()
-        if self.plane.is_ready() and not self._was_ready:
-            self._was_ready = True
-            self.hub.send({"to": "supervisor", "do": "ready", "models": models})
+    def _models_changed(self) -> None:
+        self._grpc.models_changed()
+        self._reports.soon()
 
 
-class Scrape:
-    """What `/metrics` answers. Kept for ten times as long as it took to write, so that no storm of scrapes costs more than a tenth."""
-
-    def __init__(self, write: Callable[[], bytes]) -> None:
-        self._write = write
-        self._page = b""
-        self._until_s = 0.0
-
-    def __call__(self) -> bytes:
-        began = time.monotonic()
-        if began >= self._until_s:
-            self._page = self._write()
-            ended = time.monotonic()
-            self._until_s = ended + 10 * (ended - began)
-        return self._page
+def _slot_limits(settings: Settings) -> SlotLimits:
+    return SlotLimits(
+        settings.max_waiting_requests,
+        settings.max_waiting_bytes,
+        settings.request_timeout_s,
+        settings.max_batch,
+        settings.latency_slo_ms,
+        settings.instances,
+        settings.max_waiting_s,
+        settings.padding,
+    )
 
 
 def _end_without(task: asyncio.Task[None]) -> None:
@@ -348,28 +245,3 @@ def _end_without(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and task.exception() is not None:
         log.critical("the front's clock failed and the front ends", exc_info=task.exception())
         os._exit(1)
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals are the supervisor's; it tells us when to stop."""
-        yield
-
-
-async def _nothing_here(scope: Any, receive: Any, send: Any) -> None:
-    """Every path is answered by the gate's routes; nothing falls through to ASGI."""
-
-
-def _wanted(model: dict[str, Any], *, follows_tuning: bool) -> WantedModel:
-    versions = tuple(
-        WantedVersion(
-            model["name"],
-            entry["number"],
-            entry["digest"],
-            entry["path"],
-            Runtime.from_data(entry.get("runtime")) if follows_tuning else Runtime(),
-        )
-        for entry in model["versions"]
-    )
-    return WantedModel(model["name"], versions, model["default"], model["labels"], model["limits"])

@@ -35,6 +35,21 @@ class WantedModel:
     limits: Mapping[str, Any] = field(default_factory=dict)
 
 
+def wanted_from(message: Mapping[str, Any], *, follows_tuning: bool) -> WantedModel:
+    """One model of the controller's table. Unless `follows_tuning`, what was found best for its versions here is left aside."""
+    versions = tuple(
+        WantedVersion(
+            message["name"],
+            entry["number"],
+            entry["digest"],
+            entry["path"],
+            Runtime.from_data(entry.get("runtime")) if follows_tuning else UNTUNED,
+        )
+        for entry in message["versions"]
+    )
+    return WantedModel(message["name"], versions, message["default"], message["labels"], message["limits"])
+
+
 @dataclass(frozen=True)
 class Served(Generic[S]):
     """The ready slots of one model. `default` is the number a bare name gets."""

@@ -18,8 +18,7 @@ from towline.core.runtime import TUNED, UNTUNED, Runtime, this_machine
 from towline.core.version import Version
 from towline.monitor.metrics import ServingMetrics
 from towline.serve.embedded import Embedded, Lent
-from towline.serve.front import _wanted
-from towline.serve.router import WantedModel, WantedVersion
+from towline.serve.router import WantedModel, WantedVersion, wanted_from
 from towline.serve.slots import Slot
 from towline.store.sqlite import open_store
 from towline.testing import tiny_models
@@ -109,10 +108,10 @@ def test_only_the_last_finding_of_this_digest_on_this_kind_of_machine_is_sent_to
         ):
             store.append(Event(TUNED, "tester", 1.0, name=version.name, digest=digest, data={"machine": machine, "use": use}))
             [model] = desired_models(store, None)
-            runtimes.append(_wanted(model, follows_tuning=True).versions[0].runtime)
+            runtimes.append(wanted_from(model, follows_tuning=True).versions[0].runtime)
 
     assert runtimes == [Runtime(threads=3), *[Runtime(threads=2, runs=1)] * 3]
-    assert _wanted(model, follows_tuning=False).versions[0].runtime == UNTUNED
+    assert wanted_from(model, follows_tuning=False).versions[0].runtime == UNTUNED
 
 
 @pytest.mark.services

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -46,3 +47,20 @@ def routes(health: Health, metrics: Callable[[], bytes]) -> tuple[Route, ...]:
         Route("GET", "/startupz", started, is_open=True),
         Route("GET", "/metrics", exposition),
     )
+
+
+class Scrape:
+    """What `/metrics` answers. Kept for ten times as long as it took to write, so that no storm of scrapes costs more than a tenth."""
+
+    def __init__(self, write: Callable[[], bytes]) -> None:
+        self._write = write
+        self._page = b""
+        self._until_s = 0.0
+
+    def __call__(self) -> bytes:
+        began = time.monotonic()
+        if began >= self._until_s:
+            self._page = self._write()
+            ended = time.monotonic()
+            self._until_s = ended + 10 * (ended - began)
+        return self._page

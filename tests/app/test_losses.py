@@ -9,6 +9,7 @@ import pytest
 
 from towline.app.judging.measure import metric_of
 from towline.app.optimizing.losses import Losses, losses_of
+from towline.app.optimizing.validating import judge_of
 from towline.core.manifest import (
     DEFAULT_SIGNATURE,
     TENSORS_SIGNATURE,
@@ -74,6 +75,20 @@ def test_the_loss_is_told_by_the_metric_that_judges(tmp_path: Path):
     assert worst.words() == "100.00 pt of worst_recall on 100 rows"
     assert wrong.words() == "10 of wrong on 100 rows"
     assert 0 < wrong.low < wrong.lost < wrong.high
+
+
+def test_a_training_is_judged_by_the_metric_on_the_rows_that_it_holds_back(tmp_path: Path):
+    rows = write_rows(tmp_path / "rows", [({"x": RIGHT}, TRUTH, {})], count=100, output="y", held_back=20)
+    unlabelled = write_rows(tmp_path / "unlabelled", [({"x": RIGHT}, None, {})], count=100, output="y", held_back=20)
+
+    judge = judge_of(NAMED["worst_recall"], CLASSES, rows)
+
+    assert judge is not None
+    assert (judge.name, judge.is_higher_better, judge.of(RIGHT[80:])) == ("worst_recall", True, 1.0)
+    assert judge.of(with_wrong(81)[80:]) == 0.5
+    assert judge_of(None, CLASSES, rows) is None, "where nobody asked, the loss tells"
+    assert judge_of(NAMED["f1"], CLASSES, unlabelled) is None
+    assert judge_of(NAMED["f1"], None, rows) is None
 
 
 def test_answers_of_which_only_the_first_were_kept_are_held_to_the_first_labels():

@@ -58,12 +58,14 @@ def test_what_was_trained_and_quantised_is_handed_over_with_its_origin(home: Pat
         lessons=Lessons(train=str(tmp_path / "train.npz")),
         passes=[pruned, pruned.then(Int8()), Distill("mobile", 0.5, training=training)],
         limits=Limits(max_drop=0.2),
+        metric="f1",
         home=home,
     )
 
     assert [one.tried.name for one in found.tried] == ["prune", "prune + int8", "distill"]
     assert all(one.speedup > 0 for one in found.tried), [one.because for one in found.tried]
-    assert all(one.curves["loss"] for one in found.tried)
+    assert all(len(one.curves["loss"]) == len(one.curves["validation f1"]) == 2 for one in found.tried)
+    assert 0.3 < found.tried[0].curves["validation f1"][-1] <= 1
     assert found.result is not None
     assert found.result.version.manifest.parents == (found.version.digest,)
     assert found.result.version.manifest.origin.tools["pass"].startswith(("prune", "distill"))

@@ -13,6 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 import towline.app
+from towline.optimize.base import Judge
 from towline.optimize.process import Work, run_pass
 from towline.optimize.rows import write_rows
 from towline.optimize.train import Finetune
@@ -69,6 +70,24 @@ def test_a_graph_is_tuned_by_a_teacher_alone_and_only_its_weights_change(environ
     assert len(said) == len(passed.curves["loss"]) == 8
     assert passed.notes[0].startswith("Loss per epoch: ")
     assert passed.notes[1].startswith("On 40 rows held back, the loss went from ")
+
+
+def test_the_epoch_that_a_judge_calls_best_is_taken_by_the_answers_that_the_graph_gives(environments: Path, tmp_path: Path):
+    rows = write_rows(tmp_path / "rows", [({"image": IMAGES}, LABELS, {})], count=len(IMAGES), output="scores", held_back=HELD_BACK)
+    judged, values = list[np.ndarray](), [0.5, 0.9, 0.4, 0.3]
+
+    def of(answers: np.ndarray) -> float:
+        judged.append(answers)
+        return values[len(judged) - 1]
+
+    training = Training(epochs=9, batch=20, rate=3e-3, patience=2)
+    work = Work(shaken(tmp_path), rows=rows, judge=Judge("wer", True, "wer", of))
+    passed = run_pass(Finetune(training), work, tmp_path / "made")
+
+    assert passed.curves["validation wer"] == tuple(values), "two epochs without a better one were enough"
+    made = answers(tmp_path / "made" / passed.model)[-HELD_BACK:]
+    assert made == pytest.approx(judged[1], abs=1e-4)
+    assert np.abs(made - judged[3]).max() > 1e-3
 
 
 @pytest.mark.parametrize("how", ["magnitude", "l1", "l0"])

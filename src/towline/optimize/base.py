@@ -26,17 +26,30 @@ def _silent(sentence: str) -> None:
 
 
 @dataclass(frozen=True)
+class Judge:
+    """What tells how good a training is, where the loss shall not: `of` gives a figure of the graph's answers to the rows held back, NaN
+    where they have none. `identity` tells it from every other."""
+
+    name: str
+    is_higher_better: bool
+    identity: str
+    of: Callable[[np.ndarray], float]
+
+
+@dataclass(frozen=True)
 class Material:
     """What a pass may learn from, and where it says how it goes.
 
     `calibration` are batches of the graph's inputs. `rows` is a folder of rows to train on (optimize/rows.py), None where none were
-    given. `keep` is a folder that outlives a kill: what lies there when a pass is run again is what it wrote when it was stopped.
+    given. `keep` is a folder that outlives a kill: what lies there when a pass is run again is what it wrote when it was stopped. `judge`
+    tells when a training has gone far enough; None: its loss does.
     """
 
     calibration: Sequence[Arrays] = ()
     rows: Path | None = None
     keep: Path | None = None
     say: Callable[[str], None] = _silent
+    judge: Judge | None = None
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,16 @@ import threading
 import traceback
 from dataclasses import asdict
 from pathlib import Path
+from queue import SimpleQueue
+
+import numpy as np
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from towline.core.errors import TowlineError
 from towline.core.frames import decode_frame
 from towline.core.worker_messages import error_message
-from towline.optimize.base import Material
+from towline.optimize.base import Judge, Material
 from towline.optimize.passes import pass_of
 from towline.optimize.quantize import Int8
 from towline.optimize.rows import labelled_batches
@@ -23,7 +26,8 @@ from towline.optimize.sensitivity import MOST_ROWS, sensitivities
 
 
 def main(arguments: list[str]) -> int:
-    threading.Thread(target=_end_with_our_maker, daemon=True).start()
+    replies: SimpleQueue[str] = SimpleQueue()
+    threading.Thread(target=_listen, args=(replies,), daemon=True).start()
     job = json.loads(Path(arguments[0]).read_text())
     # What libraries print is talk, not the answer.
     answer = os.dup(1)
@@ -36,7 +40,15 @@ def main(arguments: list[str]) -> int:
             out.write(json.dumps({"say": sentence}) + "\n")
             out.flush()
 
-        material = Material(calibration, _path(job["rows"]), _path(job["keep"]), say)
+        def of(answers: np.ndarray) -> float:
+            asked = into.parent / f"{into.name}.answers.npy"
+            np.save(asked, answers, allow_pickle=False)
+            out.write(json.dumps({"judge": str(asked)}) + "\n")
+            out.flush()
+            return float(replies.get())
+
+        judge = Judge(**job["judge"], of=of) if job["judge"] else None
+        material = Material(calibration, _path(job["rows"]), _path(job["keep"]), say, judge)
         try:
             chosen = pass_of(job["pass"], job["settings"])
             if job["do"] == "sensitivity":
@@ -57,9 +69,15 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _end_with_our_maker() -> None:
-    """Whoever started us may be killed at any moment, and start the same pass again: two must not write into one folder."""
-    os.read(0, 1)
+def _listen(replies: SimpleQueue[str]) -> None:
+    """To what a judge says, a line each, one at a time. Whoever started us may be killed at any moment, and start the same pass again: two
+    must not write into one folder."""
+    said = b""
+    while more := os.read(0, 4096):
+        said += more
+        if said.endswith(b"\n"):
+            replies.put(said.decode())
+            said = b""
     os._exit(1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,14 +11,16 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import numpy as np
 
 from towline.core.environments import python_of
 from towline.core.errors import MissingExtra, TowlineError
 from towline.core.frames import encode_frame
 from towline.core.interpreter import command
 from towline.core.worker_messages import error_from
-from towline.optimize.base import Arrays, Pass, Passed, PassFailed, settings_of
+from towline.optimize.base import Arrays, Judge, Pass, Passed, PassFailed, settings_of
 from towline.optimize.passes import kind_of
 from towline.optimize.quantize import Int8
 from towline.optimize.sensitivity import Sensitivity
@@ -30,7 +33,7 @@ _PATIENT = {"OMP_WAIT_POLICY": "passive"}
 @dataclass(frozen=True)
 class Work:
     """What a pass is given, as files: `calibration` and `rows` as written by write_calibration and write_rows, `keep` an own folder that
-    outlives a kill. `say` hears how it goes; after `timeout_s` it is killed."""
+    outlives a kill. `say` hears how it goes, `judge` is asked here, in our process; after `timeout_s` the pass is killed."""
 
     model: Path
     calibration: Sequence[str] = ()
@@ -38,6 +41,7 @@ class Work:
     keep: Path | None = None
     say: Callable[[str], None] | None = None
     timeout_s: float = TIMEOUT_S
+    judge: Judge | None = None
 
 
 def write_calibration(batches: Sequence[Arrays], folder: Path) -> tuple[str, ...]:
@@ -79,18 +83,18 @@ def run_sensitivity(how: Int8, work: Work, scratch: Path, output: str = "") -> I
 
 
 def _lines(do: str, chosen: Pass, work: Work, into: Path, output: str = "") -> Iterator[str]:
-    """What the process prints, line by line, until it ends."""
+    """What the process prints, line by line, until it ends; what it asks the judge is answered."""
     job = into.parent / f"{into.name}.json"
     words = {"do": do, "pass": kind_of(chosen), "settings": settings_of(chosen), "model": str(work.model), "into": str(into)}
     given = {"calibration": list(work.calibration), "rows": str(work.rows or ""), "keep": str(work.keep or ""), "output": output}
-    job.write_text(json.dumps({**words, **given}))
+    judge = {} if work.judge is None else {name: getattr(work.judge, name) for name in ("name", "is_higher_better", "identity")}
+    job.write_text(json.dumps({**words, **given, "judge": judge}))
     process = subprocess.Popen(
         command("towline.optimize.host", str(job), python=python_of(chosen.environment) if chosen.environment else ""),
-        # Held open and never written to: its end tells the process that nobody waits for it any more.
+        # Held open: its end tells the process that nobody waits for it any more. Else nothing is written but what the judge says.
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        text=True,
         start_new_session=True,
         env=_PATIENT | os.environ,
     )
@@ -99,7 +103,11 @@ def _lines(do: str, chosen: Pass, work: Work, into: Path, output: str = "") -> I
     late = threading.Timer(work.timeout_s, process.kill)
     late.start()
     try:
-        yield from process.stdout
+        for line in process.stdout:
+            if work.judge is not None and (answers := json.loads(line).get("judge")):
+                _answer(process.stdin, work.judge.of(np.load(answers, allow_pickle=False)))
+            else:
+                yield line.decode()
         code = process.wait()
     finally:
         in_time = late.is_alive()
@@ -111,6 +119,12 @@ def _lines(do: str, chosen: Pass, work: Work, into: Path, output: str = "") -> I
     if code < 0:
         how = f"was killed by {signal.Signals(-code).name}" if in_time else f"took longer than {work.timeout_s:g} seconds"
         raise PassFailed(f"The process of the pass '{chosen.name}' {how}.")
+
+
+def _answer(to: IO[bytes], value: float) -> None:
+    """A process that died meanwhile needs no answer; that it died is found by whoever reads on."""
+    with contextlib.suppress(BrokenPipeError):
+        os.write(to.fileno(), f"{value!r}\n".encode())
 
 
 def _failure(message: Any) -> TowlineError:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from towline.app.judging.own_metric import is_own, own_beside, own_metric
+from towline.app.judging.own_metric import is_own, own_beside, own_figures, own_metric
 from towline.core.errors import UsageError
-from towline.verify.accuracy import Answered, countable_answers, figures_of
+from towline.verify.accuracy import Answered, countable_answers, figures_of, judged
 from towline.verify.metrics.classification import Classified
 from towline.verify.metrics.named import NAMED, Metric, difference
 from towline.verify.metrics.regression import Regressed
@@ -71,6 +71,13 @@ def of_both(
     one, other = (countable_answers(each, truth, classes) for each in answered)
     sure = difference(metric.name, one, other, truth, seed=seed)
     return first, second, sure.low, sure.high
+
+
+def value_of(metric: Metric, answered: Answered, truth: np.ndarray, classes: int) -> float:
+    """Of one version's answers, NaN where there is none. Raises UsageError where a function of the user's own fails."""
+    if metric.source:
+        return next(iter(own_figures(metric.source, answered.answers, truth).values()), math.nan)
+    return figures_of(judged(answered, truth, classes)).get(metric.name, math.nan)
 
 
 def _why_not(name: str, found: Found) -> str:

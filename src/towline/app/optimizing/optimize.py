@@ -24,6 +24,7 @@ from towline.app.optimizing.lessons import taught_student, write_lessons
 from towline.app.optimizing.limits import Limits as Limits
 from towline.app.optimizing.losses import losses_of
 from towline.app.optimizing.searching import Search
+from towline.app.optimizing.validating import judge_of
 from towline.app.optimizing.workshop import Materials, OutOfTime, Workshop
 from towline.core.cpu import cpu_kind
 from towline.core.errors import UsageError
@@ -188,7 +189,7 @@ def _searched(store: Store, version: Version, whole: DataSet, wanted: _Wanted, w
         classes = len(labels_of(version, version.manifest))
         metric = _judge(base, classes, wanted.metric)
         losses = losses_of(version.manifest, classes, some, base.answered.reading.output, rows, metric)
-        materials = Materials(work, journal.keep, calibrating, rows, losses)
+        materials = Materials(work, journal.keep, calibrating, rows, losses, judge_of(wanted.metric, losses, rows))
         workshop = Workshop(order, version, base, wanted.limits.terms(metric), materials, journal, until_s)
         search = Search(workshop, _situation(version, wanted, rows), wanted.chains)
         stopped = _run(search)

@@ -21,7 +21,7 @@ from towline.app.optimizing.limits import Terms
 from towline.app.optimizing.losses import Losses
 from towline.core.errors import DeadlineExceeded, EngineError, ImportRefused, MissingExtra, TowlineError, UsageError, VersionError
 from towline.core.version import Version
-from towline.optimize.base import Chain, Pass, Passed, PassFailed
+from towline.optimize.base import Chain, Judge, Pass, Passed, PassFailed
 from towline.optimize.plan import Tried, chosen
 from towline.optimize.process import TIMEOUT_S, Work, run_pass, run_sensitivity
 from towline.optimize.quantize import Int8
@@ -39,13 +39,14 @@ class OutOfTime(Exception):
 @dataclass(frozen=True)
 class Materials:
     """Files that passes work with. `work` goes when the search ends, `keep` outlives a kill; `rows` is None where nothing is trained,
-    `losses` where nobody knows what is right of the rows that calibrate."""
+    `losses` where nobody knows what is right of the rows that calibrate, `judge` where the loss tells how well a training goes."""
 
     work: Path
     keep: Path
     calibration: Sequence[str]
     rows: Path | None
     losses: Losses | None = None
+    judge: Judge | None = None
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ class Workshop:
             keep.mkdir(parents=True, exist_ok=True, mode=0o700)
         limit_s = TRAINING_TIMEOUT_S if chain.last.environment else TIMEOUT_S
         left_s = min(self._until_s - time.monotonic(), limit_s)
-        return Work(model, self._materials.calibration, self._materials.rows, keep, self._order.say, left_s)
+        return Work(model, self._materials.calibration, self._materials.rows, keep, self._order.say, left_s, self._materials.judge)
 
     def _passed(self, one: Pass, work: Work, into: Path) -> Passed:
         if work.timeout_s <= 0:

@@ -58,7 +58,7 @@ def distilled(chosen: Distill, model: Path, into: Path, rows: Rows, material: Ma
     if settings.augment and teacher is not None:
         loss = Answering(loss, teacher)
         notes.append("The teacher answered the changed pictures too.")
-    curves = train(module, rows, settings, loss, keep=material.keep, say=material.say)
+    curves = train(module, rows, settings, loss, keep=material.keep, say=material.say, judge=material.judge)
     write_trained(module, drawn, into)
     onnx.save(folded(onnx.load(into / "model.onnx")), into / "model.onnx")
     drawn.unlink()

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from towline.optimize.base import PassFailed
+from towline.optimize.base import Judge, PassFailed
 from towline.optimize.rows import Rows
 from towline.optimize.training.augment import augmenter_for
 from towline.optimize.training.batches import Batch, batch_count, epoch_order, gather, held_back, names_of, rows_to_fit, seed_of
 from towline.optimize.training.checking import check_answers
 from towline.optimize.training.checkpoint import identity, read_checkpoint, write_checkpoint
-from towline.optimize.training.losses import Loss, class_axis
+from towline.optimize.training.losses import Loss, answered, class_axis
 from towline.optimize.training.optimizers import optimizer_for, schedule_for, shrink
 from towline.optimize.training.settings import Training, check_training
 from towline.optimize.training.threads import threads_for
@@ -55,10 +55,11 @@ def train(
     keep: Path | None,
     say: Callable[[str], None],
     after_step: AfterStep | None = None,
+    judge: Judge | None = None,
     checkpoint_s: float = CHECKPOINT_S,
 ) -> dict[str, tuple[float, ...]]:
     """Fit the module to `rows`, all but those held back, and give its curves: per epoch "loss", and with rows held back "validation" and
-    for classes "validation accuracy" (0 to 1).
+    for classes "validation accuracy" (0 to 1); what a `judge` says of the answers to these is a curve too, and tells which epoch is best.
 
     The module is left in eval mode with its last weights; with `settings.patience`, with those of the epoch that validated best.
     `module(*inputs)` gives logits. `after_step(done, of)` is called after each step of the optimiser. A `loss` or `after_step` that is an
@@ -73,7 +74,7 @@ def train(
     if not len(places):
         raise PassFailed("There is no row to train on.", hint="Give rows with labels, more of them, or a teacher.")
     check_answers(module, rows)
-    run = _Run(module, rows, settings, loss, after_step, keep, say, checkpoint_s)
+    run = _Run(module, rows, settings, loss, after_step, judge, keep, say, checkpoint_s)
     with threads_for(module, gather(rows, names_of(module, rows), np.arange(1)), settings.batch), torch.random.fork_rng(devices=[]):
         return run.through(places)
 
@@ -97,6 +98,14 @@ def evaluate(module: nn.Module, rows: Rows, loss: Loss, batch: int = 256) -> tup
     return lost / max(seen, 1), right / counted if counted else None
 
 
+def answers_held_back(module: nn.Module, rows: Rows, batch: int = 256) -> np.ndarray:
+    """What the graph answers to the rows held back, as it does when it serves: behind its last activation."""
+    activation = getattr(module, "activation", "")
+    with torch.no_grad():
+        parts = [answered(module(*one.inputs), activation) for one in held_back(rows, names_of(module, rows), batch)]
+    return torch.cat(parts).numpy()
+
+
 def _hits(logits: Tensor, batch: Batch) -> list[Tensor]:
     """Whether each row of known class is right; empty where truth is no classes."""
     truth = batch.truth
@@ -117,12 +126,13 @@ class _Run:
         settings: Training,
         loss: Loss,
         after_step: AfterStep | None,
+        judge: Judge | None,
         keep: Path | None,
         say: Callable[[str], None],
         checkpoint_s: float,
     ) -> None:
         self._module, self._rows, self._settings, self._loss, self._after_step = module, rows, settings, loss, after_step
-        self._keep, self._say, self._checkpoint_s = keep, say, checkpoint_s
+        self._judge, self._keep, self._say, self._checkpoint_s = judge, keep, say, checkpoint_s
         # In one list, so that the optimiser and the checkpoint hold them all.
         self._learning = nn.ModuleList([module, *(one for one in (loss, after_step) if isinstance(one, nn.Module))])
         self._names = names_of(module, rows)
@@ -185,6 +195,12 @@ class _Run:
             if accuracy is not None:
                 at.curves.setdefault("validation accuracy", []).append(accuracy)
                 line += f", {100 * accuracy:.1f} % right"
+            if self._judge is not None:
+                value = self._judge.of(answers_held_back(self._module, self._rows, self._settings.batch))
+                # Accuracy may be there already.
+                at.curves[f"validation {self._judge.name}"] = [*at.curves.get(f"validation {self._judge.name}", ())[: at.epoch], value]
+                line += f", {self._judge.name} {value:.4g}"
+                validation = -value if self._judge.is_higher_better else value
             self._remember(validation)
         at.epoch, at.batch, at.lost, at.seen = at.epoch + 1, 0, 0.0, 0
         self._save()
@@ -230,7 +246,8 @@ class _Run:
     def _resume(self) -> None:
         if self._keep is None:
             return
-        self._whose = identity(self._learning, self._rows, (self._settings, _told(self._loss), _told(self._after_step)))
+        judged = (self._judge.identity,) if self._judge is not None else ()
+        self._whose = identity(self._learning, self._rows, (self._settings, _told(self._loss), _told(self._after_step), *judged))
         state = read_checkpoint(self._keep, self._whose)
         if state is None:
             return

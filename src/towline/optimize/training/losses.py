@@ -62,7 +62,7 @@ class Hard:
         truth = batch.truth
         assert truth is not None
         if truth.is_floating_point():
-            predicted = _shaped(_answered(logits, self.activation), truth)
+            predicted = _shaped(answered(logits, self.activation), truth)
             counts = ~truth.isnan()
             return torch.where(counts, predicted - truth.nan_to_num(), 0.0).square(), counts
         counts = truth != UNKNOWN
@@ -90,7 +90,7 @@ class Soft:
     def __call__(self, logits: Tensor, batch: Batch) -> Tensor:
         answers = batch.answers[self.output].to(logits.dtype)
         if self.of == "values":
-            return F.mse_loss(_shaped(_answered(logits, self.activation), answers), answers)
+            return F.mse_loss(_shaped(answered(logits, self.activation), answers), answers)
         heat = self.temperature
         if self.of == "labels":
             taught = torch.logit(answers, eps=_SURE) if self.probabilities else answers
@@ -163,8 +163,8 @@ def class_axis(logits: tuple[int, ...], truth: tuple[int, ...]) -> int:
     return len(logits) - 1 if truth == logits[:-1] and truth != (logits[0], *logits[2:]) else 1
 
 
-def _answered(logits: Tensor, activation: str) -> Tensor:
-    """What the graph answers with, for losses of values."""
+def answered(logits: Tensor, activation: str) -> Tensor:
+    """What the graph answers with, of its logits."""
     if activation == "sigmoid":
         return torch.sigmoid(logits)
     return torch.softmax(logits, 1) if activation == "softmax" else logits

@@ -13,7 +13,7 @@ import onnx
 import torch
 from torch import Tensor
 
-from towline.optimize.base import Material, Passed, PassFailed
+from towline.optimize.base import Judge, Material, Passed, PassFailed
 from towline.optimize.cost import multiply_adds, parameters
 from towline.optimize.prune import Prune
 from towline.optimize.rows import Rows, open_rows
@@ -41,13 +41,14 @@ Curves = dict[str, tuple[float, ...]]
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked for, what it is learnt from, where what was done is kept, and who hears how it goes."""
+    """What is asked for, what it is learnt from, where what was done is kept, who hears how it goes, and who judges it."""
 
     asked: Prune
     rows: Rows
     loss: Loss
     keep: Path
     say: Callable[[str], None]
+    judge: Judge | None = None
 
 
 def narrow(asked: Prune, model: Path, into: Path, material: Material) -> Passed:
@@ -60,7 +61,7 @@ def narrow(asked: Prune, model: Path, into: Path, material: Material) -> Passed:
         whole = trainable(model, rows.output)
         check_answers(whole, rows)
         words = {"smoothing": asked.training.smoothing, "temperature": asked.temperature, "alpha": asked.alpha}
-        task = Task(asked, rows, loss_for(rows, activation=whole.activation, **words), keep, material.say)
+        task = Task(asked, rows, loss_for(rows, activation=whole.activation, **words), keep, material.say, material.judge)
         before = evaluate(whole, rows, task.loss)
         pruner = _pruner(whole, rows)
         widths = {name: one.count for name, one in pruner.channels.items()}
@@ -182,7 +183,7 @@ def _stepped(task: Task, step: int, model: Path, widths: Mapping[str, int], kept
     for folder in (done, training):
         folder.mkdir(exist_ok=True)
     _check_other_outputs(write_trained(module, model, done))
-    learnt = train(module, task.rows, task.asked.training, task.loss, keep=training, say=task.say)
+    learnt = train(module, task.rows, task.asked.training, task.loss, keep=training, say=task.say, judge=task.judge)
     write_trained(module, model, done)
     # Last: without it the step was not done.
     _write_whole(done / "curves.json", json.dumps(learnt))

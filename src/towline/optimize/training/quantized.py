@@ -32,7 +32,7 @@ def train_quantized(chosen: Qat, model: Path, into: Path, material: Material) ->
     training = chosen.training
     loss = loss_for(rows, activation=module.activation, smoothing=training.smoothing, temperature=chosen.temperature, alpha=chosen.alpha)
     before = evaluate(module, rows, loss, training.batch) if rows.held_back else None
-    curves = train(module, rows, training, loss, keep=material.keep, say=material.say)
+    curves = train(module, rows, training, loss, keep=material.keep, say=material.say, judge=material.judge)
     after = evaluate(module, rows, loss, training.batch) if rows.held_back else None
     scales = {name: one.scale for name, one in made.items()}
     stop_rounding(module, pairs)

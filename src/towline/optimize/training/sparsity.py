@@ -94,7 +94,9 @@ def _by_magnitude(chosen: Sparse, lesson: Lesson, weights: Sequence[nn.Parameter
     """One training, in whose first epochs the zeros come. Its last weights are taken: the best may be from before."""
     settings = replace(chosen.training, patience=0)
     zeros = Zeros(weights, chosen.scope, chosen.share, ramp_epochs(settings.epochs, chosen.ramp) / settings.epochs)
-    return train(lesson.module, lesson.rows, settings, lesson.loss, keep=material.keep, say=material.say, after_step=zeros)
+    return train(
+        lesson.module, lesson.rows, settings, lesson.loss, keep=material.keep, say=material.say, after_step=zeros, judge=material.judge
+    )
 
 
 def _cut_then_trained(chosen: Sparse, lesson: Lesson, weights: Sequence[nn.Parameter], material: Material) -> Curves:
@@ -110,8 +112,8 @@ def _cut_then_trained(chosen: Sparse, lesson: Lesson, weights: Sequence[nn.Param
     material.say(f"{100 * chosen.share:g} % of the weights are cut")
     settled = replace(training, epochs=training.epochs - first)
     zeros = Zeros(weights, chosen.scope, chosen.share, 0.0)
-    after = train(lesson.module, lesson.rows, settled, lesson.loss, keep=keeps[1], say=material.say, after_step=zeros)
-    return {name: (*before[name], *after[name]) for name in after}
+    after = train(lesson.module, lesson.rows, settled, lesson.loss, keep=keeps[1], say=material.say, after_step=zeros, judge=material.judge)
+    return {name: (*before.get(name, ()), *after[name]) for name in after}
 
 
 def _by_l1(

@@ -35,7 +35,7 @@ class Lesson:
 def finetune(chosen: Finetune, model: Path, into: Path, material: Material) -> Passed:
     """Raises PassFailed."""
     lesson = lesson_of(model, material, chosen.training, chosen.temperature, chosen.alpha)
-    curves = train(lesson.module, lesson.rows, chosen.training, lesson.loss, keep=material.keep, say=material.say)
+    curves = train(lesson.module, lesson.rows, chosen.training, lesson.loss, keep=material.keep, say=material.say, judge=material.judge)
     written = write_trained(lesson.module, model, into)
     return Passed(written.name, told(lesson, curves), curves)
 

@@ -47,6 +47,7 @@ _CHINESE = tuple(
             r"No matrix product of this graph has a constant weight of two dimensions: there is nothing to make smaller\.",
             "这个图中没有矩阵乘积拥有二维的常量权重：没有可缩小的。",
         ),
+        (r"validation (\S+)", "验证 {}"),
         # What passes tell of themselves.
         (r"(\d+) operators became (\d+)\.", "算子由 {} 个变为 {} 个。"),
         (

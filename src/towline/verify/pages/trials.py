@@ -20,8 +20,6 @@ _LEGEND: tuple[tuple[Mark, str], ...] = (
     ("good", "right enough"),
     ("refused", "refused"),
 )
-# Curves that are shares from 0 to 1, by the last word of their name; the others are losses.
-_SHARES = ("accuracy", "agreement")
 
 
 @dataclass(frozen=True)
@@ -127,11 +125,19 @@ def training(tried: Sequence[Trial], say: Say) -> str:
     trained = sorted((one for one in enumerate(tried, 1) if any(one[1].curves.values())), key=lambda one: not one[1].is_kept)
     parts = []
     for number, one in trained[:_MOST_CURVES]:
-        shares = {name: curve for name, curve in one.curves.items() if name.rpartition(" ")[2] in _SHARES}
-        losses = {name: curve for name, curve in one.curves.items() if name not in shares}
         parts.append(heading(f"{number}: {one.called}"))
-        parts += [figure(_curves(f"{number}: {say(title)}", of, say)) for title, of in (("loss", losses), ("share", shares))]
+        parts += [figure(_curves(f"{number}: {say(title)}", of, say)) for title, of in _alike(one.curves).items()]
     return section(say("How training went"), *parts)
+
+
+def _alike(curves: Mapping[str, Sequence[float]]) -> dict[str, dict[str, Sequence[float]]]:
+    """What may share a chart: losses, shares, and each other metric by itself."""
+    charts: dict[str, dict[str, Sequence[float]]] = {"loss": {}, "share": {}}
+    for name, curve in curves.items():
+        which = name.rpartition(" ")[2]
+        is_share = which == "agreement" or (which in NAMED and NAMED[which].is_share)
+        charts.setdefault("share" if is_share else name if name.startswith("validation ") else "loss", {})[name] = curve
+    return charts
 
 
 def _curves(title: str, curves: Mapping[str, Sequence[float]], say: Say) -> str:

@@ -47,7 +47,7 @@ prepare: prepare-frameworks prepare-services ## only what the two above download
 prepare-frameworks: $(VENV)/.test $(FRAMEWORKS_VENV)/.ready .venv-client-tfserving/.ready $(addprefix environment-,$(ENVIRONMENTS))
 
 # Without what a desktop would want beside Chromium: a sandbox that root cannot use, printers, sounds.
-prepare-services: $(VENV)/.test $(FUZZ_VENV)/.ready .venv-client-kserve/.ready .venv-client-s3/.ready
+prepare-services: $(VENV)/.test $(FUZZ_VENV)/.ready .venv-client-kserve/.ready .venv-client-gs/.ready .venv-client-s3/.ready
 	@for pair in strace:strace wrk:wrk node:nodejs npm:npm chromium:chromium; do \
 	  command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
 	if [ -n "$$missing" ]; then \

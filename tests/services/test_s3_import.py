@@ -3,80 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bucket_clients import TOWLINE, Storage
 
 from towline.testing import tiny_models
 
 pytestmark = pytest.mark.services
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = ROOT / ".venv-client-s3"
-TOWLINE = "import sys; from towline.cli.main import main; sys.exit(main())"
-# What each URL gives, or the code and the message of the refusal; nothing larger than 1 MiB is taken.
-FETCH = """
-import json, sys
-from towline.app.fetching.fetch import fetched
-from towline.core.errors import TowlineError
-
-def tried(url):
-    try:
-        with fetched(url, max_bytes=1 << 20) as place:
-            files = [place] if place.is_file() else sorted(one for one in place.rglob("*") if one.is_file())
-            return [[one.relative_to(place.parent).as_posix(), one.stat().st_size] for one in files]
-    except TowlineError as error:
-        return [error.code, f"{error.message} {error.hint}"]
-
-print(json.dumps([tried(url) for url in sys.argv[1:]]))
-"""
+S3 = Storage("s3")
 
 
 @pytest.fixture(scope="module")
 def credentials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """What a user who may read the bucket has in his environment."""
-    if not (ENVIRONMENT / ".ready").exists():
-        raise RuntimeError(f"{ENVIRONMENT.name} is not there: make {ENVIRONMENT.name}/.ready")
-    model = tiny_models.write(tmp_path_factory.mktemp("s3"), tiny_models.mlp(), "mlp.onnx")
-    words = [ENVIRONMENT / "bin" / "python", Path(__file__).parent / "s3_server.py", model]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
-        assert server.stdout is not None
-        told = json.loads(server.stdout.readline())
+    with S3.server(tmp_path_factory.mktemp("s3")) as told:
         yield {
             "AWS_ENDPOINT_URL": told["url"],
             "AWS_ACCESS_KEY_ID": told["key"],
             "AWS_SECRET_ACCESS_KEY": told["secret"],
             "AWS_DEFAULT_REGION": "us-east-1",
         }
-        # Its stdin is closed with it, which ends it.
-
-
-def run(tmp_path: Path, code: str, *words: str, **credentials: str) -> subprocess.CompletedProcess[str]:
-    """Our own Python, lent s3fs; nothing but what is given tells it who it is."""
-    (packages,) = (ENVIRONMENT / "lib").glob("python*/site-packages")
-    space = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(tmp_path),
-        "PYTHONPATH": f"{ROOT / 'src'}:{packages}",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    return subprocess.run(
-        [sys.executable, "-c", code, *words], env={**space, **credentials}, capture_output=True, text=True, timeout=120, check=False
-    )
-
-
-def fetch(tmp_path: Path, *urls: str, **credentials: str) -> list[list[object]]:
-    done = run(tmp_path, FETCH, *urls, **credentials)
-    assert done.returncode == 0, done.stderr
-    found: list[list[object]] = json.loads(done.stdout)
-    return found
 
 
 def test_a_model_in_a_bucket_is_imported(tmp_path: Path, credentials: dict[str, str]) -> None:
-    done = run(tmp_path, TOWLINE, "import", "s3://bucket/models/mlp.onnx", "--home", str(tmp_path / "home"), "--json", **credentials)
+    done = S3.run(tmp_path, TOWLINE, "import", "s3://bucket/models/mlp.onnx", "--home", str(tmp_path / "home"), "--json", **credentials)
 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["name"] == "mlp"
@@ -85,7 +37,7 @@ def test_a_model_in_a_bucket_is_imported(tmp_path: Path, credentials: dict[str, 
 
 def test_what_cannot_be_had_is_told_and_a_folder_comes_whole(tmp_path: Path, credentials: dict[str, str]) -> None:
     size = len(tiny_models.mlp())
-    missing, elsewhere, large, folder = fetch(
+    missing, elsewhere, large, folder = S3.fetch(
         tmp_path,
         "s3://bucket/models/none.onnx",
         "s3://nobodys/x.onnx",
@@ -104,7 +56,7 @@ def test_what_cannot_be_had_is_told_and_a_folder_comes_whole(tmp_path: Path, cre
 def test_wrong_credentials_and_none_are_refused_and_never_repeated(tmp_path: Path, credentials: dict[str, str], wrong: str) -> None:
     endpoint = {name: value for name, value in credentials.items() if name in ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION")}
     given = {**credentials, wrong: "AKIAWRONGWRONGWRONG0"} if wrong else endpoint
-    ((code, message),) = fetch(tmp_path, "s3://bucket/models/mlp.onnx", **given)
+    ((code, message),) = S3.fetch(tmp_path, "s3://bucket/models/mlp.onnx", **given)
 
     assert code == "SOURCE_REFUSED"
     assert "s3://bucket/models/mlp.onnx may not be read" in str(message)

@@ -21,7 +21,7 @@ from towline.app.environments.recipes import RECIPES, Recipe
 from towline.core.environments import python_of
 from towline.core.errors import MissingExtra
 
-TIMEOUT_S = 60
+TIMEOUT_S = 180
 # A build that says that it runs, and goes on when it is told to.
 BACKEND = """
 import os, zipfile
@@ -30,8 +30,8 @@ def build_wheel(folder, *_):
     here = os.path.dirname(os.path.abspath(__file__))
     with open(os.path.join(here, "started"), "w") as file:
         file.write("started")
-    with open(os.path.join(here, "go")) as file:
-        file.read()
+    with open(os.path.join(here, "go"), "rb", buffering=0) as file:
+        file.read(1)
     name = "towline_slow-1.0-py3-none-any.whl"
     with zipfile.ZipFile(os.path.join(folder, name), "w") as wheel:
         wheel.writestr("towline_slow.py", "")
@@ -96,17 +96,14 @@ class Slow:
 
     requirement: str
     started: int
-    go: Path
+    go: int
 
     def wait_until_started(self) -> None:
         assert select.select([self.started], [], [], TIMEOUT_S)[0], "the build never started"
         assert os.read(self.started, 100) == b"started"
 
     def let_go(self) -> None:
-        # Opened both ways: it blocks for no reader, and the build sees the end when it is closed.
-        descriptor = os.open(self.go, os.O_RDWR)
-        os.write(descriptor, b"go")
-        os.close(descriptor)
+        os.write(self.go, b"go")
 
 
 @pytest.fixture
@@ -118,7 +115,10 @@ def slow(tmp_path: Path) -> Iterator[Slow]:
     for name in ("started", "go"):
         os.mkfifo(project / name)
     started = os.open(project / "started", os.O_RDONLY | os.O_NONBLOCK)
-    yield Slow(f"towline-slow @ file://{project}", started, project / "go")
+    # Opened both ways, and kept: the word waits for a build that says that it runs before it listens.
+    go = os.open(project / "go", os.O_RDWR)
+    yield Slow(f"towline-slow @ file://{project}", started, go)
+    os.close(go)
     os.close(started)
 
 

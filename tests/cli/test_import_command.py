@@ -205,7 +205,7 @@ def test_a_signal_in_the_middle_of_an_import_ends_it_and_leaves_nothing(
 
     for number in signals:
         process.send_signal(number)
-    _, rest = process.communicate(timeout=30)
+    _, rest = process.communicate(timeout=180)
 
     assert process.returncode == code
     assert b"Traceback" not in heard + rest
@@ -224,7 +224,8 @@ def test_a_refused_import_leaves_no_process_behind(home: Path, tmp_path: Path) -
     with pytest.raises(ImportRefused, match="refuses the sample") as caught:
         import_model(model, sample=tmp_path / "far.json", home=home)
 
-    assert children(os.getpid()) == before, caught.value
+    # Fewer are no fault: what an earlier test left may have ended meanwhile.
+    assert set(children(os.getpid())) <= set(before), caught.value
 
 
 def test_a_second_ctrl_c_does_not_cut_the_cleaning_up_short_and_a_third_does() -> None:
@@ -261,7 +262,7 @@ sys.exit(group.run([]))
     # Beside what this run was told to test: a checkout need not be the one that is installed.
     places = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
-        [sys.executable, "-c", script], timeout=30, check=False, capture_output=True, env={**os.environ, "PYTHONPATH": places}
+        [sys.executable, "-c", script], timeout=180, check=False, capture_output=True, env={**os.environ, "PYTHONPATH": places}
     )
     assert (done.returncode, done.stdout) == (143, b"imported\n")
 
@@ -277,7 +278,7 @@ def children(pid: int) -> list[int]:
 
 
 def wait_until_gone(pids: list[int]) -> bool:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while time.monotonic() < until:
         if not any(Path(f"/proc/{pid}").exists() for pid in pids):
             return True

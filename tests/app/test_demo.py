@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -147,15 +148,20 @@ def test_nobody_listening_is_a_failure_and_not_a_crash():
 
 
 def test_a_crowd_tallies_every_request_that_reached_the_server():
-    seen = []
-    with answering(lambda number: seen.append(number) or (200, one_hot(3))) as url:
-        enough = threading.Event()
-        asked = [question(url, "digits", [0], 3)]
-        tally = ask_while(url, asked, 4, lambda: enough.wait(0.2))
+    seen, enough = [], threading.Event()
 
-    assert tally.asked == len(seen) > 4
+    def answer(number):
+        seen.append(number)
+        if len(seen) == 20:
+            enough.set()
+        return 200, one_hot(3)
+
+    with answering(answer) as url:
+        tally = ask_while(url, [question(url, "digits", [0], 3)], 4, lambda: enough.wait(60))
+
+    assert tally.asked == len(seen) >= 20
     assert (tally.right, tally.failed) == (tally.asked, 0)
-    assert tally.elapsed_s >= 0.2
+    assert tally.elapsed_s > 0
 
 
 def test_a_percentile_is_one_of_the_latencies():
@@ -224,7 +230,15 @@ def demo_running(folder: Path, *flags: str, start: str = START_SERVER):
     finally:
         # A demo that is told to end stops its server first.
         process.terminate()
-        process.communicate(timeout=60)
+        process.communicate(timeout=180)
+
+
+def processes_left(text: str) -> list[str]:
+    """Command lines that mention `text`, of processes that do not end."""
+    until_s = time.monotonic() + 60
+    while (found := processes_about(text)) and time.monotonic() < until_s:
+        time.sleep(0.01)
+    return found
 
 
 def processes_about(text: str) -> list[str]:
@@ -242,7 +256,7 @@ def processes_about(text: str) -> list[str]:
 
 def test_the_demo_shows_what_it_claims_and_leaves_nothing_behind(tmp_path):
     with demo_running(tmp_path, "--once") as process:
-        said, _ = process.communicate(timeout=120)
+        said, _ = process.communicate(timeout=300)
 
     assert process.returncode == 0, said
     assert re.search(r"✓ accuracy +199 of 200 ", said), said
@@ -251,7 +265,7 @@ def test_the_demo_shows_what_it_claims_and_leaves_nothing_behind(tmp_path):
     assert re.search(r"✓ kill -9 +worker killed 3 times under load: [\d,]+ requests, 0 failed;", said), said
     assert "✗" not in said
     assert list(tmp_path.glob("towline-*")) == []
-    assert processes_about(str(tmp_path)) == []
+    assert processes_left(str(tmp_path)) == []
 
 
 def test_after_the_show_it_serves_on_until_ctrl_c_and_what_it_says_to_try_works(tmp_path):
@@ -269,12 +283,12 @@ def test_after_the_show_it_serves_on_until_ctrl_c_and_what_it_says_to_try_works(
             restarts = re.search(r"^towline_worker_restarts_total.* (\d+)$", response.read().decode(), re.MULTILINE)
 
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=180)
 
     assert np.argmax(scores) == DRAWN_LABEL
     assert int(restarts[1]) == demo.KILLS
     assert process.returncode == 0
-    assert processes_about(str(tmp_path)) == []
+    assert processes_left(str(tmp_path)) == []
 
 
 def test_a_demo_that_is_terminated_stops_its_server_and_leaves_no_telemetry_behind(tmp_path):
@@ -282,7 +296,7 @@ def test_a_demo_that_is_terminated_stops_its_server_and_leaves_no_telemetry_behi
         next(line for line in process.stdout if "ready" in line)
 
     assert process.returncode == 143
-    assert processes_about(str(tmp_path)) == []
+    assert processes_left(str(tmp_path)) == []
     assert list(tmp_path.glob("towline-*")) == []
     # A session id in the temporary folder, a device id and a queue of events in the cache: what the runtime writes by default.
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []

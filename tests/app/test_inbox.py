@@ -19,7 +19,7 @@ def ends() -> Iterator[tuple[Inbox, socket.socket]]:
     yield inbox, theirs
     theirs.close()
     while not inbox.is_closed:
-        inbox.receive(5)
+        inbox.receive(30)
     ours.close()
 
 
@@ -28,7 +28,7 @@ def test_a_question_is_heard_before_anybody_looks_into_the_inbox(ends: tuple[Inb
     channel.send(supervisor, {"do": "control", "id": "7", "ask": {}})
 
     assert channel.receive(supervisor) == ({"to": "front", "do": "control-heard", "id": "7"}, [])
-    letter = inbox.receive(5)
+    letter = inbox.receive(30)
     assert letter is not None
     assert letter[0]["id"] == "7"
 
@@ -44,7 +44,7 @@ def test_of_states_only_the_newest_is_kept_and_all_else_in_its_order(ends: tuple
     # The question is put in after it is acknowledged.
     got = []
     while not got or got[-1]["do"] != "control":
-        letter = inbox.receive(5)
+        letter = inbox.receive(30)
         assert letter is not None
         got.append(letter[0])
 
@@ -57,7 +57,7 @@ def test_descriptors_come_with_their_message(ends: tuple[Inbox, socket.socket]) 
     os.write(content, b"files")
     channel.send(supervisor, {"do": "event"}, (content,))
     os.close(content)
-    letter = inbox.receive(5)
+    letter = inbox.receive(30)
     assert letter is not None
     (descriptor,) = letter[1]
 
@@ -70,6 +70,6 @@ def test_the_end_is_seen_once_all_that_was_said_is_read(ends: tuple[Inbox, socke
     channel.send(supervisor, {"do": "event"})
     supervisor.close()
 
-    assert inbox.receive(5) is not None
-    assert inbox.receive(5) is None
+    assert inbox.receive(30) is not None
+    assert inbox.receive(30) is None
     assert inbox.is_closed

@@ -328,7 +328,8 @@ def test_a_descriptor_that_came_with_a_question_is_closed_whatever_becomes_of_it
     desk.ask("2", b"x", verb="load", name="c", config="{}", files=[["1/model.onnx", 1]])
     desk.ask("2", b"x", verb="load", name="c", config="{}", files=[["1/model.onnx", 1]])
 
-    assert len(os.listdir("/proc/self/fd")) == before
+    # What tests before this one left may be closed meanwhile.
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def model(name: str, **more: Any) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class Host:
 
 
 def run(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    return asyncio.run(asyncio.wait_for(work(), 20))
+    return asyncio.run(asyncio.wait_for(work(), 120))
 
 
 def answer_of(method: str, path: str, body: bytes = b"", **more: Any) -> Answer:

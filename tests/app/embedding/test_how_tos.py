@@ -53,7 +53,7 @@ def running(command: list[str], folder: Path) -> Iterator[str]:
             yield found[0].decode()
         finally:
             program.send_signal(signal.SIGINT)
-            program.communicate(timeout=30)
+            program.communicate(timeout=120)
 
 
 @pytest.fixture(scope="module", params=sorted(COMMANDS))
@@ -62,7 +62,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     name = str(request.param)
     folder = tmp_path_factory.mktemp(name)
     if name == "django":
-        subprocess.run([sys.executable, "-m", "django", "startproject", "mysite", str(folder)], check=True, timeout=60)
+        subprocess.run([sys.executable, "-m", "django", "startproject", "mysite", str(folder)], check=True, timeout=180)
     tiny_models.write(folder, tiny_models.mlp(), "model.onnx")
     write_files(f"{name}.md", folder)
     with running(COMMANDS[name], folder) as url:
@@ -70,8 +70,8 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def test_the_route_of_the_page_answers_and_refuses(site: tuple[str, str]) -> None:
-    good = requests.post(f"{site[1]}/classify", json={"values": ROW}, timeout=60)
-    bad = requests.post(f"{site[1]}/classify", json={"values": [[1, 2]]}, timeout=60)
+    good = requests.post(f"{site[1]}/classify", json={"values": ROW}, timeout=180)
+    bad = requests.post(f"{site[1]}/classify", json={"values": [[1, 2]]}, timeout=180)
 
     assert (good.status_code, list(good.json())) == (200, ["classes"])
     assert bad.status_code == 422
@@ -81,19 +81,19 @@ def test_the_route_of_the_page_answers_and_refuses(site: tuple[str, str]) -> Non
 def test_what_is_mounted_answers_by_every_protocol_below_its_prefix(site: tuple[str, str]) -> None:
     name, url = site
     if name == "flask":
-        assert requests.get(f"{url}/ml/v2", timeout=60).status_code == 404
+        assert requests.get(f"{url}/ml/v2", timeout=180).status_code == 404
         return
     body = {"inputs": [{"name": "x", "shape": [1, 10], "datatype": "FP32", "data": ROW}]}
 
     found = [
-        requests.post(f"{url}/ml/predict", json={"input": ROW}, timeout=60).json()["output"],
-        requests.post(f"{url}/ml/v1/models/model:predict", json={"instances": ROW}, timeout=60).json()["predictions"],
-        [requests.post(f"{url}/ml/v2/models/model/infer", json=body, timeout=60).json()["outputs"][0]["data"]],
+        requests.post(f"{url}/ml/predict", json={"input": ROW}, timeout=180).json()["output"],
+        requests.post(f"{url}/ml/v1/models/model:predict", json={"instances": ROW}, timeout=180).json()["predictions"],
+        [requests.post(f"{url}/ml/v2/models/model/infer", json=body, timeout=180).json()["outputs"][0]["data"]],
     ]
 
     assert found[0] == found[1] == found[2]
-    assert requests.get(f"{url}/ml/readyz", timeout=60).status_code == 200
-    assert requests.get(f"{url}/readyz", timeout=60).status_code == 404
+    assert requests.get(f"{url}/ml/readyz", timeout=180).status_code == 200
+    assert requests.get(f"{url}/readyz", timeout=180).status_code == 404
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

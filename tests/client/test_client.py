@@ -41,7 +41,7 @@ def server() -> Iterator[V2Server]:
 
 @pytest.fixture
 def client(server: V2Server) -> Iterator[Client]:
-    with Client(server.url, timeout_s=10) as connected:
+    with Client(server.url, timeout_s=120) as connected:
         yield connected
 
 
@@ -122,7 +122,7 @@ def test_metadata_models_and_readiness_are_told(client: Client) -> None:
 def test_nobody_there_is_unreachable_and_not_ready() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-    with Client(url, timeout_s=5) as client:
+    with Client(url, timeout_s=60) as client:
         assert not client.is_ready()
         with pytest.raises(Unreachable, match="Nobody answers at http://127"):
             client.models()
@@ -195,7 +195,7 @@ def test_a_pause_longer_than_ours_is_told_and_not_waited_for(client: Client, ser
 
 def test_a_silent_server_is_given_up_at_the_deadline(server: V2Server) -> None:
     release = threading.Event()
-    server.script = [lambda handler: release.wait(10) and None]
+    server.script = [lambda handler: release.wait(60) and None]
     with Client(server.url, timeout_s=0.2) as client, pytest.raises(DeadlineExceeded, match=r"within 0\.2 s"):
         client.models()
     release.set()

@@ -38,7 +38,7 @@ def end(tmp_path: Path) -> Iterator[socket.socket]:
     theirs.close()
     with ours:
         yield ours
-    assert process.wait(30) == 0, "it ends when its channel does"
+    assert process.wait(120) == 0, "it ends when its channel does"
 
 
 def wish(end: socket.socket, *words: str, engine: str = "", tell: dict[str, Any] | None = None, **places: int) -> None:

@@ -66,11 +66,19 @@ def test_strings_that_are_no_text_are_refused_and_not_mangled(tmp_path: Path) ->
 def test_a_run_without_end_stops_when_it_is_told_to(tmp_path: Path) -> None:
     _, session = loaded(tmp_path, tiny_models.counted_loop())
     endless = {"rounds": np.array([tiny_models.INT64_MAX])}
-    until_it_runs = threading.Timer(0.3, session.terminate, args=(3,))
-    until_it_runs.start()
+    has_ended = threading.Event()
 
+    # What has not begun cannot be told to stop: it is told again until it has.
+    def tell() -> None:
+        while not has_ended.wait(0.01):
+            session.terminate(3)
+
+    telling = threading.Thread(target=tell)
+    telling.start()
     with pytest.raises(EngineError) as stopped:
         session.run(endless, slot=3)
+    has_ended.set()
+    telling.join()
 
     assert stopped.value.code == "TERMINATED"
     assert session.run({"rounds": np.array([5])}, slot=3)[0] == 5

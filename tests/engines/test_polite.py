@@ -25,10 +25,15 @@ def _own_priority() -> int:
     return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
 
+def lowered(priority: int, by: int) -> int:
+    """Below the lowest there is nothing: these tests may be polite themselves."""
+    return min(19, priority + by)
+
+
 def test_polite_work_runs_at_a_lower_priority_and_leaves_the_callers_as_it_was():
     before = _own_priority()
 
-    assert politely(_own_priority) == before + POLITE
+    assert politely(_own_priority) == lowered(before, POLITE)
     assert _own_priority() == before
 
 
@@ -112,14 +117,14 @@ def test_what_starts_no_threads_is_loaded_politely(threads: int, politeness: int
         worker = host.Host(lambda: host.load_engine("onnxruntime"), link, control)
         worker._load(message | {"slots": 1, "slot_bytes": 1 << 20, "device": "cpu", "threads": threads}, list(arena.worker_descriptors()))
 
-    assert seen == [before + politeness]
+    assert seen == [lowered(before, politeness)]
     assert _own_priority() == before
 
 
 def test_the_threads_that_answer_keep_their_priority(tmp_path: Path):
     version = import_model(tiny_models.write(tmp_path, tiny_models.identity(), "same.onnx"), home=tmp_path / "home").version
     with LocalWorker.start(version.path, version.manifest) as worker:
-        worker._ask({"do": "start", "threads": 3}, (), 5.0)
+        worker._ask({"do": "start", "threads": 3}, (), 60.0)
         threads = [int(name) for name in os.listdir(f"/proc/{worker.pid}/task")]
 
         assert len(threads) >= 4

@@ -72,7 +72,7 @@ def test_both_outputs_and_what_a_library_writes_by_itself_are_heard() -> None:
         "end()\n"
         "print('after')\n"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
 
     heard = sorted(line.partition(": ")[2] for line in ran.stderr.splitlines() if line.startswith("Mine["))
     assert heard == ["complained", "printed", "written"]

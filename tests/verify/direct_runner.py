@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import time
 from collections.abc import Mapping
 
 import numpy as np
@@ -18,19 +17,15 @@ onnxruntime.set_default_logger_severity(4)
 
 
 class DirectRunner:
-    """`delay_s` is added to each run by a busy wait, to stand for a slow model; `runs` counts the rows of each run."""
+    """`runs` counts the rows of each run."""
 
-    def __init__(self, model: bytes, *, delay_s: float = 0.0) -> None:
+    def __init__(self, model: bytes) -> None:
         self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-        self._delay_s = delay_s
         self.runs: list[int] = []
 
     def run(self, inputs: Mapping[str, np.ndarray], *, timeout_s: float = 60.0) -> dict[str, np.ndarray]:
         first = next(iter(inputs.values()))
         self.runs.append(len(first) if first.ndim else 1)
-        until_s = time.monotonic() + self._delay_s * self.runs[-1]
-        while time.monotonic() < until_s:
-            pass
         feeds = {name: array.astype(str).astype(object) if array.dtype == object else array for name, array in inputs.items()}
         try:
             answers = self._session.run(None, feeds)

@@ -49,7 +49,7 @@ def serving(behaviour: Behaviour) -> Iterator[int]:
                 if behaviour.seen == behaviour.stall_at:
                     never.wait(behaviour.stall_s)
             if behaviour.silent:
-                never.wait(30)
+                never.wait(600)
                 return
             self.send_response(status)
             if behaviour.closes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -16,9 +15,21 @@ from towline.testing import tiny_models
 from towline.verify.smoke import PROOF_SIZES, smoke_test
 
 
+class HandClock:
+    """It goes on when the test says so: here no machine is slow."""
+
+    at_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.at_s
+
+    def time(self) -> float:
+        return self.at_s
+
+
 def smoke(model: bytes, **options):
     runner = DirectRunner(model)
-    return smoke_test(runner, options.pop("signature", None) or runner.signature(), **options)
+    return smoke_test(runner, options.pop("signature", None) or runner.signature(), clock=HandClock(), **options)
 
 
 @pytest.mark.parametrize(
@@ -182,20 +193,25 @@ def test_an_output_with_a_name_of_its_own_is_not_taken_for_the_batch():
     )
 
 
-def test_a_tiny_model_costs_well_under_a_tenth_of_a_second():
+def test_a_model_is_run_a_few_dozen_times_and_on_a_few_hundred_rows():
     runner = DirectRunner(tiny_models.mlp())
-    smoke_test(runner, runner.signature())
+    smoke_test(runner, runner.signature(), clock=HandClock())
 
-    started_s = time.process_time()
-    smoke_test(runner, runner.signature())
-
-    assert time.process_time() - started_s < 0.1
+    assert len(runner.runs) < 40
+    assert sum(runner.runs) < 500
 
 
 def test_a_slow_model_gets_fewer_and_smaller_batches_but_never_less_than_two_sizes():
-    runner = DirectRunner(tiny_models.mlp(), delay_s=0.01)
+    clock = HandClock()
 
-    smoked = smoke_test(runner, runner.signature(), budget_s=0.1)
+    class Slow(DirectRunner):
+        def run(self, inputs, *, timeout_s=60.0):
+            clock.at_s += 0.01 * len(inputs["x"])
+            return super().run(inputs, timeout_s=timeout_s)
+
+    runner = Slow(tiny_models.mlp())
+
+    smoked = smoke_test(runner, runner.signature(), budget_s=0.1, clock=clock)
 
     assert smoked.batchable
     assert set(runner.runs) == {1, *PROOF_SIZES[:2]}
@@ -225,7 +241,7 @@ def test_the_climb_stops_before_memory_would_run_out():
             return (100 + max(self.runs, default=0)) << 20
 
     runner = Growing(tiny_models.mlp())
-    measured = smoke_test(runner, runner.signature(), memory_limit_bytes=300 << 20).measured
+    measured = smoke_test(runner, runner.signature(), memory_limit_bytes=300 << 20, clock=HandClock()).measured
 
     assert measured.max_batch == 64
     assert max(runner.runs) == 64

@@ -18,7 +18,7 @@ def inspected(path: Path) -> str:
     child = os.fork()
     if child == 0:
         # As the real process has it: time that passes is a death of its own, not of the test.
-        signal.setitimer(signal.ITIMER_REAL, 20)
+        signal.setitimer(signal.ITIMER_REAL, 120)
         report = inspect._report(path)
         os.write(write, (report.refusal.code if report.refusal else "ok").encode())
         os._exit(0)

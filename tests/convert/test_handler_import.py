@@ -41,7 +41,7 @@ def write(folder: Path, code: str) -> str:
     return f"{folder / 'mine.py'}:Mine"
 
 
-def described(folder: Path, code: str, timeout_s: float = 30.0) -> object:
+def described(folder: Path, code: str, timeout_s: float = 180.0) -> object:
     write(folder, code)
     into = folder / f"staged-{len(list(folder.iterdir()))}"
     into.mkdir()
@@ -59,7 +59,7 @@ def ends(pid: int) -> bool:
     except ProcessLookupError:
         return True
     try:
-        return bool(select.select([watch], [], [], 10.0)[0])
+        return bool(select.select([watch], [], [], 60.0)[0])
     finally:
         os.close(watch)
 
@@ -202,8 +202,12 @@ def test_a_file_that_never_ends_is_given_up_and_takes_what_it_started_along(fold
     starts = f"import subprocess\nchild = subprocess.Popen(['sleep', '600'])\nopen({str(told)!r}, 'w').write(str(child.pid))\n"
     code = f"{starts}while True:\n    pass\n"
 
-    with pytest.raises(ImportRefused, match="took longer than 1 seconds"):
-        described(folder, code, timeout_s=1.0)
+    # As long as this machine takes for what comes before the endless part.
+    for timeout_s in (1, 8, 64):
+        with pytest.raises(ImportRefused, match=f"took longer than {timeout_s} seconds"):
+            described(folder, code, timeout_s=timeout_s)
+        if told.exists() and told.read_text():
+            break
 
     assert ends(int(told.read_text()))
 

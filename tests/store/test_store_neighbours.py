@@ -55,7 +55,7 @@ def test_two_processes_that_import_at_once_lose_no_number(home: Path) -> None:
         assert importer.stdin is not None
         importer.stdin.write("go\n")
         importer.stdin.flush()
-    numbers = [json.loads(importer.communicate(timeout=60)[0]) for importer in importers]
+    numbers = [json.loads(importer.communicate(timeout=300)[0]) for importer in importers]
 
     assert [importer.returncode for importer in importers] == [0, 0]
     with open_store(home) as store:
@@ -85,7 +85,7 @@ def test_the_lock_of_a_staged_folder_ends_with_its_process(home: Path) -> None:
         assert len(list((home / "staging").iterdir())) == 1
     finally:
         stager.kill()
-        stager.communicate(timeout=10)
+        stager.communicate(timeout=120)
 
     open_store(home).close()
     assert list((home / "staging").iterdir()) == []
@@ -219,7 +219,7 @@ def test_threads_share_one_store(store: SqliteStore) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(300)
 
     assert failures == []
     assert store.aliases() == {"digits": {f"t{index}": 2 for index in range(4)}}

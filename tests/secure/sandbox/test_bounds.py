@@ -25,7 +25,7 @@ for _ in range(3):
         os.setsid()
         if os.fork():
             os._exit(0)
-        time.sleep(60)
+        time.sleep(600)
 """
 BOMB = """
 import os, time
@@ -33,7 +33,7 @@ made = 0
 try:
     while True:
         if os.fork() == 0:
-            time.sleep(60)
+            time.sleep(600)
         made += 1
 except OSError:
     print(made)
@@ -49,12 +49,12 @@ def held() -> Iterator[tuple[int, int]]:
 
 
 def all_gone(read: int) -> bool:
-    return bool(select.select([read], [], [], 20)[0]) and os.read(read, 1) == b""
+    return bool(select.select([read], [], [], 120)[0]) and os.read(read, 1) == b""
 
 
 def run(code: str, walls: Walls, *, without: tuple[str, ...] = ()) -> tuple[int, str]:
     process, _ = launch_behind([sys.executable, "-c", code], (), walls, without=without)
-    return process.wait(30), (walls.writes[0] / "said.log").read_text()
+    return process.wait(120), (walls.writes[0] / "said.log").read_text()
 
 
 def test_the_end_of_the_program_is_told_as_it_was(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_only_the_descriptors_that_were_passed_are_open(tmp_path: Path, held: tu
         process = launch(
             [sys.executable, "-c", "import os; print(*sorted(os.listdir('/proc/self/fd')))"], (held[1],), Walls(writes=(tmp_path,))
         )
-        process.wait(30)
+        process.wait(120)
     finally:
         os.close(secret)
         os.close(held[1])
@@ -123,7 +123,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
 
 @EITHER
 def test_who_is_killed_takes_all_he_started_along(tmp_path: Path, held: tuple[int, int], without: tuple[str, ...]) -> None:
-    words = [sys.executable, "-c", SPAWNS + f"os.write({held[1]}, b'x')\ntime.sleep(60)"]
+    words = [sys.executable, "-c", SPAWNS + f"os.write({held[1]}, b'x')\ntime.sleep(600)"]
     process, _ = launch_behind(words, (held[1],), Walls(writes=(tmp_path,)), without=without)
     os.close(held[1])
     assert os.read(held[0], 1) == b"x"
@@ -139,7 +139,7 @@ def test_who_ends_leaves_nobody_behind(tmp_path: Path, held: tuple[int, int], wi
     process, _ = launch_behind([sys.executable, "-c", SPAWNS], (held[1],), Walls(writes=(tmp_path,)), without=without)
     os.close(held[1])
 
-    assert process.wait(20) == 0
+    assert process.wait(120) == 0
     assert all_gone(held[0])
 
 
@@ -150,10 +150,10 @@ import sys, time
 from pathlib import Path
 from towline.core.walls import Walls
 from towline.secure.sandbox.launch import launch_behind
-words = [sys.executable, "-c", "import time; time.sleep(60)"]
+words = [sys.executable, "-c", "import time; time.sleep(600)"]
 launch_behind(words, ({held[1]},), Walls(writes=(Path({str(tmp_path)!r}),)), without={without!r})
 print("started", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
     with subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE, pass_fds=[held[1]]) as process:
         os.close(held[1])
@@ -181,7 +181,7 @@ def test_what_somebody_vouches_for_needs_no_walls_and_gets_those_that_stand(tmp_
     code = "import socket; socket.create_connection(('127.0.0.1', 9), 1)"
     process = launch_vouched([sys.executable, "-c", code], (), Walls(writes=(tmp_path,)), without=without)
 
-    assert process.wait(20) == 1
+    assert process.wait(120) == 1
     # Nobody listens there, which is not found out behind walls.
     assert ("ConnectionRefusedError" in (tmp_path / "said.log").read_text()) == bool(without)
 

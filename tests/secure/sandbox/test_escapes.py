@@ -80,7 +80,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outside
     monkeypatch.setenv("TOWLINE_SECRET", SECRET)
     tcp, udp = socket.socket(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     unix, abstract = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
-    bystander = subprocess.Popen(["sleep", "60"])
+    bystander = subprocess.Popen(["sleep", "600"])
     try:
         for end, name in ((tcp, ("127.0.0.1", 0)), (udp, ("127.0.0.1", 0)), (unix, _short(folder)), (abstract, f"\0towline-{os.getpid()}")):
             end.bind(name)
@@ -108,7 +108,7 @@ def tried(outside: Outside, scratch: Path, *, trusted: bool = False, without: Se
     walls = Walls(reads=(script,), writes=(scratch,))
     words = [sys.executable, str(script), json.dumps(outside.targets())]
     process, _ = launch_behind(words, (), walls, trusted=trusted, without=without)
-    code = process.wait(30)
+    code = process.wait(120)
     assert code == 0, (scratch / "said.log").read_text()
     return json.loads((scratch / "outcome.json").read_text())
 

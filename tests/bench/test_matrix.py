@@ -129,6 +129,8 @@ def test_a_server_that_ends_at_once_is_not_measured_and_says_why(bench, tmp_path
 def test_a_server_that_answers_wrongly_is_not_measured(bench, tmp_path, monkeypatch):
     contender, model = bench("contender"), bench("models").write_mlp(tmp_path)
     monkeypatch.setattr(contender, "WRONG_TIMEOUT_S", 0.2)
+    # What is late is no wrong answer.
+    monkeypatch.setattr(contender, "EARLY_TIMEOUT_S", 120.0)
     peer = Talker(bench, ANSWERS % ([0.5] * 10)).peer
 
     with (

@@ -56,7 +56,7 @@ def process() -> Run:
             input=stdin,
             capture_output=True,
             env={**os.environ, **environ},
-            timeout=60,
+            timeout=300,
             check=False,
             preexec_fn=None if may_read_all else _as_anybody,
         )

@@ -36,7 +36,7 @@ sys.exit(code)
 
 
 def modules_after(*words: str) -> set[str]:
-    done = subprocess.run([sys.executable, "-c", SAY_MODULES, *words], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", SAY_MODULES, *words], capture_output=True, text=True, check=True, timeout=300)
     return set(done.stdout.rpartition("\nMODULES ")[2].split())
 
 

@@ -29,7 +29,7 @@ print("\\n" + json.dumps([code, started]))
 
 
 def told_by(*words: str) -> tuple[int, list[dict[str, Any]]]:
-    done = subprocess.run([sys.executable, "-c", SCRIPT, *words], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", SCRIPT, *words], capture_output=True, text=True, check=True, timeout=300)
     code, started = json.loads(done.stdout.rpartition("\n\n")[2] or done.stdout)
     return code, started
 

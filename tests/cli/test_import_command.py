@@ -293,7 +293,7 @@ def test_an_import_needs_no_current_folder_to_be_safe(process: Run, mlp: Path) -
     done = subprocess.run(
         [str(Path(TOWLINE[0]).parent / "towline"), "import", str(mlp), "--json"],
         capture_output=True,
-        timeout=60,
+        timeout=300,
         check=False,
         env=dict(os.environ),
     )

@@ -94,7 +94,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Migrated:
     given = ["--batching", old / "batching.txt", "--monitoring", old / "monitoring.txt", "--home", folder / "home", "--into", folder]
     flags = ["tensorflow_model_server", "--port=9500", "--rest_api_port=9501", "--enable_batching", "--rest_api_timeout_in_ms=5000"]
     command = [*TOWLINE, *words(old), *given, "--", *flags, "--tensorflow_session_parallelism", "4"]
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return Migrated(Ran(done.returncode, done.stdout, done.stderr), folder, folder / "home")
 
@@ -123,7 +123,7 @@ def test_clients_of_the_old_server_get_the_models_own_answers_from_the_new_one(m
             [sys.executable, str(CLIENTS / "ovms_session.py"), f"127.0.0.1:{server.port}"],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=True,
         )
         over_grpc = predict(server.grpc_address, "mlp", "stable")
@@ -143,7 +143,7 @@ def predict(address: str, name: str, label: str) -> Any:
     for size in X.shape:
         tensor.tensor_shape.dim.add(size=size)
     with grpc.insecure_channel(address) as channel:
-        raw = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")(request.SerializeToString(), timeout=120)
+        raw = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")(request.SerializeToString(), timeout=300)
     answer = MESSAGES["tensorflow.serving.PredictResponse"].FromString(raw)
     return np.array(answer.outputs["y"].float_val or np.frombuffer(answer.outputs["y"].tensor_content, np.float32)).reshape(2, -1)
 

@@ -84,7 +84,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["--model-store", folder / "store", "--config", folder / "config.properties", "--home", folder / "home", "--into", folder]
     flags = ["torchserve", "--start", "--ncs", "--models", "all", "--disable-token-auth"]
     command = [*TOWLINE, "migrate", "torchserve", *map(str, words), "--", *flags]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -120,20 +120,20 @@ def test_clients_of_the_old_server_get_the_same_answers_from_the_new_one(migrate
     with RunningServer(home=migrated / "home", settings=settings) as server:
         url = f"http://127.0.0.1:{server.port}"
         answers = {
-            "a raw body": requests.post(f"{url}/predictions/colour", data=picture, timeout=30),
-            "curl -T": requests.put(f"{url}/predictions/colour", data=picture, timeout=30),
+            "a raw body": requests.post(f"{url}/predictions/colour", data=picture, timeout=300),
+            "curl -T": requests.put(f"{url}/predictions/colour", data=picture, timeout=300),
             "a wrong type": requests.post(
-                f"{url}/predictions/colour/1.0", data=picture, headers={"Content-Type": "image/jpeg"}, timeout=30
+                f"{url}/predictions/colour/1.0", data=picture, headers={"Content-Type": "image/jpeg"}, timeout=300
             ),
-            "a form": requests.post(f"{url}/predictions/colour", files={"data": picture}, timeout=30),
+            "a form": requests.post(f"{url}/predictions/colour", files={"data": picture}, timeout=300),
         }
-        pixels = requests.post(f"{url}/predictions/pixels", data=picture, timeout=30)
-        ping = requests.get(f"{url}/ping", timeout=30)
-        nobody = requests.post(f"{url}/predictions/nobody", data=picture, timeout=30)
-        no_version = requests.post(f"{url}/predictions/colour/2.0", data=picture, timeout=30)
-        no_picture = requests.post(f"{url}/predictions/colour", data=b"hello", timeout=30)
-        tensors = requests.post(f"{url}/v1/models/bare:predict", json={"instances": [[0.25] * 10]}, timeout=30)
-        no_part = requests.post(f"{url}/predictions/colour", files={"one": picture, "two": picture}, timeout=30)
+        pixels = requests.post(f"{url}/predictions/pixels", data=picture, timeout=300)
+        ping = requests.get(f"{url}/ping", timeout=300)
+        nobody = requests.post(f"{url}/predictions/nobody", data=picture, timeout=300)
+        no_version = requests.post(f"{url}/predictions/colour/2.0", data=picture, timeout=300)
+        no_picture = requests.post(f"{url}/predictions/colour", data=b"hello", timeout=300)
+        tensors = requests.post(f"{url}/v1/models/bare:predict", json={"instances": [[0.25] * 10]}, timeout=300)
+        no_part = requests.post(f"{url}/predictions/colour", files={"one": picture, "two": picture}, timeout=300)
 
     want = expected(picture)
     assert next(iter(want)) == "green"
@@ -288,7 +288,7 @@ def test_what_torch_model_archiver_makes_is_read(form: str, towline: Run, tmp_pa
         "archive-format": form,
     }
     words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-    subprocess.run([sys.executable, "-m", "model_archiver.model_packaging", *words], check=True, timeout=60, capture_output=True)
+    subprocess.run([sys.executable, "-m", "model_archiver.model_packaging", *words], check=True, timeout=300, capture_output=True)
 
     # One of them for real: its files lie in a folder of the archive.
     done = towline("migrate", "torchserve", "--model-store", tmp_path / "store", *([] if form == "tgz" else ["--dry-run"]))

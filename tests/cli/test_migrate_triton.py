@@ -64,7 +64,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--log-verbose=1",
     ]
     words = ["migrate", "triton", "--repository", folder / "repository", "--home", folder / "home", "--into", folder, "--", *flags]
-    done = subprocess.run([*TOWLINE, *map(str, words)], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([*TOWLINE, *map(str, words)], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -77,7 +77,7 @@ def test_clients_of_the_old_server_get_the_models_own_answers_from_the_new_one(m
             [sys.executable, str(CLIENTS / "triton_session.py"), f"127.0.0.1:{server.port}"],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=True,
         )
         classified = server.post(
@@ -216,7 +216,7 @@ def fields(message, seen):
 theirs, ours = (fields(kind.DESCRIPTOR, {}) for kind in (model_config_pb2.ModelConfig, _model_config()))
 print(json.dumps([len(theirs), sorted(name for name in theirs if theirs[name] != ours.get(name))]))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
 
     count, unlike = json.loads(done.stdout)
     assert count > 40

@@ -211,7 +211,7 @@ def served(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         yield url
     finally:
         process.send_signal(signal.SIGTERM)
-        _, rest = process.communicate(timeout=60)
+        _, rest = process.communicate(timeout=300)
     assert process.returncode == 0, rest
 
 

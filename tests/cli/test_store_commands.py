@@ -138,7 +138,7 @@ def test_rm_on_a_terminal_asks_once(publish: Publish, towline: Run, answer: byte
     while b"[y/N]" not in seen:
         seen += os.read(ours, 1000)
     os.write(ours, answer)
-    process.wait(30)
+    process.wait(120)
     os.close(ours)
 
     assert process.returncode == code

@@ -156,16 +156,16 @@ def test_the_version_is_told(towline: Run) -> None:
 def test_a_reader_that_goes_away_ends_it_quietly_with_141(process: Run) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
-    done = subprocess.run([*TOWLINE, "config", "show"], stdout=write_end, stderr=subprocess.PIPE, timeout=60, check=False)
+    done = subprocess.run([*TOWLINE, "config", "show"], stdout=write_end, stderr=subprocess.PIPE, timeout=300, check=False)
     os.close(write_end)
 
     assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_a_closed_stdout_and_a_full_disk_make_no_traceback() -> None:
-    closed = subprocess.run(["bash", "-c", '"$@" >&-', "sh", *TOWLINE, "config", "show"], capture_output=True, timeout=60, check=False)
+    closed = subprocess.run(["bash", "-c", '"$@" >&-', "sh", *TOWLINE, "config", "show"], capture_output=True, timeout=300, check=False)
     with open("/dev/full", "w") as full:
-        done = subprocess.run([*TOWLINE, "config", "show"], stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+        done = subprocess.run([*TOWLINE, "config", "show"], stdout=full, stderr=subprocess.PIPE, timeout=300, check=False)
 
     assert (closed.returncode, closed.stderr) == (0, b"")
     assert done.returncode == 1

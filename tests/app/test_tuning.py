@@ -81,9 +81,11 @@ def test_data_that_does_not_fit_is_refused_before_anything_starts(home: Path, tm
 
 @pytest.mark.services
 def test_the_best_measured_is_taken_if_it_is_surely_better(home: Path) -> None:
-    found = tune("mlp", aim=Aim(clients=(4,), budget_s=5.0), home=home)
-
-    closely = [one for one in found.readings if len(one.turns_rows_per_s) > 1]
+    # A busy machine may need longer to load all that is tried.
+    for budget_s in (5.0, 30.0, 120.0):
+        found = tune("mlp", aim=Aim(clients=(4,), budget_s=budget_s), home=home)
+        if closely := [one for one in found.readings if len(one.turns_rows_per_s) > 1]:
+            break
     settings = {one.setting for one in closely}
     assert OWN in settings
     assert len({len(one.turns_rows_per_s) for one in closely}) == 1, "side by side: each as often as the others"
@@ -101,7 +103,10 @@ def test_a_handler_that_waits_is_given_more_workers(tmp_path: Path) -> None:
     home = tmp_path / "home"
     towline.import_model(f"{tmp_path / 'waits.py'}:Waits", home=home)
 
-    found = tune("Waits", aim=Aim(clients=(16,), budget_s=6.0), home=home)
+    for budget_s in (6.0, 30.0, 120.0):
+        found = tune("Waits", aim=Aim(clients=(16,), budget_s=budget_s), home=home)
+        if not found.stopped:
+            break
 
     assert found.use.instances > 1
     assert found.throughput.gain > 1.5

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent / "node"
-_INSTALL_TIMEOUT_S = 300
-_RUN_TIMEOUT_S = 60
+_INSTALL_TIMEOUT_S = 900
+_RUN_TIMEOUT_S = 300
 
 
 def install() -> None:

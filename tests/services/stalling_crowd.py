@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 MANY, FEW = 600, 200
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 BODY_TO_COME = b"POST /v1/models/m:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
 PAGE = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

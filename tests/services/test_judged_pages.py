@@ -100,7 +100,7 @@ def seen(folder: Path) -> Any:
     node_clients.install()
     files = sorted(folder.glob("*.html"))
     (folder / "seen").mkdir()
-    told = node_clients.run("browse_pages.mjs", str(folder / "seen"), *map(str, files), timeout_s=180)
+    told = node_clients.run("browse_pages.mjs", str(folder / "seen"), *map(str, files), timeout_s=300)
     return dict(zip([one.stem for one in files], told, strict=True))
 
 

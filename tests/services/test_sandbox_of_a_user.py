@@ -26,11 +26,11 @@ folder, scratch, script = base / "home", base / "scratch", base / "attempts.py"
 folder.mkdir(), scratch.mkdir()
 for name in ("secret", "bait", "other", "marked"):
     (folder / name).write_text("secret")
-bystander = subprocess.Popen(["sleep", "60"])
+bystander = subprocess.Popen(["sleep", "600"])
 targets = {"secret": folder / "secret", "folder": folder, "pid": bystander.pid, "tcp": 9, "udp": 9, "unix": folder / "x", "abstract": "x"}
 words = [sys.executable, str(script), json.dumps({name: str(value) for name, value in targets.items()})]
 process, told = launch_behind(words, (), Walls(reads=(script,), writes=(scratch,)), without=tuple(sys.argv[2:]))
-process.wait(30)
+process.wait(120)
 alive = bystander.poll() is None
 bystander.kill()
 bystander.wait()
@@ -70,7 +70,7 @@ def test_no_attempt_gets_out_for_a_user_who_is_not_root(without: tuple[str, ...]
             os.chown(path, USER, USER)
         words = [python_for_all(), "-c", DRIVER, str(base), *without]
         ran = subprocess.run(
-            words, user=USER, group=USER, extra_groups=[], cwd=base, capture_output=True, text=True, timeout=60, check=False
+            words, user=USER, group=USER, extra_groups=[], cwd=base, capture_output=True, text=True, timeout=180, check=False
         )
         assert ran.returncode == 0, ran.stderr
         outcomes, told, names, alive = json.loads(ran.stdout)

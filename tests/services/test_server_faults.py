@@ -55,11 +55,25 @@ def test_no_request_fails_while_the_worker_is_killed_fifty_times(model: Path) ->
                 load.await_answers(200)
                 killed = server.worker_pid("mlp")
                 os.kill(killed, signal.SIGKILL)
-                server.wait_until(lambda killed=killed: server.worker_pid("mlp") != killed, timeout_s=5)
-        zombies = [pid for pids in server.pids().values() for pid in pids if not Path(f"/proc/{pid}/exe").exists()]
+                server.wait_until(lambda killed=killed: server.worker_pid("mlp") != killed)
+        # Whoever was killed last may not have been taken note of yet.
+        server.wait_until(lambda: zombies_of(server) == [])
 
     assert load.failures == []
-    assert zombies == []
+
+
+def zombies_of(server: RunningServer) -> list[str]:
+    """Processes that have ended and that their parent, one of the server's, has not taken note of."""
+    own = {str(pid) for pids in server.pids().values() for pid in pids}
+    found = []
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent, *_ = place.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if state == "Z" and parent in own:
+            found.append(place.parent.name)
+    return found
 
 
 def test_three_hundred_loads_and_unloads_leave_nothing_behind(tmp_path: Path) -> None:
@@ -76,9 +90,9 @@ def test_three_hundred_loads_and_unloads_leave_nothing_behind(tmp_path: Path) ->
 @pytest.mark.skipif(shutil.which("prlimit") is None, reason="needs prlimit (util-linux)")
 def test_with_sixty_four_descriptors_it_sheds_does_not_spin_and_recovers(model: Path) -> None:
     with Wrapped("prlimit", "--nofile=64:64", sources=(model,)) as server:
-        kept = http.client.HTTPConnection(server.host, server.port, timeout=10)
+        kept = http.client.HTTPConnection(server.host, server.port, timeout=120)
         assert asked(kept) == ""
-        crowd = [socket.create_connection((server.host, server.port), timeout=5) for _ in range(200)]
+        crowd = [socket.create_connection((server.host, server.port), timeout=120) for _ in range(200)]
         try:
             busy_s = cpu_s(server.front_pid)
             began_s = time.monotonic()
@@ -89,12 +103,11 @@ def test_with_sixty_four_descriptors_it_sheds_does_not_spin_and_recovers(model: 
             assert asked(kept) == ""
             time.sleep(max(0.0, 2.0 - (time.monotonic() - began_s)))
             assert (cpu_s(server.front_pid) - busy_s) / (time.monotonic() - began_s) < 0.2
-            said = [one.recv(4096) for one in crowd if readable(one)]
-            assert any(b" 503 " in raw and b"TOO_MANY_CONNECTIONS" in raw for raw in said)
+            server.wait_until(lambda: any(was_refused(one) for one in crowd))
         finally:
             for one in crowd:
                 one.close()
-        server.wait_until(server.is_ready, timeout_s=10)
+        server.wait_until(server.is_ready)
         ask = ASKS[0]
         assert ask.check(*server.post(ask.path, ask.body)) == ""
         kept.close()
@@ -107,12 +120,14 @@ def server_worker(server: RunningServer) -> int:
     return int(json.loads((server.home / "run" / f"server-{server.pid}.json").read_bytes())["models"][0]["pid"])
 
 
-def readable(one: socket.socket) -> bool:
-    one.settimeout(0.05)
+def was_refused(one: socket.socket) -> bool:
+    """Whether it was told, so far, that there are too many. What it was told stays to be read."""
+    one.setblocking(False)
     try:
-        return bool(one.recv(1, socket.MSG_PEEK))
+        said = one.recv(4096, socket.MSG_PEEK)
     except OSError:
         return False
+    return b" 503 " in said and b"TOO_MANY_CONNECTIONS" in said
 
 
 def asked(connection: http.client.HTTPConnection) -> str:

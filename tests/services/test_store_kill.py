@@ -64,7 +64,7 @@ def folder() -> Iterator[Path]:
 def change_under_strace(change: str, home: Path, *options: str) -> int:
     command = ["strace", "-f", "-qq", "-o", str(home) + ".trace", *options, sys.executable, "-c", CHANGER, change, str(home)]
     environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(command, env=environ, stderr=subprocess.DEVNULL, check=False, timeout=60).returncode
+    return subprocess.run(command, env=environ, stderr=subprocess.DEVNULL, check=False, timeout=300).returncode
 
 
 def calls(change: str, home: Path) -> Counter[str]:

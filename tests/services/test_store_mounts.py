@@ -80,7 +80,7 @@ else:
 def run_on_mount(script: str, root: Path, mount: str) -> None:
     shell = f'set -e; {mount}; exec "$0" -c "$1" "$2"'
     command = ["unshare", "-m", "sh", "-c", shell, sys.executable, script, str(root)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     if "unshare failed" in done.stderr or "mount:" in done.stderr:
         pytest.skip(f"this machine does not let us mount: {done.stderr.strip()[:200]}")
     assert done.returncode == 0, done.stderr
@@ -92,6 +92,6 @@ def test_a_full_disk_refuses_an_import_and_recovers_without_a_restart(tmp_path: 
 
 def test_a_read_only_disk_is_read_and_named_when_it_shall_be_written(tmp_path: Path) -> None:
     make = PREAMBLE + "with open_store(root / 'home') as store: add(store, 'a', 1)\n"
-    subprocess.run([sys.executable, "-c", make, str(tmp_path)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", make, str(tmp_path)], check=True, timeout=300)
 
     run_on_mount(READ_ONLY, tmp_path, 'mount --bind "$2" "$2"; mount -o remount,ro,bind "$2"')

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,9 +38,12 @@ SITE = """
 import atexit, os, sys
 
 def tell(folder=os.environ["MODULES_FOLDER"], pid=os.getpid()):
-    with open(os.path.join(folder, f"{os.getpid()}.txt"), "w") as file:
+    told = os.path.join(folder, f"{os.getpid()}.txt")
+    with open(told + ".part", "w") as file:
         # Who was forked has the fork server's command line, and arguments of its own.
         file.write(" ".join(sys.argv + sys.orig_argv) + "\\n" + "\\n".join(sys.modules))
+    # Whole, or not there: somebody waits for it.
+    os.rename(told + ".part", told)
 
 # Once for each Python that is started; who is forked does not come here.
 open(os.path.join(os.environ["MODULES_FOLDER"], f"{os.getpid()}.started"), "w").close()
@@ -81,6 +85,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
             server.wait_until(worker.exists)
             server.wait_until(server.is_ready)
             assert server.stop() == 0
+        # Who ends because the supervisor has ended tells after it.
+        until_s = time.monotonic() + 60
+        while not set(SERVING) <= told_in(folder).keys() and time.monotonic() < until_s:
+            time.sleep(0.01)
     finally:
         os.environ.clear()
         os.environ |= before
@@ -90,8 +98,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
 @pytest.fixture(scope="module")
 def loaded(served: Served) -> dict[str, set[str]]:
     """The modules of each kind of process."""
+    return told_in(served.folder)
+
+
+def told_in(folder: Path) -> dict[str, set[str]]:
     roles: dict[str, set[str]] = {}
-    for file in served.folder.glob("*.txt"):
+    for file in folder.glob("*.txt"):
         command, _, names = file.read_text().partition("\n")
         for role in ("towline.convert.inspect", *SERVING):
             if role in command:

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ class Outside:
     """What is to stay untouched."""
 
     folder: Path
+    address: str
     tcp: socket.socket
     udp: socket.socket
     unix: socket.socket
@@ -44,7 +46,7 @@ class Outside:
             "pid": str(self.bystander.pid),
             "tcp": str(self.tcp.getsockname()[1]),
             "udp": str(self.udp.getsockname()[1]),
-            "unix": str(self.folder / "socket"),
+            "unix": self.address,
             "abstract": self.abstract.getsockname()[1:].decode(),
         }
 
@@ -81,22 +83,22 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outside
     tcp, udp = socket.socket(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     unix, abstract = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
     bystander = subprocess.Popen(["sleep", "600"])
+    # An address has room for a hundred bytes, and the test's own folder may lie deeper.
+    place = tempfile.TemporaryDirectory(prefix="towline-", dir="/tmp")
+    address = f"{place.name}/socket"
     try:
-        for end, name in ((tcp, ("127.0.0.1", 0)), (udp, ("127.0.0.1", 0)), (unix, _short(folder)), (abstract, f"\0towline-{os.getpid()}")):
+        for end, name in ((tcp, ("127.0.0.1", 0)), (udp, ("127.0.0.1", 0)), (unix, address), (abstract, f"\0towline-{os.getpid()}")):
             end.bind(name)
             end.setblocking(False)
         for end in (tcp, unix, abstract):
             end.listen()
-        yield Outside(folder, tcp, udp, unix, abstract, bystander)
+        yield Outside(folder, address, tcp, udp, unix, abstract, bystander)
     finally:
         bystander.kill()
         bystander.wait()
         for end in (tcp, udp, unix, abstract):
             end.close()
-
-
-def _short(folder: Path) -> str:
-    return str(folder / "socket")
+        place.cleanup()
 
 
 def tried(outside: Outside, scratch: Path, *, trusted: bool = False, without: Sequence[str] = ()) -> dict[str, str]:

@@ -25,21 +25,21 @@ class Desk:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # Until it is not answered, or the client leaves.
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        with contextlib.closing(writer), contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while await reader.readuntil(b"\r\n\r\n"):
                 self.asked += 1
                 if self.asked % 3 == 0:
                     break
                 head = b"HTTP/1.1 200 OK\r\n" if self.asked % 3 == 1 else b"HTTP/1.1 429 Too Many\r\nRetry-After: 1\r\n"
                 writer.write(head + b"Content-Length: 2\r\n\r\nok")
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
 
     async def _end(self) -> None:
-        """Whoever is still served has left: what is left of it would else be told of in the test that runs next."""
+        """What is left of whoever was served would else be told of in the test that runs next."""
         self.server.close()
-        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)
+        served = asyncio.all_tasks() - {asyncio.current_task()}
+        for one in served:
+            one.cancel()
+        await asyncio.gather(*served, return_exceptions=True)
 
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self._end(), self.loop).result(60)

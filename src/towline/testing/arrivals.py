@@ -71,6 +71,7 @@ class Arrivals:
             writer.close()
 
     async def _one(self, due_s: float) -> None:
+        writer = None
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 stream = self._free.pop() if self._free else await asyncio.open_connection(self.host, self.port)
@@ -80,6 +81,8 @@ class Arrivals:
                 await reader.readexactly(int(head.split(b"content-length: ", 1)[1].split(b"\r\n", 1)[0]))
         except (OSError, EOFError, TimeoutError):
             self.lost += 1
+            if writer is not None:
+                writer.close()
             return
         now_s = time.monotonic()
         self.outcomes.append(Outcome(int(head[9:12]), now_s - self._began_s, now_s - due_s, b"\r\nretry-after: " in head))

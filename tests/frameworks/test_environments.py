@@ -32,7 +32,7 @@ def test_our_package_is_lent_to_an_environment_and_finds_what_it_needs(environme
     """The converter process, up to where it asks for its channel."""
     words = command("towline.convert.foreign.host", "0", "none:none", '{"source": "", "scratch": "/nowhere"}', python=python_of(name))
 
-    ran = subprocess.run(words, env=environment({}), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(words, env=environment({}), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False)
 
     assert ran.returncode == 1
     assert "Not a socket" in ran.stderr or "non-socket" in ran.stderr, ran.stderr

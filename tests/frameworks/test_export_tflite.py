@@ -62,7 +62,7 @@ def test_what_was_exported_answers_on_a_device_as_the_version_does(exported: Exp
 
     words = [python_of("litert"), "-c", RUN, exported.path, "in_x_0"]
     ran = subprocess.run(
-        words, input=json.dumps(rows.tolist()), env=environment({}), capture_output=True, text=True, timeout=120, check=True
+        words, input=json.dumps(rows.tolist()), env=environment({}), capture_output=True, text=True, timeout=300, check=True
     )
 
     got = np.array(json.loads(ran.stdout)["out_y_0"], np.float32)

@@ -72,7 +72,7 @@ def lair(tmp_path_factory: pytest.TempPathFactory, environments: Path) -> Iterat
         server.setblocking(False)
         port = server.getsockname()[1]
         words = [python_of("torch"), str(HERE / "hostile_torch.py"), str(folder), str(canary), str(port)]
-        ran = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+        ran = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
         assert ran.returncode == 0, ran.stderr[-2000:]
         told = json.loads(ran.stdout.splitlines()[-1])
         assert all(told.values()), told
@@ -84,7 +84,7 @@ def lair(tmp_path_factory: pytest.TempPathFactory, environments: Path) -> Iterat
 
 def imported(source: Path, home: Path, *more: str) -> subprocess.CompletedProcess[str]:
     words = [*TOWLINE, "import", str(source), "--name", "evil", "--home", str(home), *more]
-    return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
 
 
 def untouched(lair: Lair, home: Path) -> None:
@@ -146,7 +146,7 @@ print(json.dumps(told))
 
     process = launch([python_of("tensorflow"), str(script)], (), Walls(reads=(script,), writes=(scratch,)))
 
-    assert process.wait(120) == 0, (scratch / "said.log").read_text()[-2000:]
+    assert process.wait(300) == 0, (scratch / "said.log").read_text()[-2000:]
     told = json.loads((scratch / "said.log").read_text().splitlines()[-1])
     assert "done" not in told.values(), told
     assert (scratch / "inside").read_text() == "allowed"

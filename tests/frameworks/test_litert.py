@@ -75,7 +75,7 @@ def alone(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
         shutil.copy(FILES / f"{name}.tflite", folder)
         np.savez(folder / f"{name}.npz", array)
     script = Path(__file__).parent / "litert_answers.py"
-    ran = subprocess.run([environments / "litert/bin/python", script, folder], capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run([environments / "litert/bin/python", script, folder], capture_output=True, text=True, timeout=300, check=False)
     assert ran.returncode == 0, ran.stderr
     return {name: list(np.load(folder / f"{name}.out.npz").values()) for name in asked}
 
@@ -114,7 +114,7 @@ def test_the_engine_keeps_the_contract_in_its_own_environment(home: Path, enviro
     lent = {**os.environ, "PYTHONPATH": str(Path(towline.__file__).parents[1])}
     words = [environments / "litert/bin/python", "-c", CONTRACT, folder]
 
-    ran = subprocess.run(words, env=lent, capture_output=True, text=True, timeout=120, check=False)
+    ran = subprocess.run(words, env=lent, capture_output=True, text=True, timeout=300, check=False)
 
     assert ran.returncode == 0, ran.stderr
 
@@ -230,7 +230,7 @@ def test_no_request_is_lost_when_its_worker_is_killed_again_and_again(server: Ru
                 server.wait_until(lambda killed=killed: server.worker_pid("classifier") != killed)  # type: ignore[misc]
         finally:
             stop.set()
-        assert all(one.result(60) > 0 for one in clients)
+        assert all(one.result(300) > 0 for one in clients)
 
 
 def test_a_run_that_does_not_end_is_ended_with_its_worker(server: RunningServer) -> None:

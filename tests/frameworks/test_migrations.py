@@ -25,7 +25,7 @@ def run(environments: Path, name: str, script: Path, *words: str | Path) -> None
     """A script in an environment, which is lent our package."""
     space = {"PYTHONPATH": str(ROOT / "src"), "PATH": ""}
     command = [environments / name / "bin" / "python", script, *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=space)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=space)
     assert done.returncode == 0, done.stderr[-2000:]
 
 

@@ -82,7 +82,7 @@ def test_the_engine_keeps_the_contract_in_its_own_environment_and_reports_to_nob
     lent = {**os.environ, "PYTHONPATH": str(Path(towline.__file__).parents[1]), "HOME": str(tmp_path / "home")}
 
     words = [environments / "openvino/bin/python", "-c", CONTRACT, tmp_path]
-    ran = subprocess.run(words, env=lent, capture_output=True, text=True, timeout=120, check=False)
+    ran = subprocess.run(words, env=lent, capture_output=True, text=True, timeout=300, check=False)
 
     assert ran.returncode == 0, ran.stderr
 

@@ -31,7 +31,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sources(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("torch-files")
     words = [environments / "torch/bin/python", HERE / "torch_sources.py", folder]
-    ran = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    ran = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
     assert ran.returncode == 0, ran.stderr[-2000:]
     return folder
 

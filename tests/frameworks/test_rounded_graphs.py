@@ -27,7 +27,7 @@ from towline.optimize.training.settings import Training
 
 HERE = Path(__file__).parent
 DEMO = Path(towline.app.__file__).parent / "demo" / "data"
-TIMEOUT_S = 120
+TIMEOUT_S = 300
 HOWS = {
     "channels": Int8(reduce_range=True),
     "tensors": Int8(per_channel=False, reduce_range=True),

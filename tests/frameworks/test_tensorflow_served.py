@@ -98,7 +98,7 @@ def test_text_a_table_and_an_operation_that_onnx_lacks_are_served_by_tensorflow(
 def test_a_worker_of_tensorflow_that_is_killed_comes_back(server: RunningServer) -> None:
     os.kill(server.worker_pid("text"), signal.SIGKILL)
 
-    server.wait_until(lambda: v1_status(server) == 200, timeout_s=60)
+    server.wait_until(lambda: v1_status(server) == 200, timeout_s=300)
     assert v2(server, "text", "text", "BYTES", [1], ["dog"])["id"] == [9]
 
 

@@ -17,7 +17,7 @@ from towline.testing import tiny_models
 
 HERE = Path(__file__).parent
 CLOSE = 1e-4
-TIMEOUT_S = 120
+TIMEOUT_S = 300
 # Before, while and after inputs took the place of attributes.
 OPSETS = (9, 17, 21)
 

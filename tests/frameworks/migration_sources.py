@@ -7,14 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
+# With torchvision's parts, as the models of TorchServe's own examples.
 CODE = """
 import torch
+from torchvision.ops.misc import Conv2dNormActivation
 
 
 class Colours(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.features = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, stride=4), torch.nn.BatchNorm2d(4), torch.nn.ReLU())
+        self.features = Conv2dNormActivation(3, 4, stride=4)
         self.head = torch.nn.Linear(4, 6)
 
     def forward(self, picture):
@@ -48,6 +50,9 @@ output [ { name: "OUTPUT__0" data_type: TYPE_FP32 dims: [ 4 ] } ]
 def write_archive(store: Path, name: str, handler: str, code: str, **more: str) -> None:
     import torch
 
+    from towline.convert.torch.making import torchvision_models
+
+    torchvision_models()
     scope: dict = {}
     exec(code, scope)
     torch.manual_seed(4)
@@ -96,12 +101,12 @@ def write_tensorflow(folder: Path) -> None:
     tf.saved_model.save(model, str(place), signatures={"serving_default": model.__call__})
     x = np.linspace(-1, 1, 20, dtype=np.float32).reshape(2, 10)
     np.save(folder / "scaled.npy", model(x)["scores"].numpy())
-    results = write_half_plus(2.0, folder / "models" / "half_plus_two" / "00000123").tolist()
+    results = write_half_plus(2.0, folder / "models" / "half_plus_two" / "00000123", with_defaults=True).tolist()
     (folder / "with_defaults.json").write_text(json.dumps({"examples": EXAMPLES, "results": results}))
     write_half_plus(3.0, folder / "half_plus_three")
 
 
-def write_half_plus(amount: float, place: Path) -> np.ndarray:
+def write_half_plus(amount: float, place: Path, *, with_defaults: bool = False) -> np.ndarray:
     """As TensorFlow Serving's own saved_model_half_plus_two.py: TensorFlow 1, and signatures that parse examples. Returns what one with
     defaults gives for EXAMPLES.
     """
@@ -138,9 +143,12 @@ def write_half_plus(amount: float, place: Path) -> np.ndarray:
             "count_words": signature(
                 {"inputs": info(serialized)}, {"outputs": info(tf.shape(words.values))}, v1.saved_model.PREDICT_METHOD_NAME
             ),
-            "regress_with_defaults": signature({"inputs": info(serialized)}, {"outputs": info(result)}, v1.saved_model.REGRESS_METHOD_NAME),
             "classify_x_to_y": signature({"inputs": info(serialized)}, {"scores": info(y)}, v1.saved_model.CLASSIFY_METHOD_NAME),
         }
+        if with_defaults:
+            signatures["regress_with_defaults"] = signature(
+                {"inputs": info(serialized)}, {"outputs": info(result)}, v1.saved_model.REGRESS_METHOD_NAME
+            )
         session.run(v1.global_variables_initializer())
         builder = v1.saved_model.builder.SavedModelBuilder(str(place))
         builder.add_meta_graph_and_variables(session, ["serve"], signature_def_map=signatures)

@@ -16,7 +16,8 @@ HANDLERS = {"image_classifier": "ImageClassifier", "image_segmenter": "ImageSegm
 
 def answer(archive: Path, picture: bytes) -> object:
     """What the handler that the archive names gives for one request."""
-    folder = archive.with_suffix("")
+    # Not in the store: an unpacked archive is one, too.
+    folder = archive.parents[1] / "unpacked" / archive.stem
     with zipfile.ZipFile(archive) as packed:
         packed.extractall(folder)
     manifest = json.loads((folder / "MAR-INF" / "MANIFEST.json").read_text())

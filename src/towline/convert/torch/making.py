@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import sys
 from difflib import get_close_matches
+from importlib.abc import Loader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -73,7 +74,7 @@ def _executed(path: Path, name: str) -> ModuleType:
         sys.path.append(str(path.parent))
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        _run(spec.loader, module)
     except ModuleNotFoundError as error:
         raise ImportRefused(
             f"The file of --arch needs the module {wording.name(error.name or '')}, which is not there.",
@@ -85,6 +86,17 @@ def _executed(path: Path, name: str) -> ModuleType:
         said = wording.sentence(f"{type(error).__name__}: {error}", hidden=(str(path.parent),))
         raise ImportRefused(f"The file of --arch cannot be run: {said}", code="BAD_ARCHITECTURE", field="arch") from error
     return module
+
+
+def _run(loader: Loader, module: ModuleType) -> None:
+    try:
+        loader.exec_module(module)
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+        # It imports torchvision, whose compiled operators do not fit this build of torch; its classes may need none of them.
+        torchvision_models()
+        loader.exec_module(module)
 
 
 def _arguments_of(thing: Any) -> str:

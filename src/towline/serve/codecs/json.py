@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
@@ -27,6 +28,8 @@ COUNTED_BYTES = 64 << 10
 LARGE_BYTES = 1 << 20
 # Rows larger than this are written one by one: cutting them out of a text of all would cost more than it saves.
 _MAX_ROW_BYTES = 4096
+# What `struct` calls the types whose bounds the decoder keeps to: those it could not refuse any more.
+_PACKED = {"float32": "f", "float64": "d", "int32": "i", "int64": "q"}
 # Compact JSON; arrays must come from `jsonable`. NaN and infinity become null. Raises TypeError for what orjson does not write.
 dumps: Callable[[Any], bytes] = partial(orjson.dumps, option=orjson.OPT_SERIALIZE_NUMPY)
 
@@ -103,6 +106,12 @@ def has_strings(body: bytes, count: int) -> bool:
 def is_numeric(spec: TensorSpec) -> bool:
     """A typed decoder's lists of it become an array as they are."""
     return spec.dtype not in ("string", "bool")
+
+
+def packer(spec: TensorSpec, width: int) -> Callable[..., bytes] | None:
+    """Of as many numbers as a row has the bytes that numpy would make of them; None for no numbers, and for types of other rules."""
+    code = _PACKED.get(spec.dtype)
+    return struct.Struct(f"<{width}{code}").pack if code and width else None
 
 
 def array_of(value: Any, spec: TensorSpec) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -249,7 +249,6 @@ class HttpResponse(msgspec.Struct, gc=False):
     tail: tuple[bytes, ...] = ()
     # The code of an error that no version has counted; the transport counts it.
     refusal: str = ""
-    is_plain: ClassVar[bool] = False
 
     @property
     def size(self) -> int:
@@ -258,9 +257,7 @@ class HttpResponse(msgspec.Struct, gc=False):
 
 
 class JsonAnswer(HttpResponse, gc=False):
-    """`JsonAnswer(200, body)`, with nothing else to say: what nearly every answer is, told apart with one look."""
-
-    is_plain: ClassVar[bool] = True
+    """`JsonAnswer(200, body)`, with nothing else to say: what nearly every answer is, told apart with one look at its type."""
 
 
 Reply = Callable[[HttpResponse], None]

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from towline.serve.contract import HttpResponse
+from towline.serve.contract import HttpResponse, JsonAnswer
 from towline.serve.decoder.choice import MAX_OWN_BYTES
 from towline.serve.protocols.chunks import OpenEnd
 from towline.serve.protocols.exchange import Exchange
@@ -90,7 +90,7 @@ class AnsweringProtocol(HttpToolsProtocol):
         transport, gate = self.transport, self.gate
         if transport.is_closing():
             return
-        if response.is_plain and exchange.keep_alive and not gate.is_draining and exchange.method != "HEAD":
+        if type(response) is JsonAnswer and exchange.keep_alive and not gate.is_draining and exchange.method != "HEAD":
             body = response.body
             transport.write(b"%b%d\r\nx-request-id: %b\r\n%b\r\n%b" % (gate.json_head, len(body), exchange.id, exchange.echo, body))
         elif not self._answer_at_length(exchange, response):

@@ -90,7 +90,7 @@ class Gate:
         self.held_bytes = 0
         self.now_s = clock()
         self._date = b""
-        # Of an answer that `is_plain`, up to its length.
+        # Of a JsonAnswer, up to its length.
         self.json_head = b""
         self.clock = clock
         # An id for a request whose client gave none. Asked for each request, it runs no code of ours.

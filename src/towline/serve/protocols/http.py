@@ -67,7 +67,9 @@ class GuardedProtocol(AnsweringProtocol):
                 and self.cycle.response_complete
                 and not self.flow.write_paused
             ):
-                gate, found = self.gate, known.found
+                gate, found, handler = self.gate, known.found, known.handler
+                # Names of their own: called as if they were methods, they are looked for in the class first.
+                clock, new_id = gate.clock, gate.new_id
                 reader.since_s = gate.now_s
                 exchange = Exchange(
                     known.method,
@@ -76,8 +78,8 @@ class GuardedProtocol(AnsweringProtocol):
                     known.headers,
                     data[known.raw_size :],
                     # By the fine clock: a client may ask to wait less than the coarse one is apart.
-                    gate.clock(),
-                    gate.new_id(),
+                    clock(),
+                    new_id(),
                     known.is_plain,
                     self.client,
                 )
@@ -85,7 +87,7 @@ class GuardedProtocol(AnsweringProtocol):
                 reply = partial(self._answer, exchange)
                 try:
                     # As Gate.handle does, of a head that led to a handler.
-                    exchange.cancel = known.handler(exchange, found.params, reply)
+                    exchange.cancel = handler(exchange, found.params, reply)
                 except Exception as error:
                     gate.answer_failure(error, exchange, reply)
                 return

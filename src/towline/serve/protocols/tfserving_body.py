@@ -73,14 +73,15 @@ class PredictCodec:
         if len(body) > json.COUNTED_BYTES:
             json.check_amount(body)
         # Two quotes: the only string is the one key.
-        if self._tail is not None and self._plain is not None and body.count(b'"') == 2:
+        plain = self._plain
+        if self._tail is not None and plain is not None and body.count(b'"') == 2:
             if self._floats is not None and len(body) >= numbers.MIN_BYTES and (found := self._floats.read(body)) is not None:
                 return self._request([found], True, deadline), ROWS
             if len(body) > json.LARGE_BYTES:
                 # It is read below, and once.
                 return self._decode_any(body, deadline)
             try:
-                rows = self._plain(body).instances
+                rows = plain(body).instances
                 if self._pack is not None and len(rows) == 1 and len(rows[0]) == self._width:
                     # numpy takes half as long again to look what is in the lists.
                     array = np.ndarray((1, self._width), self._dtype, bytearray(self._pack(*rows[0])))

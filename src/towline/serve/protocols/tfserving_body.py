@@ -63,7 +63,7 @@ class PredictCodec:
         self._tail = self._check.plain_tail if self._plain is not None and json.is_numeric(self._specs[0]) else None
         self._dtype = dtypes.BY_NAME[self._specs[0].dtype].numpy
         # And of those most have one row, which is packed.
-        self._width = self._tail[0] if self._tail is not None and len(self._tail) == 1 else 0
+        self._width = int(self._tail[0]) if self._tail is not None and len(self._tail) == 1 else 0
         self._pack = json.packer(self._specs[0], self._width)
         reads_floats = self._tail is not None and numbers.FloatReader.takes(self._specs[0])
         self._floats = numbers.FloatReader(self._specs[0], self._tail or (), "instances") if reads_floats else None

@@ -31,6 +31,32 @@ def test_a_test_prints_its_figures_and_its_json_keeps_the_schema(place: Path, to
     assert as_json.json()["passed"] is True
 
 
+def test_whatever_is_measured_is_told_and_a_metric_of_ones_own_judges(place: Path, towline: Run):
+    (place / "mine.py").write_text("def rows_lost(answers, truth):\n    return int((answers.argmax(1) != truth).sum())\n")
+    common = ("--data", str(place / "data.npz"), "--home", str(place / "home"), "--no-speed")
+
+    told = towline("test", "m", *common, "--metric", f"{place}/mine.py:rows_lost", "--no-robustness")
+    by_f1 = towline("test", "m", *common, "--metric", "f1")
+    compared = towline("compare", "m", "m", *common, "--metric", f"{place}/mine.py:rows_lost:lower", "--json")
+    refused = towline("optimize", "m", *common[:4], "--metric", f"{place}/mine.py:rows_lost:lower")
+
+    assert "  rows_lost       0\n" in told.out
+    assert "  roc_auc         " in told.out
+    assert "  robustness      by f1: clean 1, noise " in by_f1.out
+    assert "f1_noise" not in by_f1.out
+    assert compared.json()["metric"]["better"] == "lower"
+    assert refused.code == 2
+    assert "Say it in the unit of rows_lost: --max-drop 0.01" in refused.err
+
+
+@pytest.mark.parametrize("word", ["lots", "-1", "nan", "1e999", "0.5kg"])
+def test_a_drop_that_is_no_amount_is_a_matter_of_usage(place: Path, towline: Run, word: str):
+    told = towline("optimize", "m", "--data", str(place / "data.npz"), "--home", str(place / "home"), "--max-drop", word)
+
+    assert told.code == 2
+    assert f"'{word}' is not written like 0.5pt" in told.err
+
+
 def test_a_gate_that_says_no_is_exit_code_3_in_both(place: Path, towline: Run):
     common = ("--data", str(place / "data.npz"), "--home", str(place / "home"), "--gates", str(place / "gates.toml"), "--no-speed")
 

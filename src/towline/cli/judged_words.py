@@ -39,8 +39,7 @@ def tested_lines(tested: Tested) -> list[str]:
     figures = tested.figures
     lines = [f"{tested.version} on {tested.rows:,} rows"]
     lines += [f"  {name:<15} {_share(figures[name])}" for name in _SHARES if name in figures]
-    others = (name for name in figures if name not in _SHARES and name != "repeats" and "_" not in name)
-    lines += [f"  {name:<15} {figures[name]:.6g}" for name in others]
+    lines += [f"  {name:<15} {figures[name]:.6g}" for name in figures if name not in _told_apart(tested)]
     if tested.pace is not None:
         paced = tested.pace
         lines.append(f"  one row         p50 {paced.p50_ms:.3g} ms, p90 {paced.p90_ms:.3g} ms, p99 {paced.p99_ms:.3g} ms")
@@ -50,8 +49,16 @@ def tested_lines(tested: Tested) -> list[str]:
     if figures["not_finite_rows"]:
         lines.append(f"  NaN, infinity   in {figures['not_finite_rows']:,.0f} rows")
     if tested.robustness:
-        lines.append("  robustness      " + ", ".join(f"{name} {value:.4g}" for name, value in tested.robustness.items()))
+        by = "" if tested.metric is None or tested.metric.name == "accuracy" else f"by {tested.metric.name}: "
+        lines.append(f"  robustness      {by}" + ", ".join(f"{name} {value:.4g}" for name, value in tested.robustness.items()))
     return [*lines, *_worst_classes(tested), *(f"  note: {note}" for note in tested.notes)]
+
+
+def _told_apart(tested: Tested) -> set[str]:
+    """Figures that have a line of another kind."""
+    paced = tested.pace.figures() if tested.pace is not None else ()
+    disturbed = {f"{tested.metric.name}_{name}" for name in tested.robustness} if tested.metric is not None else set[str]()
+    return {*_SHARES, "repeats", "memory_mb", "size_mb", "not_finite_rows", *paced, *disturbed}
 
 
 def verdict_lines(found: Sequence[Verdict]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -157,10 +158,11 @@ def command(
     if as_json:
         emit_json("towline.optimize/1", found.as_json())
         return
-    _print(found, data)
+    _print(found, shlex.join(["--data", data, *(["--metric", metric] if metric else [])]))
 
 
-def _print(found: Optimized, data: str) -> None:
+def _print(found: Optimized, judged: str) -> None:
+    """`judged` are the words of a command line that say by what."""
     rows = [_row(one, found.metric) for one in found.tried]
     drop = "drop" if found.metric is None or found.metric.name == "accuracy" else f"drop of {found.metric.name}"
     emit(table(("pass", "settings", "speed", "size", drop, "verdict"), rows, right=("speed", "size", drop)))
@@ -177,7 +179,7 @@ def _print(found: Optimized, data: str) -> None:
         return
     made = found.result.version
     emit(f"{made} {found.best.speedup:.2f}x as fast, {found.best.size_ratio:.2f}x the size  {made.digest}")
-    say_next(f"towline show {made}", f"towline compare {found.version} {made} --data {data}", f"towline alias {made} challenger")
+    say_next(f"towline show {made}", f"towline compare {found.version} {made} {judged}", f"towline alias {made} challenger")
 
 
 def _row(one: Tried, metric: Metric | None) -> tuple[str, ...]:

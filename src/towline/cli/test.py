@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from towline.cli import exits
@@ -69,6 +71,6 @@ def command(
     else:
         for line in [*tested_lines(tested), *verdict_lines(tested.verdicts)]:
             emit(printable(line))
-        say_next(f"towline events {tested.version.name}", f"towline compare {tested.version} OTHER --data {data}")
+        say_next(f"towline events {tested.version.name}", shlex.join(["towline", "compare", str(tested.version), "OTHER", "--data", data]))
     if not tested.passed:
         raise SystemExit(exits.GATE)

@@ -62,7 +62,7 @@ def _bytes(address: str) -> bytes:
 def refused(*words: str, home: Path) -> tuple[int, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TOWLINE_")}
     command = [*SERVE, "--home", str(home), *words]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=home, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=home, timeout=180, check=False)
     return done.returncode, done.stderr
 
 

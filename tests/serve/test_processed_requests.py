@@ -132,7 +132,7 @@ def test_grpc_clients_send_pictures_and_tensors_alike(server: RunningServer, tmp
     file = tmp_path / "red.png"
     file.write_bytes(picture(RED))
     script = Path(__file__).with_name("picture_grpc_session.py")
-    ran = subprocess.run([sys.executable, str(script), server.grpc_address, str(file)], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run([sys.executable, str(script), server.grpc_address, str(file)], capture_output=True, text=True, timeout=180)
 
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout) == {"label": "red", "logits": [[1, 1, 1]]}

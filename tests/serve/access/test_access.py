@@ -71,7 +71,7 @@ def test_both_headers_are_taken_and_two_keys_are_not(server: RunningServer, plac
 
 
 def test_without_a_key_the_body_is_not_waited_for(server: RunningServer) -> None:
-    with socket.create_connection((server.host, server.port), timeout=10) as connection:
+    with socket.create_connection((server.host, server.port), timeout=30) as connection:
         connection.sendall(b"POST /v1/models/m:predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\n")
         answer = connection.recv(4096)
     assert answer.startswith(b"HTTP/1.1 401 ")
@@ -90,7 +90,7 @@ def test_a_client_of_ours_says_what_is_wrong_and_works_with_a_key(server: Runnin
 def called(server: RunningServer, path: str, *metadata: tuple[str, str]) -> grpc.StatusCode:
     with grpc.insecure_channel(server.grpc_address) as channel:
         try:
-            channel.unary_unary(path)(b"", metadata=metadata, timeout=10)
+            channel.unary_unary(path)(b"", metadata=metadata, timeout=30)
         except grpc.RpcError as error:
             return error.code()
     return grpc.StatusCode.OK
@@ -115,7 +115,7 @@ def test_a_revoked_key_is_refused_on_a_connection_that_is_open(server: RunningSe
     request = b"POST /v1/models/m:predict HTTP/1.1\r\nhost: localhost\r\nx-api-key: %b\r\ncontent-length: %d\r\n\r\n%b"
     request %= (key.encode(), len(BODY), BODY)
     server.wait_until(lambda: server.post("/v1/models/m:predict", BODY, {"x-api-key": key})[0] == 200)
-    with socket.create_connection((server.host, server.port), timeout=10) as connection:
+    with socket.create_connection((server.host, server.port), timeout=30) as connection:
         for _ in range(3):
             connection.sendall(request)
             assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")

@@ -36,7 +36,7 @@ def expected() -> Any:
 
 def session(script: str, server: RunningServer) -> dict[str, Any]:
     command = [sys.executable, str(HERE / script), f"127.0.0.1:{server.port}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = json.loads(done.stdout)
     return said
@@ -66,6 +66,6 @@ def test_a_tf_serving_client_sees_what_tf_serving_would_show_it(server: RunningS
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_curl_needs_no_content_type(server: RunningServer, expected: Any) -> None:
     url = f"{server.url}/v1/models/mlp:predict"
-    done = subprocess.run(["curl", "-s", "-d", json.dumps({"instances": X.tolist()}), url], capture_output=True, check=True, timeout=30)
+    done = subprocess.run(["curl", "-s", "-d", json.dumps({"instances": X.tolist()}), url], capture_output=True, check=True, timeout=180)
 
     np.testing.assert_allclose(json.loads(done.stdout)["predictions"], expected, rtol=1e-5, atol=1e-7)

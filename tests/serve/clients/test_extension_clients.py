@@ -30,7 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 
 def session(script: str, *addresses: str) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, str(HERE / script), *addresses], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, str(HERE / script), *addresses], capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found

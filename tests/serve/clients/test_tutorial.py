@@ -63,7 +63,7 @@ def run(step: Step, folder: Path, server: RunningServer | None = None) -> str:
     if server is not None:
         text = text.replace("localhost:8000", f"127.0.0.1:{server.port}").replace("localhost:8001", server.grpc_address)
     command = ["bash", "-c", text] if step.language == "bash" else [sys.executable, "-c", text]
-    done = subprocess.run(command, cwd=folder, env={**os.environ, "PATH": PATH}, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=folder, env={**os.environ, "PATH": PATH}, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

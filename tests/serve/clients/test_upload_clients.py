@@ -29,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 
 def curl(*words: str) -> Any:
-    return json.loads(subprocess.run(["curl", "-s", *words], capture_output=True, check=True, timeout=30).stdout)
+    return json.loads(subprocess.run(["curl", "-s", *words], capture_output=True, check=True, timeout=180).stdout)
 
 
 def test_requests_uploads_one_file_or_several(server: RunningServer) -> None:

@@ -88,7 +88,7 @@ def front(loop: asyncio.Runner) -> Iterator[Front]:
 
 def play(loop: asyncio.Runner, front: Front, scenario: Scenario) -> None:
     async def run() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await scenario(front)
 
     loop.run(run())

@@ -89,7 +89,7 @@ class Liars:
         theirs.setblocking(False)
         asyncio.get_running_loop().add_reader(theirs.fileno(), self._on_readable, theirs)
         # Killed with its decoder, as the process of a true one is.
-        process = await asyncio.create_subprocess_exec("sleep", "60")
+        process = await asyncio.create_subprocess_exec("sleep", "600")
         self._processes.append(process)
         return Decoder(end, process, on_message, on_death)
 
@@ -122,13 +122,13 @@ def test_whatever_a_decoder_says_the_request_is_answered_with_an_error_and_nothi
 
     async def run() -> HttpResponse:
         loop = asyncio.get_running_loop()
-        desk = Desk(plane, DeskLimits(LIMITS, 8 << 20, 10.0), lambda found, exchange, reply: None)
+        desk = Desk(plane, DeskLimits(LIMITS, 8 << 20, 60.0), lambda found, exchange, reply: None)
         found = Api(plane, LIMITS)._table.find(b"POST", PATH.encode())
         answer: asyncio.Future[HttpResponse] = loop.create_future()
         exchange = Exchange("POST", received_s=loop.time(), found=found, url=PATH.encode(), parts=[BODY], body_bytes=len(BODY))
         desk.take(exchange, answer.set_result)
         try:
-            return await asyncio.wait_for(answer, 5)
+            return await asyncio.wait_for(answer, 60)
         finally:
             await desk.ended()
             await liars.close()

@@ -20,7 +20,7 @@ X = np.linspace(0, 1, 20, dtype=np.float32).reshape(2, 10)
 
 def session(script: str, server: RunningServer) -> dict[str, Any]:
     command = [sys.executable, str(HERE / script), server.grpc_address]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = json.loads(done.stdout)
     return said

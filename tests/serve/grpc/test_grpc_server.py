@@ -342,7 +342,7 @@ def test_reflection_lists_the_services_and_describes_them_completely(channel: gr
 def serve(*flags: str, home: Path) -> subprocess.CompletedProcess[str]:
     start = "import sys; from towline.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", start, "serve", "--home", str(home), "--port", "0", *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
 
 
 def test_a_port_that_is_taken_is_named_before_anything_starts(server: RunningServer, tmp_path: Path) -> None:
@@ -369,7 +369,7 @@ def test_a_native_server_that_is_not_installed_is_said_before_anything_starts(tm
     start = "import sys; sys.modules['pygrpc_native'] = None; from towline.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", start, "serve", "--home", str(tmp_path), "--port", "0", "--grpc-port", "0", "--grpc", "native"]
 
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
 
     assert ran.returncode == 6
     assert "pip install 'towline[fast]'" in ran.stderr

@@ -147,7 +147,7 @@ def test_a_part_arrives_while_the_next_is_not_made_yet(server: RunningServer, to
 def session(script: str, *arguments: str) -> Any:
     """What a client prints that runs in a process of its own."""
     command = [sys.executable, str(HERE / script), *arguments]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout)
 

@@ -154,7 +154,7 @@ def test_a_control_message_that_is_none_is_the_end_of_that_worker(raw: bytes) ->
 def test_an_answer_to_a_question_that_is_none_is_an_error(raw: bytes) -> None:
     async def run() -> None:
         scene = Scene()
-        asked = asyncio.ensure_future(scene.worker.ask({"do": "ping"}, timeout_s=5))
+        asked = asyncio.ensure_future(scene.worker.ask({"do": "ping"}, timeout_s=60))
         await scene.settle()
         scene.control.send(raw)
         with pytest.raises(TowlineError):

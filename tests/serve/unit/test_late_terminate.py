@@ -153,7 +153,7 @@ def test_a_real_worker_that_hears_late_of_a_run_that_is_over_does_not_stop_the_n
             result if isinstance(result, EngineError) else result["x"].copy()
         )
         arena = Arena.create(slots=1, slot_bytes=SLOT_BYTES)
-        await worker.load(Loading("/", "", encode_manifest(manifest()).decode(), "cpu"), arena=arena, timeout_s=20)
+        await worker.load(Loading("/", "", encode_manifest(manifest()).decode(), "cpu"), arena=arena, timeout_s=60)
         await worker.start(1)
         first = batch(ENDS)
         worker.run(first)
@@ -166,7 +166,7 @@ def test_a_real_worker_that_hears_late_of_a_run_that_is_over_does_not_stop_the_n
         return second
 
     try:
-        assert not isinstance(answer := asyncio.run(asyncio.wait_for(scenario(), 30)), EngineError), answer
+        assert not isinstance(answer := asyncio.run(asyncio.wait_for(scenario(), 120)), EngineError), answer
     finally:
         process.kill()
         process.wait()

@@ -74,7 +74,7 @@ def test_jobs_of_a_refused_batch_run_again_although_all_slots_are_taken() -> Non
         for end in (their_link, their_control):
             end.close()
 
-    asyncio.run(asyncio.wait_for(scenario(), 10))
+    asyncio.run(asyncio.wait_for(scenario(), 60))
 
     assert answers == ["1", "2", "3"]
 

@@ -1,13 +1,12 @@
 """Time gRPC's typed contents of 1 kB, 600 kB and 50 MiB, kind by kind, beside protobuf's own lists read and filled one by one.
 
-.venv/bin/python bench/grpc_lists.py [MIB ...]
+.venv/bin/python bench/grpc_lists.py
 
 Prints microseconds of this process' CPU, the best of several runs: reading a ModelInferRequest into arrays, and writing its answer.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +18,7 @@ from towline.core.inference import Response
 from towline.core.manifest import Facts, Manifest, Measured, Origin, Signature, TensorSpec
 from towline.serve.codecs.check import Limits
 from towline.serve.protocols.grpc import openinference_codec as codec
+from towline.serve.protocols.grpc.lifting import NOTHING
 from towline.serve.protocols.grpc.messages import MESSAGES
 from towline.serve.protocols.openinference_request import codec_for
 from towline.serve.protocols.openinference_response import datatype_of
@@ -96,14 +96,13 @@ def measure(dtype: str, place: str, low: int, high: int, size: int) -> tuple[int
 
 def _asked(infer: Any, limits: Limits, array: np.ndarray) -> Any:
     message = REQUEST(inputs=[{"name": "x", "datatype": datatype_of(array), "shape": [1]}], raw_input_contents=[array[:1].tobytes()])
-    return codec.decode(message, {}, infer, limits, None, 0.0)
+    return codec.decode(message, NOTHING, infer, limits, None, 0.0)
 
 
 def main() -> None:
-    sizes = [int(word) << 10 for word in sys.argv[1:]] or KIBIBYTES
     print(f"{'':16}{'kB':>8}{'read one by one':>18}{'read':>12}{'write one by one':>18}{'write':>12}  us of CPU")
     for name, kind in KINDS.items():
-        for kibibytes in sizes:
+        for kibibytes in KIBIBYTES:
             size, (read_each, read, write_each, write) = measure(*kind, kibibytes << 10)
             print(f"{name:16}{size / 1000:8.0f}{read_each:18.1f}{read:12.1f}{write_each:18.1f}{write:12.1f}", flush=True)
 

@@ -19,10 +19,10 @@ from towline.serve.protocols.grpc.descriptors_tf import TENSORFLOW
 from towline.serve.protocols.grpc.descriptors_v2 import OPEN_INFERENCE
 from towline.serve.protocols.grpc.elements import Run, array_from
 from towline.serve.protocols.grpc.messages import MESSAGES
-from towline.serve.protocols.grpc.wire import NotPlain, delimited, head, varint
+from towline.serve.protocols.grpc.wire import NotPlain, delimited, fields, head, varint
 
 Infer, Predict = MESSAGES["inference.ModelInferRequest"], MESSAGES["tensorflow.serving.PredictRequest"]
-V2 = lifting.place(5, 5, OPEN_INFERENCE.messages["InferTensorContents"])
+V2 = lifting.place(5, 5, OPEN_INFERENCE.messages["InferTensorContents"], raws=7)
 TF = lifting.place(2, 2, TENSORFLOW.messages["TensorProto"])
 LONG = 40_000
 # The same ones on any machine, however slow.
@@ -52,10 +52,19 @@ def test_floats_are_a_view_of_the_message(values: np.ndarray) -> None:
     buffer[shift : shift + len(raw)] = np.frombuffer(raw, np.uint8)
 
     _, lifted = lifting.lift(buffer[shift : shift + len(raw)].data, V2, 1000)  # type: ignore[arg-type]
-    array = lifted["x"][place].array()
+    array = lifted.lists["x"][place].array()
 
     assert np.array_equal(array, values)
     assert np.shares_memory(array, buffer)
+
+
+def test_raw_contents_are_views_too_each_in_its_place() -> None:
+    raw = Infer(raw_input_contents=[bytes(2 * LONG), b"few", bytes(3 * LONG)]).SerializeToString()
+
+    message, lifted = openinference_codec.read(raw)
+
+    assert {index: (len(view), view.obj is raw) for index, view in lifted.raws.items()} == {0: (2 * LONG, True), 2: (3 * LONG, True)}
+    assert list(message.raw_input_contents) == [b"", b"few", b""]
 
 
 def test_protobuf_reads_no_element_of_what_was_lifted() -> None:
@@ -63,7 +72,7 @@ def test_protobuf_reads_no_element_of_what_was_lifted() -> None:
 
     message, lifted = openinference_codec.read(raw)
 
-    assert len(lifted["x"]["int64_contents"]) == LONG
+    assert len(lifted.lists["x"]["int64_contents"]) == LONG
     assert not message.inputs[0].contents.int64_contents
     assert (message.id, list(message.inputs[0].shape)) == ("seven", [LONG])
 
@@ -73,7 +82,7 @@ def test_a_short_message_goes_to_protobuf_alone() -> None:
 
     message, lifted = openinference_codec.read(raw)
 
-    assert not lifted
+    assert lifted is lifting.NOTHING
     assert list(message.inputs[0].contents.fp32_contents) == [1, 2]
 
 
@@ -122,7 +131,8 @@ def requests(draw: st.DrawFn, where: lifting.Place) -> bytes:
         parts = [delimited(1, name.encode())]
         parts += [delimited(where.values, draw(pieces(numbers))) for _ in range(draw(st.sampled_from([1, 1, 1, 0, 2])))]
         tensors.append(delimited(where.tensors, b"".join(draw(st.permutations(parts)))))
-    return b"".join(tensors)
+    tensors += [delimited(7, content) for content in draw(st.lists(st.binary(max_size=3), max_size=2))]
+    return b"".join(draw(st.permutations(tensors)))
 
 
 def seen(raw: bytes, message: Any, lifted: lifting.Lifted, where: lifting.Place) -> Any:
@@ -131,7 +141,7 @@ def seen(raw: bytes, message: Any, lifted: lifting.Lifted, where: lifting.Place)
     said = []
     for each in given_:
         name, tensor = (each.name, each.contents) if where is V2 else each
-        lists = lifted.get(name, {})
+        lists = lifted.lists.get(name, {})
         told = {}
         for field, kind in where.lists.values():
             if kind:
@@ -140,6 +150,8 @@ def seen(raw: bytes, message: Any, lifted: lifting.Lifted, where: lifting.Place)
             else:
                 told[field] = ("", bytes(lists.get(field, tensor.tensor_content)))
         said.append((name, told))
+    if where is V2:
+        said.append([bytes(lifted.raws.get(index, raw)) for index, raw in enumerate(message.raw_input_contents)])
     return said
 
 
@@ -149,7 +161,7 @@ DTYPES = {"float": "f4", "double": "f8"} | {kind: kind for kind in ("bool", "int
 def outcome(raw: bytes, kind: Any, where: lifting.Place, *, lifts: bool) -> Any:
     """What is read, "refused" where it is no message, and "left" where all of it is left to protobuf."""
     try:
-        rest, lifted = lifting.lift(raw, where, 1) if lifts else (raw, {})
+        rest, lifted = lifting.lift(raw, where, 1) if lifts else (raw, lifting.NOTHING)
     except (NotPlain, UnicodeDecodeError):
         return "left"
     try:
@@ -197,12 +209,31 @@ def test_a_plain_request_is_not_left_to_protobuf(kind: Any, where: lifting.Place
 
     _, lifted = lifting.lift(raw, where, 1)
 
-    assert list(lifted["x"]) == [name]
+    assert list(lifted.lists["x"]) == [name]
 
 
 def test_a_request_of_very_many_fields_is_left_to_protobuf_soon() -> None:
     with pytest.raises(NotPlain):
-        lifting.lift(delimited(5, b"") * (lifting.MAX_FIELDS + 1), V2, 1)
+        lifting.lift(delimited(2, b"1") * (lifting.MAX_FIELDS + 1), V2, 1)
+
+
+@pytest.mark.parametrize(("run", "kind"), [(b"\0" * 7, "float"), (b"\0" * 12, "double"), (b"\1\x81", "int64"), (b"\x80", "bool")])
+def test_a_list_that_is_cut_off_is_left_to_protobuf_which_refuses_it(run: bytes, kind: str) -> None:
+    with pytest.raises(NotPlain):
+        Run(memoryview(run), kind)
+
+
+def test_a_length_longer_than_it_need_be_is_left_to_protobuf() -> None:
+    assert [field[0] for field in fields(memoryview(b"\x0a\x03abc"))] == [1]
+    with pytest.raises(NotPlain):
+        list(fields(memoryview(b"\x0a\x83\x00abc")))
+
+
+def test_floats_between_two_words_are_copied_to_where_an_engine_can_load_them() -> None:
+    values = np.arange(100, dtype="<f4")
+    arrays = [Run(memoryview(bytes(shift) + values.tobytes())[shift:], "float").array() for shift in range(4)]
+
+    assert all(array.flags.aligned and np.array_equal(array, values) for array in arrays)
 
 
 def test_a_number_of_more_than_ten_bytes_is_refused_by_name() -> None:
@@ -217,6 +248,6 @@ def test_tensor_content_is_a_view_of_the_message() -> None:
 
     message, lifted = tfserving_codec.read(raw)
 
-    assert lifted["x"]["tensor_content"].obj is raw
+    assert lifted.lists["x"]["tensor_content"].obj is raw
     assert not message.inputs["x"].tensor_content
     assert head(4, 2 * LONG) in raw

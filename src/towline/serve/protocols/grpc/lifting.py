@@ -22,11 +22,19 @@ _NAME = 1
 # Numbers, many of them, or a single value of bytes.
 _LIST = re.compile(r"(?:repeated (?P<kind>\w+)|(?P<is_bytes>bytes)) (?P<name>\w+) = (?P<number>\d+)")
 
-# What was lifted from one tensor, by the field's name, bytes as they are; and from a message, by the tensor's.
+# What was lifted from one tensor, by the field's name: runs, and bytes as they are.
 Lists = Mapping[str, Any]
-Lifted = Mapping[str, Lists]
 NONE: Lists = {}
-NOTHING: Lifted = {}
+
+
+class Lifted(NamedTuple):
+    """What was lifted from a request: lists by their tensor's name, and raw contents by their index; of these an empty one stays."""
+
+    lists: Mapping[str, Lists]
+    raws: Mapping[int, memoryview]
+
+
+NOTHING = Lifted({}, {})
 
 
 class Place(NamedTuple):
@@ -36,15 +44,17 @@ class Place(NamedTuple):
     values: int
     # By number: the field's name and its kind of number, "" for bytes.
     lists: Mapping[int, tuple[str, str]]
+    # The field of tensors' bytes beside their descriptions; 0 where there is none.
+    raws: int = 0
 
 
-def place(tensors: int, values: int, lines: Sequence[str]) -> Place:
+def place(tensors: int, values: int, lines: Sequence[str], raws: int = 0) -> Place:
     """`lines` are the message with the lists as a Table has it."""
     lists = {}
     for match in filter(None, map(_LIST.fullmatch, lines)):
         if match["kind"] in KINDS or match["is_bytes"]:
             lists[int(match["number"])] = (match["name"], match["kind"] or "")
-    return Place(tensors, values, lists)
+    return Place(tensors, values, lists, raws)
 
 
 def read_request(kind: Any, raw: bytes, where: Place) -> tuple[Any, Lifted]:
@@ -61,8 +71,8 @@ def read_request(kind: Any, raw: bytes, where: Place) -> tuple[Any, Lifted]:
 def lift(raw: bytes, where: Place, min_bytes: int) -> tuple[bytes, Lifted]:
     """The message without its lists of `min_bytes` and more, and these. Raises NotPlain and UnicodeDecodeError."""
     lifter = _Lifter(where, min_bytes)
-    rest = lifter.request(memoryview(raw))
-    return (rest, lifter.found) if lifter.found else (raw, NOTHING)
+    parts = lifter.request(memoryview(raw))
+    return (b"".join(parts), Lifted(lifter.lists, lifter.raws)) if lifter.lists or lifter.raws else (raw, NOTHING)
 
 
 class _Lifter:
@@ -70,16 +80,24 @@ class _Lifter:
         self._where, self._min_bytes = where, min_bytes
         self._fields_left = MAX_FIELDS
         self._names: set[str] = set()
-        self.found: dict[str, dict[str, Any]] = {}
+        self.lists: dict[str, Lists] = {}
+        self.raws: dict[int, memoryview] = {}
 
-    def request(self, message: memoryview) -> bytes:
+    def request(self, message: memoryview) -> list[bytes | memoryview]:
         parts: list[bytes | memoryview] = []
+        raws = 0
         for number, kind, begin, value, end in self._fields(message):
             if number == self._where.tensors and kind == wire.LENGTH:
                 parts.append(wire.delimited(number, self._tensor(message[value:end])))
-            else:
-                parts.append(message[begin:end])
-        return b"".join(parts)
+                continue
+            if number == self._where.raws and kind == wire.LENGTH:
+                raws += 1
+                if end - value >= self._min_bytes:
+                    self.raws[raws - 1] = message[value:end]
+                    parts.append(wire.delimited(number, b""))
+                    continue
+            parts.append(message[begin:end])
+        return parts
 
     def _tensor(self, message: memoryview) -> bytes:
         parts: list[bytes | memoryview] = []
@@ -101,7 +119,7 @@ class _Lifter:
             raise wire.NotPlain
         self._names.add(name)
         if lists:
-            self.found[name] = lists
+            self.lists[name] = lists
         return b"".join(parts)
 
     def _values(self, message: memoryview, lists: dict[str, Any]) -> bytes:

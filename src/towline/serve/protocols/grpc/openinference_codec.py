@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,8 @@ _Contents = MESSAGES["inference.InferTensorContents"]
 _OUTPUTS_FIELD = _CONTENTS_FIELD = 5
 _RAW_FIELD = 6
 _NUMBERS = {field.name: field.number for field in _Contents.DESCRIPTOR.fields}
-# Inputs, and what they contain.
-_TENSORS = lifting.place(5, 5, OPEN_INFERENCE.messages["InferTensorContents"])
+# Inputs, what they contain, and raw contents.
+_TENSORS = lifting.place(5, 5, OPEN_INFERENCE.messages["InferTensorContents"], raws=7)
 
 # Where each type's elements are in InferTensorContents. float16 has no place there: it travels raw.
 _CONTENTS = {
@@ -64,7 +65,7 @@ def decode(
     for index, given in enumerate(inputs):
         if given.parameters:
             checked_parameters(_plain(given.parameters), f"inputs[{index}].parameters")
-    found = _from_raw(inputs, raws, codec, limits) if len(raws) else _from_contents(inputs, lifted, codec, limits)
+    found = _from_raw(inputs, raws, lifted, codec, limits) if len(raws) else _from_contents(inputs, lifted, codec, limits)
     arrays = {name: found[name] for name in codec.specs}
     outputs = [Output(output.name, _plain(output.parameters)) for output in message.outputs]
     return codec.asked(arrays, rows, parameters, message.id, outputs, deadline, received_s, as_binary=bool(len(raws))), bool(len(raws))
@@ -79,7 +80,7 @@ def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _from_raw(inputs: Sequence[Any], raws: Sequence[bytes], codec: InferCodec, limits: Limits) -> dict[str, np.ndarray]:
+def _from_raw(inputs: Sequence[Any], raws: Sequence[bytes], lifted: Lifted, codec: InferCodec, limits: Limits) -> dict[str, np.ndarray]:
     for index, given in enumerate(inputs):
         if given.HasField("contents"):
             raise InvalidRequest(
@@ -97,7 +98,11 @@ def _from_raw(inputs: Sequence[Any], raws: Sequence[bytes], codec: InferCodec, l
         )
     return {
         given.name: binary.decode_tensor(
-            memoryview(raw), codec.specs[given.name], tuple(given.shape), f"raw_input_contents[{index}]", limits
+            lifted.raws.get(index) or memoryview(raw),
+            codec.specs[given.name],
+            tuple(given.shape),
+            f"raw_input_contents[{index}]",
+            limits,
         )
         for index, (given, raw) in enumerate(zip(inputs, raws, strict=True))
     }
@@ -105,7 +110,7 @@ def _from_raw(inputs: Sequence[Any], raws: Sequence[bytes], codec: InferCodec, l
 
 def _from_contents(inputs: Sequence[Any], lifted: Lifted, codec: InferCodec, limits: Limits) -> dict[str, np.ndarray]:
     return {
-        given.name: _typed(given, lifted.get(given.name, NONE), codec.specs[given.name], f"inputs[{index}].contents", limits)
+        given.name: _typed(given, lifted.lists.get(given.name, NONE), codec.specs[given.name], f"inputs[{index}].contents", limits)
         for index, given in enumerate(inputs)
     }
 
@@ -144,22 +149,31 @@ def encode(response: Response, asked: Asked, labels: Sequence[str], *, as_raw: b
     arrays = [array_of(response, wanted, labels, has_batch=asked.has_batch) for wanted in asked.outputs]
     as_raw = as_raw or any(array.dtype == np.float16 for array in arrays)
     message = _Response(model_name=response.name, model_version=str(response.number), id=asked.request.id)
-    parts: list[bytes] = [message.SerializeToString()]
+    if not as_raw and any(array.size > FEW for array in arrays):
+        outputs = [_output(wanted.name, array) for wanted, array in zip(asked.outputs, arrays, strict=True)]
+        # Joined once: what is long is copied once.
+        return b"".join((message.SerializeToString(), *chain.from_iterable(outputs)))
     raws: list[bytes] = []
     for wanted, array in zip(asked.outputs, arrays, strict=True):
-        output = _Output(name=wanted.name, datatype=datatype_of(array), shape=array.shape).SerializeToString()
-        contents = () if as_raw else wire.nested(_CONTENTS_FIELD, _contents(array))
-        parts += wire.nested(_OUTPUTS_FIELD, (output, *contents))
+        output = message.outputs.add(name=wanted.name, datatype=datatype_of(array), shape=array.shape)
         if as_raw:
             raws += wire.nested(_RAW_FIELD, (binary.encode_tensor(array),))
-    # Joined once: what is long is copied once.
-    return b"".join((*parts, *raws))
+        else:
+            getattr(output.contents, _place_of(array)).extend(listed(array))
+    return b"".join((message.SerializeToString(), *raws))
 
 
-def _contents(array: np.ndarray) -> Sequence[bytes]:
+def _output(name: str, array: np.ndarray) -> Sequence[bytes]:
+    """One output of an answer, in parts."""
+    output = _Output(name=name, datatype=datatype_of(array), shape=array.shape).SerializeToString()
+    place = _place_of(array)
+    if place == "bytes_contents":
+        contents: Sequence[bytes] = (_Contents(bytes_contents=listed(array)).SerializeToString(),)
+    else:
+        contents = wire.nested(_NUMBERS[place], (packed(array),))
+    return wire.nested(_OUTPUTS_FIELD, (output, *wire.nested(_CONTENTS_FIELD, contents)))
+
+
+def _place_of(array: np.ndarray) -> str:
     dtype = dtypes.of_array(array)
-    assert dtype is not None
-    place = _CONTENTS[dtype.name]
-    if dtype.size and array.size > FEW:
-        return wire.nested(_NUMBERS[place], (packed(array),))
-    return (_Contents(**{place: listed(array)}).SerializeToString(),)
+    return _CONTENTS[dtype.name if dtype else ""]

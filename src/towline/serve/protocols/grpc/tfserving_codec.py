@@ -64,7 +64,7 @@ class PredictCodec:
         shapes = [_shape_of(inputs[name], spec, field) for (name, spec), field in zip(self._inputs.items(), fields, strict=True)]
         rows = self._check.rows(shapes, fields)
         arrays = {
-            name: _array_of(inputs[name], lifted.get(name, NONE), spec, shape, field, self._limits)
+            name: _array_of(inputs[name], lifted.lists.get(name, NONE), spec, shape, field, self._limits)
             for (name, spec), shape, field in zip(self._inputs.items(), shapes, fields, strict=True)
         }
         return Request(arrays, rows, deadline, outputs=self._filtered(output_filter), signature=self._name)

@@ -35,7 +35,7 @@ def decode(octets: np.ndarray, dtype: np.dtype, size: int) -> np.ndarray:
     filled = 0
     for block in _blocks(octets):
         numbers = _decoded(block)
-        array[filled : filled + len(numbers)] = numbers if dtype.kind != "b" else numbers != 0
+        array[filled : filled + len(numbers)] = numbers
         filled += len(numbers)
     return array
 
@@ -87,7 +87,7 @@ def encode(array: np.ndarray) -> bytes:
 
 def _encoded(block: np.ndarray) -> bytes:
     # Signed numbers are extended to 64 bits, as protobuf extends them.
-    left = block.astype(np.int64).view(np.uint64) if block.dtype.kind == "i" else block.astype(np.uint64)
+    left = block.astype(np.uint64)
     longest = max(1, -(-int(left.max()).bit_length() // 7))
     columns = np.empty((len(left), longest), np.uint8)
     is_used = np.ones((len(left), longest), bool)

@@ -25,8 +25,9 @@ from towline.serve.protocols.grpc.wire import delimited, nested
 _Request = MESSAGES["tensorflow.serving.PredictRequest"]
 _Tensor = MESSAGES["tensorflow.TensorProto"]
 _NUMBERS = {field.name: field.number for field in _Tensor.DESCRIPTOR.fields}
+_Response = MESSAGES["tensorflow.serving.PredictResponse"]
 # Of a PredictResponse.
-_OUTPUTS_FIELD, _SPEC_FIELD = 1, 2
+_OUTPUTS_FIELD = 1
 # Inputs, by name, and the value of each.
 _TENSORS = lifting.place(2, 2, TENSORFLOW.messages["TensorProto"])
 _TYPE_NUMBERS = TENSORFLOW.enums["DataType"]
@@ -87,13 +88,16 @@ class PredictCodec:
 
     def encode(self, response: Response, signature_name: str) -> bytes:
         """The whole PredictResponse, with the version that answered."""
-        spec = spec_of(response.name, response.number, signature_name or DEFAULT_SIGNATURE).SerializeToString()
+        message = _Response(model_spec=spec_of(response.name, response.number, signature_name or DEFAULT_SIGNATURE))
         parts: list[bytes] = []
         for name, array in response.outputs.items():
-            # An entry of a map: its key and its value.
-            parts += nested(_OUTPUTS_FIELD, (delimited(1, name.encode()), *nested(2, _tensor(array))))
+            if array.size > FEW and array.dtype.kind not in "OSU":
+                # An entry of a map: its key and its value.
+                parts += nested(_OUTPUTS_FIELD, (delimited(1, name.encode()), *nested(2, _long_tensor(array))))
+            else:
+                _write_tensor(array, message.outputs[name])
         # Joined once: what is long is copied once.
-        return b"".join((*parts, delimited(_SPEC_FIELD, spec)))
+        return b"".join((message.SerializeToString(), *parts))
 
 
 def read(raw: bytes) -> tuple[Any, Lifted]:
@@ -207,18 +211,28 @@ def _repeated(values: np.ndarray, count: int) -> np.ndarray:
     return full
 
 
-def _tensor(array: np.ndarray) -> tuple[bytes, ...]:
-    """A TensorProto. Elements go into the type's own list, as TF Serving's do: many a client reads `.float_val` only."""
+def _write_tensor(array: np.ndarray, tensor: Any) -> None:
+    """Fill an empty TensorProto. Elements go into the type's own list, as TF Serving's do: many a client reads `.float_val` only."""
+    getattr(tensor, _describe(array, tensor)).extend(listed(_numbers_of(array)))
+
+
+def _long_tensor(array: np.ndarray) -> tuple[bytes, ...]:
+    """The same of numbers, written, in parts."""
+    tensor = _Tensor()
+    place = _describe(array, tensor)
+    return tensor.SerializeToString(), *nested(_NUMBERS[place], (packed(_numbers_of(array)),))
+
+
+def _describe(array: np.ndarray, tensor: Any) -> str:
+    """Write type and shape; returns the name of the list for the elements."""
     dtype = dtypes.of_array(array)
     assert dtype is not None
-    place = _VALUES[dtype.name]
-    tensor = _Tensor(dtype=_TYPE_NUMBERS[dtype.tf])
+    tensor.dtype = _TYPE_NUMBERS[dtype.tf]
     for size in array.shape:
         tensor.tensor_shape.dim.add(size=size)
-    if dtype.name == "float16":
-        # Half floats are listed as the numbers that their bits are.
-        array = array.reshape(-1).view(np.uint16)
-    if dtype.size and array.size > FEW:
-        return tensor.SerializeToString(), *nested(_NUMBERS[place], (packed(array),))
-    getattr(tensor, place).extend(listed(array))
-    return (tensor.SerializeToString(),)
+    return _VALUES[dtype.name]
+
+
+def _numbers_of(array: np.ndarray) -> np.ndarray:
+    """Half floats are listed as the numbers that their bits are."""
+    return array.reshape(-1).view(np.uint16) if array.dtype == np.float16 else array

@@ -19,14 +19,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from towline.app.importing.model import import_into, name_of
-from towline.app.serving.desired import check_names, deployment_for, desired_models, together, version_meant
+from towline.app.importing.model import name_of
+from towline.app.serving.desired import check_names, deployment_for, together, version_meant
 from towline.app.serving.folder_imports import FolderImports
 from towline.app.serving.folders import Folders
+from towline.app.serving.importer import Importer
 from towline.app.serving.inbox import Inbox, Letter
 from towline.app.serving.model_control import ModelControl, Rules
 from towline.app.serving.spawning import ForkedWorkers
 from towline.app.serving.state_file import StateFile
+from towline.app.serving.table import Table
 from towline.app.sources import is_handler
 from towline.core import channel
 from towline.core.clock import SystemClock
@@ -36,7 +38,6 @@ from towline.core.event import Event
 from towline.core.process import become, ignore_signals_of_the_terminal
 from towline.core.refs import parse_ref
 from towline.core.store import Store
-from towline.core.version import Version
 from towline.store.sqlite import open_store
 
 log = logging.getLogger("towline.controller")
@@ -53,6 +54,7 @@ class Controller:
         self._store = store
         self._clock = SystemClock()
         self._workers = ForkedWorkers(self._inbox, wish["max_request_bytes"])
+        self._importer = Importer(store, self._workers, include=tuple(map(Path, wish["include"])), python=wish["python"])
         # None: everything the store deploys, so that what clients loaded is there again after a restart.
         has_wishes = wish["refs"] or wish["watch"] or wish["tfserving"]["config_file"] or wish["tfserving"]["base_path"]
         self._names: set[str] | None = set() if has_wishes and wish["model_control"] == "none" else None
@@ -61,13 +63,11 @@ class Controller:
             self._folders.take_over(wish["started_s"])
         loose_labels = wish["tfserving"]["loose_labels"]
         rules = Rules(wish["load_timeout_s"], lambda: self._folders.names, self._folders.present, self._folders.replace, loose_labels)
-        self._control = ModelControl(store, self._send, self._import_sent, rules, self._clock)
+        self._table = Table(store, self._inbox.send)
+        self._control = ModelControl(store, self._inbox.send, self._import_sent, rules, self._clock)
         self._is_successor = is_successor
         # Everything the command line named is there.
         self._is_complete = False
-        # What was told last, and the state of affairs it followed from.
-        self._sent: dict[str, Any] | None = None
-        self._seen: Any = None
         self._complaint = ""
         self._state = StateFile(Path(wish["home"]) / "run", wish["url"], wish["grpc_url"], self._clock)
 
@@ -133,47 +133,13 @@ class Controller:
 
     def _import_sent(self, source: Path, name: str, number: int, actor: str) -> None:
         """What a client sent. Not published: a worker that no table needs would be let go of, and the one that needs it comes next."""
-        self._bring_in(source, name, number, actor=actor, may_convert=False)
+        self._importer.bring_in(source, name, number, actor=actor, may_convert=False)
 
     def _import(self, source: str | Path, name: str | None, number: int | None, given: Mapping[str, str] = MappingProxyType({})) -> None:
-        version = self._bring_in(source, name, number, given)
+        version = self._importer.bring_in(source, name, number, given, actor=_ACTOR)
         if number is None:
             self._wants(deployment_for(parse_ref(version.name), version))
         self._publish()
-
-    def _bring_in(
-        self,
-        source: str | Path,
-        name: str | None,
-        number: int | None,
-        given: Mapping[str, str] = MappingProxyType({}),
-        *,
-        actor: str = _ACTOR,
-        may_convert: bool = True,
-    ) -> Version:
-        """Import a file through a worker that the front takes over when it is new. `given` goes with it: labels, processing, preset.
-
-        What a client sent is never converted: no framework is started for whoever can reach a port.
-        """
-        result, worker = import_into(
-            self._store,
-            source,
-            name=name,
-            number=number,
-            labels=_path(given.get("labels")),
-            processing=_path(given.get("processing")),
-            preset=given.get("preset", ""),
-            include=tuple(map(Path, self._wish["include"])) if is_handler(str(source)) else (),
-            python=self._wish["python"],
-            actor=actor,
-            start_worker=self._workers.start,
-            start_reader=self._workers.start_reader,
-            may_convert=may_convert,
-            progress=_progress,
-        )
-        if worker is not None:
-            self._workers.hand_over(worker, result.version.digest)
-        return result.version
 
     def _wants(self, deployment: Deployment) -> None:
         existing = {one.name: one for one in self._store.deployments()}
@@ -195,18 +161,7 @@ class Controller:
             self._wants(deployment)
 
     def _publish(self) -> None:
-        """Tell the front what to serve, when the store changed and the answer is another one."""
-        trial = self._control.trial
-        seen = self._store.change_token(), self._names and frozenset(self._names), self._is_complete, trial
-        if seen == self._seen:
-            return
-        models = desired_models(self._store, self._names, trial)
-        stored = list(self._store.names())
-        table = {"to": "front", "do": "table", "models": models, "stored": stored, "complete": self._is_complete}
-        if table != self._sent:
-            self._send(table)
-            self._sent = table
-        self._seen = seen
+        self._table.publish(self._names, self._control.trial, is_complete=self._is_complete)
 
     # What the front tells
 
@@ -220,13 +175,13 @@ class Controller:
                 self._record(message)
             case "state":
                 self._guarded(lambda: self._state.write(message["models"]))
-                if self._sent is not None and self._seen is not None and self._seen[-1] == self._control.trial:
-                    self._control.look(message["models"], self._sent["models"])
+                if (asked := self._table.asked_with(self._control.trial)) is not None:
+                    self._control.look(message["models"], asked)
             case "exited" | "born":
                 self._workers.remember(message)
             case "front-started":
-                # It has nothing yet; the supervisor gives it the last table, this one is for what changed since.
-                self._seen, self._sent = None, None
+                # It has nothing yet; the supervisor gives it the last table, the next one is for what changed since.
+                self._table.forget()
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -240,26 +195,10 @@ class Controller:
             # A full disk must not end the controller; the log has what the store could not take.
             log.error("event %s of %s could not be stored: %s", event.kind, event.name, error)
 
-    def _send(self, message: dict[str, Any]) -> None:
-        self._inbox.send(message)
-
 
 def _is_file(ref: str) -> bool:
     """A path, rather than a name: it has a separator, a model file's ending, or a file of that name is here; or a handler."""
     return is_handler(ref) or os.sep in ref or ref.endswith(".onnx") or Path(ref).is_file()
-
-
-def _path(name: str | None) -> Path | None:
-    return Path(name) if name else None
-
-
-def _progress(line: str) -> None:
-    try:
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()
-    except OSError:
-        # Whoever read it has gone (`towline serve 2>&1 | head`); the import goes on.
-        pass
 
 
 def main(argv: list[str]) -> None:

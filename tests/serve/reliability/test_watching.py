@@ -106,8 +106,8 @@ def test_a_broken_version_leaves_the_old_one_serving_until_it_is_mended(server: 
     (folder / "5" / "model.onnx").write_bytes(MODELS[5])
     server.wait_until(lambda: served(server) == [5])
     assert problem(server, 5) == ""
-    (told,) = events(kind="version.refused", home=server.home)
-    assert (told.name, told.data["number"], told.data["code"]) == ("digits", 5, "TORN_FILE")
+    told = [(event.name, event.data["number"], event.data["code"]) for event in events(kind="version.refused", home=server.home)]
+    assert ("digits", 5, "TORN_FILE") in told
 
 
 def test_a_number_whose_content_changes_is_refused_and_the_old_content_goes_on(server: RunningServer, folder: Path) -> None:

@@ -13,7 +13,8 @@ Result = TypeVar("Result")
 
 # Of setpriority(2), where 0 is usual and 19 the least.
 POLITE = 10
-# How much longer than it runs such work may wait for a core while it takes only what nobody else wants, and how often that is looked at.
+# What runs for so long takes only what nobody else wants from then on, as long as it does not wait so much longer than it runs.
+SHORT_S = 0.1
 PATIENCE_S = 0.25
 _LOOK_S = 0.05
 
@@ -22,13 +23,16 @@ def at_once(work: Callable[[], Result]) -> Result:
     return work()
 
 
-def politely(work: Callable[[], Result], *, patience_s: float = PATIENCE_S) -> Result:
-    """Do `work` in a thread of its own, since a thread may lower its priority but not raise it again."""
+def politely(work: Callable[[], Result]) -> Result:
+    """Do `work` in a thread of its own, since a thread may lower its priority but not raise it again.
+
+    A low priority alone lets who wakes wait for the end of a turn; what only takes idle time yields at once.
+    """
     done: list[Result] = []
     failed: list[BaseException] = []
 
     def thread() -> None:
-        _step_back()
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), POLITE)
         try:
             done.append(work())
         except BaseException as error:
@@ -36,10 +40,12 @@ def politely(work: Callable[[], Result], *, patience_s: float = PATIENCE_S) -> R
 
     own = threading.Thread(target=thread, daemon=True, name="towline-load")
     own.start()
-    while own.is_alive():
-        own.join(_LOOK_S)
-        if own.is_alive() and own.native_id:
-            _rescue(own.native_id, patience_s)
+    own.join(SHORT_S)
+    if own.is_alive() and may_return_from_idle():
+        while own.is_alive():
+            _watch(own.native_id or 0)
+            own.join(_LOOK_S)
+    own.join()
     if failed:
         raise failed[0]
     return done[0]
@@ -72,29 +78,22 @@ def leave() -> NoReturn:
     os._exit(0)
 
 
-def is_starved(schedstat: str, patience_s: float) -> bool:
-    """Whether a thread waits much more than it runs, by its schedstat of /proc: nanoseconds it ran, and waited for a core. Pure."""
+def policy_for(schedstat: str) -> int:
+    """That of sched(7) for a thread, by its /proc/PID/task/TID/schedstat: nanoseconds it ran, and waited for a core. Pure.
+
+    On a machine that is never idle it would never end: there its low priority has to do.
+    """
     ran_ns, waited_ns, _ = map(int, schedstat.split())
-    return waited_ns > ran_ns + patience_s * 1e9
+    is_starved = waited_ns > ran_ns + PATIENCE_S * 1e9
+    return os.SCHED_OTHER if is_starved or ran_ns < SHORT_S * 1e9 else os.SCHED_IDLE
 
 
-def _step_back() -> None:
-    """A low priority is hardly felt by other sessions, and who wakes waits for the end of a turn; an idle thread yields at once."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), POLITE)
-    if may_return_from_idle():
-        _set_policy(0, os.SCHED_IDLE)
-
-
-def _rescue(thread: int, patience_s: float) -> None:
-    """On a machine that is never idle it would not end: with its low priority it does."""
-    try:
-        starved = is_starved(Path(f"/proc/self/task/{thread}/schedstat").read_text(), patience_s)
-    except OSError:
-        # It has just ended, or this kernel does not tell.
-        starved = True
-    if starved:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            _set_policy(thread, os.SCHED_OTHER)
+def _watch(thread: int) -> None:
+    # It may have just ended, and not every kernel tells.
+    with contextlib.suppress(OSError):
+        policy = policy_for(Path(f"/proc/self/task/{thread}/schedstat").read_text())
+        if os.sched_getscheduler(thread) != policy:
+            _set_policy(thread, policy)
 
 
 def _set_policy(thread: int, policy: int) -> None:

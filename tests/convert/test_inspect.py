@@ -61,7 +61,7 @@ def test_the_report_tells_what_the_graph_holds(tmp_path):
     assert found.operators == {"Gemm": 2, "Relu": 1, "Softmax": 1}
     assert found.opset == {"ai.onnx": tiny_models.OPSET}
     assert found.producer == "towline-tiny"
-    assert found.warnings == found.unnamed == found.custom_domains == ()
+    assert found.warnings == found.unnamed == ()
 
 
 def test_external_data_is_read_from_beside_the_copy(tmp_path):
@@ -278,7 +278,6 @@ def test_model_local_functions_are_taken(inspect):
     found = inspect(with_functions(function("F", "Relu", 3, domain=""), call="F"))
 
     assert found.functions == 1
-    assert found.custom_domains == ("local",)
 
 
 def test_functions_that_unfold_without_end_are_refused(refused):

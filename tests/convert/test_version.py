@@ -28,7 +28,6 @@ INSPECTED = Inspected(
     ir_version=8,
     producer="towline-tiny",
     functions=0,
-    custom_domains=(),
     onnx_version="1.18.0",
     warnings=("Odd shapes.",),
 )

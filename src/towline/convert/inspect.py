@@ -77,7 +77,7 @@ def _report(path: Path) -> Report:
 def _inspect(path: Path) -> Inspected:
     import onnx
 
-    from towline.convert.graph import BUILT_IN_DOMAINS, take_census
+    from towline.convert.graph import take_census
     from towline.convert.signature import read_signature
     from towline.convert.unbounded import unbounded_warnings
 
@@ -96,7 +96,6 @@ def _inspect(path: Path) -> Inspected:
         ir_version=model.ir_version,
         producer=_producer(model),
         functions=len(model.functions),
-        custom_domains=tuple(sorted({function.domain for function in model.functions} - BUILT_IN_DOMAINS)),
         onnx_version=onnx.__version__,
         warnings=warnings,
         makers=_makers(model),

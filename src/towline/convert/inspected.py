@@ -15,7 +15,7 @@ class Inspected:
     """Read from the graph, nothing run.
 
     `unnamed` are the symbols we gave to dims that the model leaves open without a name. `warnings` are sentences for the report.
-    `makers` tells which operator makes each output. `custom_domains` are operator domains that only model-local functions fill.
+    `makers` tells which operator makes each output.
     """
 
     signature: Signature
@@ -26,7 +26,6 @@ class Inspected:
     ir_version: int
     producer: str
     functions: int
-    custom_domains: tuple[str, ...]
     onnx_version: str
     warnings: tuple[str, ...] = ()
     makers: dict[str, str] = field(default_factory=dict)

@@ -52,6 +52,5 @@ def unread(signature: Signature, parameters: int) -> Inspected:
         ir_version=0,
         producer="",
         functions=0,
-        custom_domains=(),
         onnx_version="",
     )

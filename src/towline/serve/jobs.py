@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -137,7 +138,7 @@ class Batch(msgspec.Struct, gc=False, eq=False):
                 try:
                     done(response)
                 except Exception:
-                    log.exception("an answer could not be given; those that ran with it are")
+                    excuse(done)
                 if (account := job.account) in answered:
                     answered[account].append(job)
                 else:
@@ -157,6 +158,13 @@ class Batch(msgspec.Struct, gc=False, eq=False):
         elif job.done is not None and job.on_part is not None:
             job.parts += 1
             job.on_part(Response(selected(outputs, job.request.outputs), name, number), more)
+
+
+def excuse(done: Done) -> None:
+    """Tell a client whose answer its protocol failed to write, while that is handled. No second answer goes where one was written."""
+    log.exception("an answer could not be given; those that ran with it are")
+    with contextlib.suppress(Exception):
+        done(TowlineError("The server failed to answer; its log says why."))
 
 
 _NOTHING: dict[str, Any] = {}

@@ -13,7 +13,7 @@ from towline.core.errors import EngineError
 from towline.core.inference import Response
 from towline.core.padding import joined, own_part
 from towline.serve.batcher import Batcher, late
-from towline.serve.jobs import Batch, Expected, Job, lacking, misfit, selected
+from towline.serve.jobs import Batch, Expected, Job, excuse, lacking, misfit, selected
 from towline.serve.padding import Group, Mix, Plan, cut_lengths
 
 log = logging.getLogger("towline.serve")
@@ -109,13 +109,14 @@ class PaddedBatch(Batch, gc=False, eq=False):
             start = rows.stop
             if lack := lacking(outputs, job.request.outputs):
                 job.answer(lack)
-            if job.done is None:
+            done = job.done
+            if done is None:
                 continue
             own = {name: own_part(array, rows, cut_lengths(self.plan, name, lengths)) for name, array in outputs.items()}
             try:
                 job.answer(Response(selected(own, job.request.outputs), name, number))
             except Exception:
-                log.exception("an answer could not be given; those that ran with it are")
+                excuse(done)
 
     def _wrong_length(self, outputs: dict[str, Any]) -> str:
         common = self.plan.shape(self.group).lengths

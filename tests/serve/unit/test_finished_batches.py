@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,29 @@ def job(heard: list[Any], outputs: tuple[str, ...] = ()) -> Job:
         heard.append(result.code if isinstance(result, TowlineError) else {name: array.tolist() for name, array in result.outputs.items()})
 
     return Job(Request({"x": np.zeros((1, 1), np.float32)}, 1, outputs=outputs), done, 0, 0.0, 60.0, 1, Uncounted())
+
+
+def failing(told: list[str]) -> Callable[[Response | TowlineError], None]:
+    """A client whose protocol can write refusals, but not its answer."""
+
+    def done(result: Response | TowlineError) -> None:
+        if isinstance(result, Response):
+            raise RuntimeError("no bytes can be made of this")
+        told.append(result.message)
+
+    return done
+
+
+def test_who_cannot_be_given_his_answer_is_told_so_and_costs_the_others_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[Any] = []
+    told: list[str] = []
+    jobs = [job(heard), job(heard)]
+    jobs[0].done = failing(told)
+    Batch(jobs, 2, 0.0).finish({"y": np.array([[1], [2]], np.float32)}, EXPECTED, "m", 1)
+
+    assert told == ["The server failed to answer; its log says why."]
+    assert heard == [{"y": [[2]]}]
+    assert "no bytes can be made of this" in caplog.text
 
 
 @pytest.mark.parametrize("asking", [("y", "z"), ("z",)])

@@ -13,6 +13,7 @@ import pytest
 from padded_manifests import encoder
 from slot_scene import LIMITS, MANIFEST, Scene, play
 from test_batcher import Desk
+from test_finished_batches import failing
 from uncounted import Uncounted
 
 from towline.app.importing.model import import_model
@@ -167,13 +168,12 @@ def test_one_answer_that_cannot_be_given_costs_the_others_nothing(caplog: pytest
     heard: list[Any] = []
     batch = padded(heard, 2, 4)
 
-    def fail(result: Any) -> None:
-        raise RuntimeError("the socket is gone")
-
-    batch.jobs[0].done = fail
+    told: list[str] = []
+    batch.jobs[0].done = failing(told)
     batch.finish({"y": np.zeros((2, 4), np.float32)}, expected_outputs(encoder()), "m", 1)
 
     assert heard == [{"y": [[0, 0, 0, 0]]}]
+    assert told == ["The server failed to answer; its log says why."]
     assert "an answer could not be given" in caplog.text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
 import threading
@@ -9,6 +10,7 @@ import time
 from http.client import HTTPConnection
 from pathlib import Path
 
+import processes
 from towline.testing import tiny_models
 from towline.testing.arrivals import Arrivals
 from towline.testing.server import RunningServer
@@ -23,12 +25,19 @@ PATH, BODY = "/v1/models/slow:predict", b'{"inputs": [1]}'
 
 
 def measure() -> dict[str, float]:
-    """Goodput as a share of the capacity measured just before, seconds until the last answer, MiB of the front, p99 of refusals."""
+    """Goodput as a share of the capacity measured before and after, seconds until the last answer, MiB of the front, p99 of refusals."""
     # Some hundredths of a second a run: few enough requests that making them takes little of the machine.
     with tempfile.TemporaryDirectory(prefix="towline-bench-") as folder:
         model = tiny_models.write(Path(folder), tiny_models.counted_loop(40_000), "slow.onnx")
-        with RunningServer(model) as server:
-            return _measured(server)
+        everywhere, (servers, loads) = processes.every_core(), processes.cores()
+        try:
+            # A core for each: a load that shares the server's takes from what is compared with the capacity.
+            os.sched_setaffinity(0, servers)
+            with RunningServer(model) as server:
+                os.sched_setaffinity(0, loads)
+                return _measured(server)
+        finally:
+            os.sched_setaffinity(0, everywhere)
 
 
 def _measured(server: RunningServer) -> dict[str, float]:
@@ -37,8 +46,10 @@ def _measured(server: RunningServer) -> dict[str, float]:
     head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nX-Request-Timeout-Ms: {PATIENCE_MS}\r\nContent-Length: {len(BODY)}\r\n\r\n"
     load = Arrivals(server.host, server.port, head.encode() + BODY, 10 * capacity_per_s, SECONDS).run()
     refused_s = [one.took_s for one in load.refused]
+    # A shared machine gives more in one moment than in the next.
+    around_per_s = (capacity_per_s + _capacity_per_s(server)) / 2
     return {
-        "overload_goodput": load.good_per_s(WARM_S, SECONDS) / capacity_per_s,
+        "overload_goodput": load.good_per_s(WARM_S, SECONDS) / around_per_s,
         "overload_recovery_s": max(one.at_s for one in load.outcomes) - SECONDS,
         "overload_memory_mib": (server.rss_bytes(server.front_pid) - before) / (1 << 20),
         "overload_refusal_ms": statistics.quantiles(refused_s, n=100)[98] * 1000 if len(refused_s) > 1 else 0.0,

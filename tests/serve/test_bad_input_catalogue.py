@@ -68,7 +68,7 @@ CATALOGUE: dict[str, tuple[str, tuple[str, ...]]] = {
     "65 metadata": (GRPC, ("too_much_metadata",)),
     "67 raw contents": (OPEN_INFERENCE, ("# 67", "TRAILING_BYTES", "AMBIGUOUS_DATA")),
     "68 a raw length": (OPEN_INFERENCE, ("# 68", "got 9")),
-    "70 deadlines and cancellation": (GRPC, ("a_late_request_is_answered_at_once", "a_cancelled_request_occupies_nothing")),
+    "70 deadlines and cancellation": (GRPC, ("a_late_request_is_answered_and_occupies_nothing", "a_cancelled_request_occupies_nothing")),
     "71 unknown methods": (GRPC, ("an_unknown_service_or_method",)),
     "73 keys in metadata": ("serve/access/test_access.py", ("test_grpc_asks_too", "two_keys_are_not")),
     "74 bad UTF-8": (OPEN_INFERENCE, ("text_that_is_not_utf8",)),

@@ -19,7 +19,7 @@ from towline.core.errors import NotFound, Unavailable, UsageError
 from towline.core.refs import parse_ref
 from towline.core.runtime import TUNED, Runtime, this_machine
 from towline.optimize.runtime import Setting
-from towline.serve.slots import Slot
+from towline.serve.staffing import Staffing
 from towline.store.sqlite import open_store
 from towline.testing import tiny_models
 
@@ -118,7 +118,7 @@ def test_a_way_without_room_for_its_workers_is_refused_at_once(home: Path, monke
     with open_store(home) as store:
         version = store.version(parse_ref("mlp"))
     # The first worker of a version finds room, no further one does.
-    monkeypatch.setattr(Slot, "_open_lane", _first_only(Slot._open_lane))
+    monkeypatch.setattr(Staffing, "_open_lane", _first_only(Staffing._open_lane))
 
     async def load() -> None:
         press = Press({"": Model(version.path, version.digest, ())}, Settings())
@@ -132,9 +132,9 @@ def test_a_way_without_room_for_its_workers_is_refused_at_once(home: Path, monke
         asyncio.run(asyncio.wait_for(load(), 60))
 
 
-def _first_only(open_lane: Callable[[Slot], Awaitable[bool]]) -> Callable[[Slot], Awaitable[bool]]:
-    async def opened(slot: Slot) -> bool:
-        return True if slot.pids else await open_lane(slot)
+def _first_only(open_lane: Callable[[Staffing], Awaitable[bool]]) -> Callable[[Staffing], Awaitable[bool]]:
+    async def opened(staff: Staffing) -> bool:
+        return True if staff.crew else await open_lane(staff)
 
     return opened
 

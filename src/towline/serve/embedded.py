@@ -69,17 +69,7 @@ class Embedded:
         around = Surroundings(
             loop, time.monotonic, lanes, lent.meters, self._children.kill, self._children.exit_of, available_memory_bytes, _tell
         )
-        bounds = SlotLimits(
-            settings.max_waiting_requests,
-            settings.max_waiting_bytes,
-            settings.request_timeout_s,
-            settings.max_batch,
-            settings.latency_slo_ms,
-            settings.instances,
-            settings.max_waiting_s,
-            settings.padding,
-        )
-        self.plane = ServingPlane(around, bounds, keep_s=0.0, on_state=self._on_state)
+        self.plane = ServingPlane(around, SlotLimits.of(settings), keep_s=0.0, on_state=self._on_state)
         limits = Limits(settings.max_request_bytes, settings.max_batch, max_image_pixels=settings.max_image_pixels)
         probes = health.routes(self.plane, lambda: lent.exposition(self.plane.slots()))
         doorman = Doorman(lent.ring) if lent.ring is not None else None

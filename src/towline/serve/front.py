@@ -85,7 +85,7 @@ class Front:
         around = Surroundings(
             loop, time.monotonic, lanes, parts.meters, self.hub.kill, self.hub.exit_of, available_memory_bytes, self._tell, force
         )
-        self.plane = ServingPlane(around, _slot_limits(settings), keep_s=settings.keep_versions_s, on_state=self._models_changed)
+        self.plane = ServingPlane(around, SlotLimits.of(settings), keep_s=settings.keep_versions_s, on_state=self._models_changed)
         self.plane.are_ports_open = False
         self._reports = Reports(self.plane, self.hub.send, self._may_accept)
         self.control = FrontControl(
@@ -225,19 +225,6 @@ class Front:
     def _models_changed(self) -> None:
         self._grpc.models_changed()
         self._reports.soon()
-
-
-def _slot_limits(settings: Settings) -> SlotLimits:
-    return SlotLimits(
-        settings.max_waiting_requests,
-        settings.max_waiting_bytes,
-        settings.request_timeout_s,
-        settings.max_batch,
-        settings.latency_slo_ms,
-        settings.instances,
-        settings.max_waiting_s,
-        settings.padding,
-    )
 
 
 def _end_without(task: asyncio.Task[None]) -> None:

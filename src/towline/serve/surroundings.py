@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from towline.core.config import Settings
 from towline.serve.lanes import Lanes
 
 
@@ -64,6 +65,20 @@ class SlotLimits:
     max_waiting_s: float = 8.0
     # Whether rows of unlike length may share a run, where that was shown to change no answer.
     padding: bool = True
+
+    @classmethod
+    def of(cls, settings: Settings) -> SlotLimits:
+        """What the settings of a server allow each of its slots."""
+        return cls(
+            settings.max_waiting_requests,
+            settings.max_waiting_bytes,
+            settings.request_timeout_s,
+            settings.max_batch,
+            settings.latency_slo_ms,
+            settings.instances,
+            settings.max_waiting_s,
+            settings.padding,
+        )
 
 
 @dataclass(frozen=True)

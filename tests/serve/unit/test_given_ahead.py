@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from slot_scene import MANIFEST, Scene, play
 from uncounted import Uncounted
+from worker_scene import SLOT_BYTES, WorkerScene
 
 from towline.app.importing.model import import_model
 from towline.core import channel
-from towline.core.arena import Arena
 from towline.core.config import Settings
 from towline.core.frames import write_frame
 from towline.core.inference import Request
@@ -29,10 +29,8 @@ from towline.serve.embedded import Embedded, Lent
 from towline.serve.jobs import Batch, Job
 from towline.serve.lanes import ahead_pays
 from towline.serve.router import WantedModel, WantedVersion
-from towline.serve.workers.process import Worker
 from towline.testing import tiny_models
 
-SLOT_BYTES = 1 << 16
 UNMERGED = msgspec.structs.replace(MANIFEST, batchable=False)
 MOBILENET = WarmReport(True, "", 11_000.0, 90_000.0)
 
@@ -53,27 +51,13 @@ def test_what_gains_nothing_by_waiting_is_given_ahead(manifest: Manifest, report
     assert ahead_pays(manifest, report) == ahead
 
 
-class Link:
-    """A worker as the front sees it; the test is the process at the other end."""
+class Link(WorkerScene):
+    """Its worker is given one batch ahead."""
 
-    def __init__(self, slots: int) -> None:
-        link, self.link = channel.channel()
-        control, self.control = channel.channel()
-        self.control.setblocking(False)
-        self.worker = Worker(asyncio.get_running_loop(), link, control)
-        self.arena = Arena.create(slots=slots, slot_bytes=SLOT_BYTES)
-        self.worker.use_arena(self.arena)
-        self.pipes: list[int] = []
-
-    async def start(self, threads: int) -> None:
-        starting = asyncio.ensure_future(self.worker.start(threads, ahead=1))
-        await asyncio.sleep(0)
-        received = channel.receive(self.control)
-        assert received is not None
-        self.pipes = received[1]
+    async def begin(self, threads: int) -> None:
+        await self.start({"ok": {}}, threads=threads, ahead=1)
         os.set_blocking(self.pipes[0], False)
-        channel.send(self.control, {"ok": {}})
-        await starting
+        self.control.setblocking(False)
 
     def given(self) -> list[int]:
         """Slots of the batches that stand in the pipe."""
@@ -97,13 +81,6 @@ class Link:
             assert received is not None
             told.append(received[0]["slot"])
 
-    def close(self) -> None:
-        self.worker.close()
-        for end in (self.link, self.control):
-            end.close()
-        for pipe in self.pipes:
-            os.close(pipe)
-
 
 def batch(*, deadline: float = 60.0) -> Batch:
     return Batch([Job(Request({"x": np.ones((1, 2), np.float32)}), lambda result: None, 8, 0.0, deadline, None, Uncounted())], 1, 0.0)
@@ -112,7 +89,7 @@ def batch(*, deadline: float = 60.0) -> Batch:
 def test_the_next_batch_stands_in_the_pipe_when_a_run_ends() -> None:
     async def scenario() -> None:
         place = Link(slots=3)
-        await place.start(2)
+        await place.begin(2)
         assert (place.worker.threads, place.worker.idle) == (2, 3)
         for _ in range(3):
             place.worker.run(batch())
@@ -128,7 +105,7 @@ def test_the_next_batch_stands_in_the_pipe_when_a_run_ends() -> None:
 def test_none_is_given_ahead_without_memory_for_it() -> None:
     async def scenario() -> None:
         place = Link(slots=2)
-        await place.start(2)
+        await place.begin(2)
         assert (place.worker.threads, place.worker.idle) == (2, 2)
         place.close()
 
@@ -138,7 +115,7 @@ def test_none_is_given_ahead_without_memory_for_it() -> None:
 def test_what_was_given_ahead_is_told_to_stop_once_it_runs() -> None:
     async def scenario() -> None:
         place = Link(slots=2)
-        await place.start(1)
+        await place.begin(1)
         runs, waits = batch(), batch()
         for one in (runs, waits):
             place.worker.run(one)

@@ -6,63 +6,23 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from uncounted import Uncounted
+from worker_scene import SLOT_BYTES, WorkerScene
 
-from towline.core import channel
-from towline.core.arena import Arena
 from towline.core.errors import TowlineError
 from towline.core.frames import write_frame
 from towline.core.inference import Request
 from towline.core.worker_messages import BATCH, DONE, MOVE, RUN
 from towline.serve.jobs import Batch, Job
-from towline.serve.workers.process import Worker
-
-SLOT_BYTES = 1 << 16
 
 
-class Scene:
-    """A worker as the front sees it; the test is the process at the other end, and has the ends of its pipes."""
-
-    def __init__(self) -> None:
-        link, self.link = channel.channel()
-        control, self.control = channel.channel()
-        self.worker = Worker(asyncio.get_running_loop(), link, control)
-        self.arena = Arena.create(slots=2, slot_bytes=SLOT_BYTES)
-        self.worker.use_arena(self.arena)
-        self.results: list[Any] = []
-        self.deaths = 0
-        self.worker.on_batch = lambda batch, result, spent_us: self.results.append(result)
-        self.worker.on_death = self._on_death
-        self.pipes: list[int] = []
-
-    def _on_death(self, worker: Worker) -> None:
-        self.deaths += 1
-
-    async def start(self, answer: dict[str, Any]) -> None:
-        starting = asyncio.ensure_future(self.worker.start(2))
-        await asyncio.sleep(0)
-        received = channel.receive(self.control)
-        assert received is not None
-        self.pipes = received[1]
-        channel.send(self.control, answer)
-        await starting
-
-    def close(self) -> None:
-        self.worker.close()
-        for end in (self.link, self.control):
-            end.close()
-        for pipe in self.pipes:
-            os.close(pipe)
-
-
-def play(scenario: Callable[[Scene], Awaitable[None]]) -> None:
+def play(scenario: Callable[[WorkerScene], Awaitable[None]]) -> None:
     async def run() -> None:
         before = pipes()
-        scene = Scene()
+        scene = WorkerScene()
         await scenario(scene)
         scene.close()
         assert pipes() == before
@@ -86,7 +46,7 @@ async def turns() -> None:
 
 
 def test_each_thread_is_told_once_to_move_and_batches_go_there_and_back_in_pipes() -> None:
-    async def scenario(scene: Scene) -> None:
+    async def scenario(scene: WorkerScene) -> None:
         await scene.start({"ok": {}})
         assert [BATCH.unpack(scene.link.recv(64)) for _ in range(2)] == [(0, MOVE, 0)] * 2
         scene.worker.run(batch(1.0))
@@ -105,7 +65,7 @@ def test_each_thread_is_told_once_to_move_and_batches_go_there_and_back_in_pipes
 
 @pytest.mark.parametrize("said", [b"abc", BATCH.pack(1, DONE, 1), BATCH.pack(0, MOVE, 0), b"\xff" * 8], ids=["torn", "idle", "move", "ff"])
 def test_a_worker_that_says_nonsense_in_its_pipe_is_dead(said: bytes) -> None:
-    async def scenario(scene: Scene) -> None:
+    async def scenario(scene: WorkerScene) -> None:
         await scene.start({"ok": {}})
         scene.worker.run(batch(1.0))
         (slot, _, _) = BATCH.unpack(os.read(scene.pipes[0], BATCH.size))
@@ -117,7 +77,7 @@ def test_a_worker_that_says_nonsense_in_its_pipe_is_dead(said: bytes) -> None:
 
 
 def test_the_end_of_its_pipe_is_the_end_of_a_worker() -> None:
-    async def scenario(scene: Scene) -> None:
+    async def scenario(scene: WorkerScene) -> None:
         await scene.start({"ok": {}})
         os.close(scene.pipes.pop())
         await turns()
@@ -127,7 +87,7 @@ def test_the_end_of_its_pipe_is_the_end_of_a_worker() -> None:
 
 
 def test_a_worker_that_cannot_start_leaves_no_pipes_behind() -> None:
-    async def scenario(scene: Scene) -> None:
+    async def scenario(scene: WorkerScene) -> None:
         with pytest.raises(TowlineError):
             await scene.start({"error": {"message": "There is no room for a thread."}})
 
